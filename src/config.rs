@@ -1,0 +1,150 @@
+//! Strings -> typed limits: one TOML file, the environment and flags become a [`Config`], or every error at once.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::feed::Feed;
+
+/// Everything the bridge was told, checked: limits do not contradict each other.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub sender: Sender,
+    pub ingress: Ingress,
+    pub admin: Admin,
+    pub kafka: Kafka,
+    pub registry: Option<Registry>,
+    pub dead_letter: DeadLetter,
+    /// Built-in feeds (overridden) first, then those that the configuration adds.
+    pub feeds: Vec<Feed>,
+}
+
+/// `[sender]`: what ASAPP was told.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// T: how long ASAPP waits for a 200.
+    pub timeout: Duration,
+    pub retries: u32,
+    /// ASAPP does not say how long it waits between retries; this is what we allow for.
+    pub retry_pause_max: Duration,
+}
+
+/// `[ingress]`: the endpoint and its limits.
+#[derive(Debug, Clone)]
+pub struct Ingress {
+    pub listen: SocketAddr,
+    /// Held requests, per feed.
+    pub in_flight_max: usize,
+    /// Bytes of records not yet committed, those past their 503 included.
+    pub queue_bytes_max: usize,
+    pub body_bytes_max: usize,
+    pub connections_max: usize,
+    pub depth_max: usize,
+    pub drain_max: Duration,
+    pub tls: Tls,
+}
+
+/// `[ingress.tls]`.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    pub client_ca: PathBuf,
+    pub crl: Option<PathBuf>,
+    pub client_names: Vec<ClientName>,
+    /// Also speak TLS 1.2 (`min_version = "1.2"`).
+    pub tls_1_2: bool,
+}
+
+/// One entry of the allow-list of sender names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientName {
+    /// `*`: any certificate that the client CA signed.
+    Any,
+    /// `dns:` a DNS subject alternative name.
+    Dns(String),
+    /// `uri:` a URI subject alternative name (SPIFFE).
+    Uri(String),
+    /// `cn:` the subject's common name.
+    CommonName(String),
+    /// `subject:` the whole subject as RFC 4514 writes it.
+    Subject(String),
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    pub listen: SocketAddr,
+}
+
+/// `[kafka]`.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    pub brokers: Vec<String>,
+    pub create_topics: bool,
+    pub topics: NewTopics,
+    /// librdkafka properties beyond ours, by their names; secrets resolved from their files.
+    pub client: BTreeMap<String, String>,
+}
+
+/// `[kafka.topics]`: the shape of topics that we create.
+#[derive(Debug, Clone)]
+pub struct NewTopics {
+    pub partitions: i32,
+    pub replication: i32,
+    pub retention_ms: i64,
+}
+
+/// `[registry]`: a Confluent-compatible schema registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    pub url: String,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub ca: Option<PathBuf>,
+    pub auto_register: bool,
+}
+
+/// `[dead_letter]`.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub topic: String,
+}
+
+/// A string that no log and no `Debug` shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("(hidden)")
+    }
+}
+
+/// The times that follow from what ASAPP was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// T: when ASAPP gives up.
+    pub timeout: Duration,
+    /// D = T - max(250 ms, T/10): when a held request is answered 503.
+    pub answer_by: Duration,
+    /// How long a body may take: D, at most 10 s.
+    pub body_by: Duration,
+    /// `socket.timeout.ms`: D, between 1 s and 10 s.
+    pub socket_timeout: Duration,
+    /// `message.timeout.ms`: (retries + 1) x T + `retry_pause_ms_max`; the first attempt outlives the sender's retries.
+    pub message_timeout: Duration,
+}
+
+impl Sender {
+    /// Derives the time budget.
+    pub fn budget(&self) -> Budget {
+        let timeout = self.timeout;
+        let answer_by = timeout - Duration::from_millis(250).max(timeout / 10);
+        Budget {
+            timeout,
+            answer_by,
+            body_by: answer_by.min(Duration::from_secs(10)),
+            socket_timeout: answer_by.clamp(Duration::from_secs(1), Duration::from_secs(10)),
+            message_timeout: timeout * (self.retries + 1) + self.retry_pause_max,
+        }
+    }
+}

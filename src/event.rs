@@ -1,0 +1,321 @@
+//! Bytes -> [`Event`], or why not: the simd-json tape, walked once for everything that an event must be.
+
+use std::hash::BuildHasher;
+
+use simd_json::{Buffers, Node, StaticNode, Tape};
+
+/// A JSON object that is an event: its identity is there and nothing in it is ambiguous.
+///
+/// Borrowed from the [`Parser`] that read it. Every string is valid UTF-8, every number an
+/// `i64`, `u64` or finite `f64`, and no object has a member twice.
+#[derive(Debug, Clone, Copy)]
+pub struct Event<'a> {
+    tape: &'a [Node<'a>],
+    pub api_version: &'a str,
+    pub name: &'a str,
+    pub event_id: &'a str,
+    pub event_type: &'a str,
+}
+
+/// Why a body is not an event. It goes to the dead letters; a retry could not help.
+///
+/// `Display` shows nothing of the payload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("the body is empty")]
+    Empty,
+    #[error("not JSON: {kind} at byte {at}")]
+    Json { kind: String, at: usize },
+    #[error("not a JSON object")]
+    NotAnObject,
+    #[error("an object has a duplicate member")]
+    Duplicate,
+    #[error("nested too deep: more than {max} levels")]
+    TooDeep { max: usize },
+    #[error("a number beyond the range of f64")]
+    Number,
+    #[error("`{0}` is not a non-empty string")]
+    Identity(&'static str),
+}
+
+/// The reused buffers of one thread: after warm-up, reading an event allocates nothing.
+pub struct Parser {
+    depth_max: usize,
+    body: Vec<u8>,
+    buffers: Buffers,
+    tape: Tape<'static>,
+    seen: Members,
+}
+
+impl Parser {
+    /// A parser for documents of at most `depth_max` nested containers (`{}` has depth 1).
+    pub fn new(depth_max: usize) -> Self {
+        Self {
+            depth_max,
+            body: Vec::new(),
+            buffers: Buffers::with_max_depth(4096, depth_max),
+            tape: Tape(Vec::new()),
+            seen: Members::default(),
+        }
+    }
+
+    /// Reads `body` and hands the event, or why there is none, to `use_event`.
+    ///
+    /// simd-json rewrites its input, also when it fails: it gets a copy, `body` stays whole.
+    pub fn read<T>(&mut self, body: &[u8], use_event: impl FnOnce(Result<Event<'_>, Unreadable>) -> T) -> T {
+        self.body.clear();
+        self.body.extend_from_slice(body);
+        self.body.resize(body.len() + simd_json::INPUT_PADDING, 0);
+        let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
+        let parsed = simd_json::fill_tape_padded(&mut self.body, body.len(), &mut self.buffers, &mut tape);
+        let event = match parsed {
+            _ if body.is_empty() => Err(Unreadable::Empty),
+            Ok(()) => examine(&tape.0, &mut self.seen),
+            Err(error) => Err(unreadable(&error, self.depth_max)),
+        };
+        let used = use_event(event);
+        self.tape = tape.reset();
+        used
+    }
+}
+
+fn unreadable(error: &simd_json::Error, max: usize) -> Unreadable {
+    match error.error() {
+        simd_json::ErrorType::DepthLimitExceeded => Unreadable::TooDeep { max },
+        // The kind's name only: its Display would show a character of the payload.
+        kind => Unreadable::Json { kind: kind_name(kind), at: error.index() },
+    }
+}
+
+fn kind_name(kind: &simd_json::ErrorType) -> String {
+    let name = format!("{kind:?}");
+    name.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+/// One walk over the tape: duplicates and the range of numbers (simd-json held the depth); then the identity.
+fn examine<'a>(tape: &'a [Node<'a>], seen: &mut Members) -> Result<Event<'a>, Unreadable> {
+    if !matches!(tape.first(), Some(Node::Object { .. })) {
+        return Err(Unreadable::NotAnObject);
+    }
+    for (at, node) in tape.iter().enumerate() {
+        match *node {
+            Node::Object { len, .. } if seen.has_duplicate(tape, at, len) => return Err(Unreadable::Duplicate),
+            Node::Static(StaticNode::F64(number)) if !number.is_finite() => return Err(Unreadable::Number),
+            Node::String(_) | Node::Static(_) | Node::Object { .. } | Node::Array { .. } => {}
+        }
+    }
+    identify(tape)
+}
+
+fn identify<'a>(tape: &'a [Node<'a>]) -> Result<Event<'a>, Unreadable> {
+    let mut event = Event { tape, api_version: "", name: "", event_id: "", event_type: "" };
+    for (key, at) in members(tape, 0) {
+        let Some(Node::String(value)) = tape.get(at) else { continue };
+        match key {
+            "api_version" => event.api_version = value,
+            "name" => event.name = value,
+            "event_id" => event.event_id = value,
+            "event_type" => event.event_type = value,
+            _ => {}
+        }
+    }
+    let required = [
+        ("name", event.name),
+        ("event_id", event.event_id),
+        ("event_type", event.event_type),
+        ("api_version", event.api_version),
+    ];
+    match required.iter().find(|(_, value)| value.is_empty()) {
+        Some((member, _)) => Err(Unreadable::Identity(member)),
+        None => Ok(event),
+    }
+}
+
+impl<'a> Event<'a> {
+    /// The tape: node 0 is the document's object.
+    pub fn tape(&self) -> &'a [Node<'a>] {
+        self.tape
+    }
+
+    /// The tape index of the value that an RFC 6901 pointer, split into its tokens, leads to.
+    pub fn find(&self, tokens: &[String]) -> Option<usize> {
+        let mut at = 0;
+        for token in tokens {
+            at = match self.tape.get(at)? {
+                Node::Object { .. } => members(self.tape, at).find(|(key, _)| key == token)?.1,
+                Node::Array { .. } => elements(self.tape, at).nth(index(token)?)?,
+                Node::String(_) | Node::Static(_) => return None,
+            };
+        }
+        Some(at)
+    }
+
+    /// The string at a pointer.
+    pub fn text(&self, tokens: &[String]) -> Option<&'a str> {
+        match self.tape.get(self.find(tokens)?)? {
+            Node::String(text) => Some(text),
+            Node::Static(_) | Node::Object { .. } | Node::Array { .. } => None,
+        }
+    }
+}
+
+/// An array index as RFC 6901 writes it: digits without a leading zero.
+fn index(token: &str) -> Option<usize> {
+    let canonical = token == "0" || (!token.starts_with('0') && token.bytes().all(|byte| byte.is_ascii_digit()));
+    canonical.then(|| token.parse().ok()).flatten()
+}
+
+/// The members of the object at `at`: each key with the tape index of its value.
+#[inline]
+pub fn members<'a>(tape: &'a [Node<'a>], at: usize) -> impl Iterator<Item = (&'a str, usize)> {
+    let mut next = at + 1;
+    let end = next + span(tape, at) - 1;
+    std::iter::from_fn(move || {
+        if next >= end {
+            return None;
+        }
+        let Some(Node::String(key)) = tape.get(next) else { return None };
+        let value = next + 1;
+        next = value + span(tape, value);
+        Some((*key, value))
+    })
+}
+
+/// The tape indexes of the elements of the array at `at`.
+#[inline]
+pub fn elements<'a>(tape: &'a [Node<'a>], at: usize) -> impl Iterator<Item = usize> {
+    let mut next = at + 1;
+    let end = next + span(tape, at) - 1;
+    std::iter::from_fn(move || {
+        let value = next;
+        next += span(tape, value);
+        (value < end).then_some(value)
+    })
+}
+
+/// How many nodes the value at `at` takes on the tape, itself included.
+#[inline]
+pub fn span(tape: &[Node<'_>], at: usize) -> usize {
+    match tape.get(at) {
+        Some(Node::Object { count, .. } | Node::Array { count, .. }) => count + 1,
+        Some(Node::String(_) | Node::Static(_)) | None => 1,
+    }
+}
+
+/// The set of one object's keys, reused for all: a slot counts only when it is stamped with the
+/// object's number, so that starting over costs nothing however large the last object was.
+#[derive(Default)]
+struct Members {
+    slots: Vec<(u32, u32)>,
+    stamp: u32,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Members {
+    fn has_duplicate<'a>(&mut self, tape: &'a [Node<'a>], at: usize, len: usize) -> bool {
+        if len < 2 {
+            return false;
+        }
+        if len <= 4 {
+            return members(tape, at)
+                .enumerate()
+                .any(|(i, (key, _))| members(tape, at).take(i).any(|(earlier, _)| earlier == key));
+        }
+        let mask = (2 * len).next_power_of_two() - 1;
+        if self.slots.len() <= mask {
+            self.slots.resize(mask + 1, (0, 0));
+        }
+        self.stamp = self.stamp.wrapping_add(1);
+        if self.stamp == 0 {
+            self.slots.fill((0, 0));
+            self.stamp = 1;
+        }
+        members(tape, at).any(|(key, value)| self.insert(tape, key, value, mask))
+    }
+
+    /// Puts `key` into the set; true when it was there.
+    fn insert<'a>(&mut self, tape: &'a [Node<'a>], key: &str, value: usize, mask: usize) -> bool {
+        let mut slot = self.hasher.hash_one(key) as usize & mask;
+        while let Some((stamp, earlier)) = self.slots.get_mut(slot) {
+            if *stamp != self.stamp {
+                // simd-json takes no input of 4 GiB or more: an index fits.
+                (*stamp, *earlier) = (self.stamp, value as u32);
+                return false;
+            }
+            if matches!(tape.get(*earlier as usize - 1), Some(Node::String(other)) if *other == key) {
+                return true;
+            }
+            slot = (slot + 1) & mask;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<(), Unreadable> {
+        Parser::new(8).read(body.as_bytes(), |event| event.map(|_| ()))
+    }
+
+    fn event(members: &str) -> String {
+        format!(r#"{{"api_version":"v1","name":"n","event_id":"e","event_type":"t"{members}}}"#)
+    }
+
+    #[test]
+    fn what_is_an_event_and_what_is_not() {
+        let nested = |depth: usize| event(&format!(r#","x":{}{}"#, "[".repeat(depth - 1), "]".repeat(depth - 1)));
+        let many = (0..100).map(|i| format!(r#","m{i}":{i}"#)).collect::<String>();
+        for (body, expected) in [
+            (event(""), Ok(())),
+            (event(&many), Ok(())),
+            (nested(8), Ok(())),
+            (nested(9), Err(Unreadable::TooDeep { max: 8 })),
+            (nested(2000), Err(Unreadable::TooDeep { max: 8 })),
+            (String::new(), Err(Unreadable::Empty)),
+            ("[1]".into(), Err(Unreadable::NotAnObject)),
+            ("7".into(), Err(Unreadable::NotAnObject)),
+            (event(r#","name":"m""#), Err(Unreadable::Duplicate)),
+            (event(r#","x":[{"a":1,"\u0061":2}]"#), Err(Unreadable::Duplicate)),
+            (event(&format!(r#"{many},"m42":0"#)), Err(Unreadable::Duplicate)),
+            (r#"{"api_version":"v1","name":"n","event_id":"","event_type":"t"}"#.into(), Err(Unreadable::Identity("event_id"))),
+            (r#"{"api_version":"v1","name":5,"event_id":"e","event_type":"t"}"#.into(), Err(Unreadable::Identity("name"))),
+        ] {
+            assert_eq!(read(&body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn malformed_json_is_unreadable_and_the_reason_shows_no_payload() {
+        for body in ["{", "nul", "{\"a\":tru}", "{} {}", "{\"a\":1e400}", "{\"a\":18446744073709551616}", "{\"a\":\"\\ud800\"}", "\u{7}"] {
+            let reason = read(body).expect_err(body).to_string();
+            assert!(reason.starts_with("not JSON") || reason.contains("number"), "{body}: {reason}");
+        }
+        assert!(Parser::new(8).read(b"{\"a\":\"\xff\"}", |event| event.is_err()));
+    }
+
+    #[test]
+    fn a_parser_forgets_the_document_before() {
+        let mut parser = Parser::new(8);
+        for _ in 0..3 {
+            assert!(parser.read(event(r#","x":{"a":1,"b":2,"c":3,"d":4,"e":5}"#).as_bytes(), |event| event.is_ok()));
+            assert!(parser.read(b"{", |event| event.is_err()));
+        }
+    }
+
+    #[test]
+    fn pointers_lead_to_values() {
+        let tokens = |pointer: &str| pointer.split('/').skip(1).map(str::to_owned).collect::<Vec<_>>();
+        Parser::new(8).read(event(r#","data":{"a":[{"b":"x"},"y"],"n":7}"#).as_bytes(), |event| {
+            let event = event.unwrap();
+            assert_eq!(event.text(&tokens("/data/a/0/b")), Some("x"));
+            assert_eq!(event.text(&tokens("/data/a/1")), Some("y"));
+            assert_eq!(event.text(&tokens("/data/a/01")), None);
+            assert_eq!(event.text(&tokens("/data/a/2")), None);
+            assert_eq!(event.text(&tokens("/data/n")), None);
+            assert!(event.find(&tokens("/data/n")).is_some());
+            assert_eq!(event.find(&tokens("/data/n/m")), None);
+        });
+    }
+}

@@ -1,0 +1,336 @@
+//! [`Event`] -> [`Record`]: topic, key, headers, timestamp, value. Pure: no clock, no network.
+
+use std::collections::HashMap;
+
+use simd_json::{Node, StaticNode};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{
+    event::{Event, Unreadable},
+    feed::Feed,
+    schema::Schema,
+    transcode::{Transcoder, read_rfc3339, write_json},
+};
+
+/// What Kafka gets. Reused from event to event: [`Record::clear`] keeps its buffers.
+#[derive(Debug, Default)]
+pub struct Record {
+    pub key: Option<Vec<u8>>,
+    pub headers: Headers,
+    /// When the bridge received the event, milliseconds since 1970.
+    pub timestamp: i64,
+    pub value: Vec<u8>,
+}
+
+/// A record's headers, in one buffer.
+#[derive(Debug, Default)]
+pub struct Headers {
+    names: Vec<(&'static str, usize)>,
+    values: Vec<u8>,
+}
+
+impl Headers {
+    pub fn push(&mut self, name: &'static str, value: &[u8]) {
+        self.values.extend_from_slice(value);
+        self.names.push((name, self.values.len()));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let mut start = 0;
+        self.names.iter().map(move |(name, end)| {
+            let value = self.values.get(start..*end).unwrap_or_default();
+            start = *end;
+            (*name, value)
+        })
+    }
+}
+
+/// What is known of a request beside its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// When the bridge received it, milliseconds since 1970.
+    pub received_at: i64,
+    /// The name of the sender's certificate that was allowed.
+    pub sender: &'a str,
+    pub content_type: Option<&'a [u8]>,
+    pub content_encoding: Option<&'a [u8]>,
+    /// W3C Trace Context.
+    pub traceparent: Option<&'a [u8]>,
+    pub tracestate: Option<&'a [u8]>,
+    /// How often a dead letter was put through again; 0 for what a sender posts.
+    pub attempts: u32,
+}
+
+/// One feed as the translation needs it: pointers split, wire headers made.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub label: String,
+    pub schema: Schema,
+    /// The feed's own topic, then those of its event types.
+    pub topics: Vec<Target>,
+    event_types: HashMap<String, usize>,
+    key: Vec<Vec<String>>,
+}
+
+/// A topic and what stands before every value in it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub topic: String,
+    /// `00` and the schema's id in four bytes (Confluent wire format), or `C3 01` and the fingerprint (Avro single-object encoding).
+    pub prefix: Vec<u8>,
+}
+
+/// What a record was made of, for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Which of the route's targets takes it.
+    pub target: usize,
+    pub null_key: bool,
+    /// How many members went to `extras`.
+    pub extras: usize,
+}
+
+/// The Confluent wire format's header of a schema id.
+pub fn confluent_prefix(id: u32) -> Vec<u8> {
+    [&[0], id.to_be_bytes().as_slice()].concat()
+}
+
+/// The header of the Avro specification's single-object encoding.
+pub fn single_object_prefix(fingerprint: [u8; 8]) -> Vec<u8> {
+    [[0xC3, 0x01].as_slice(), &fingerprint].concat()
+}
+
+impl Route {
+    /// A route whose targets have no prefix yet but the single-object one; the registry's ids replace it.
+    pub fn new(feed: &Feed, schema: Schema) -> Self {
+        let prefix = single_object_prefix(schema.fingerprint);
+        let topics = feed.topics();
+        let event_types = feed
+            .event_types
+            .iter()
+            .filter_map(|(event_type, topic)| Some((event_type.clone(), topics.iter().position(|known| known == topic)?)))
+            .collect();
+        let target = |topic: &&str| Target { topic: (*topic).to_owned(), prefix: prefix.clone() };
+        Self {
+            label: feed.label.clone(),
+            topics: topics.iter().map(target).collect(),
+            event_types,
+            key: feed.key.iter().map(|pointer| tokens(pointer)).collect(),
+            schema,
+        }
+    }
+
+    /// Makes `event`'s record for this route in `record`.
+    pub fn fill(&self, record: &mut Record, event: &Event<'_>, body_hash: u128, origin: &Origin<'_>, transcoder: &mut Transcoder) -> Made {
+        let target = self.event_types.get(event.event_type).copied().unwrap_or(0);
+        record.clear();
+        record.timestamp = origin.received_at;
+        record.key = self.key(event);
+        cloud_event(&mut record.headers, event, body_hash, origin);
+        if let Some(target) = self.topics.get(target) {
+            record.value.extend_from_slice(&target.prefix);
+        }
+        let extras = transcoder.encode(event, &self.schema.plan, &mut record.value);
+        Made { target, null_key: record.key.is_none(), extras }
+    }
+
+    /// The first of the feed's pointers that leads to a non-empty string or a number; never an empty
+    /// key, as the partitioner would send all of those to one partition.
+    pub fn key(&self, event: &Event<'_>) -> Option<Vec<u8>> {
+        self.key.iter().find_map(|tokens| {
+            let at = event.find(tokens)?;
+            match event.tape().get(at)? {
+                Node::String(text) if !text.is_empty() => Some(text.as_bytes().to_vec()),
+                Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_)) => {
+                    let mut text = Vec::new();
+                    write_json(event.tape(), at, &mut text);
+                    Some(text)
+                }
+                Node::String(_) | Node::Static(_) | Node::Object { .. } | Node::Array { .. } => None,
+            }
+        })
+    }
+}
+
+/// RFC 6901: the pointer's tokens.
+fn tokens(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+/// CloudEvents' Kafka binding, binary content mode, and what finds duplicates.
+fn cloud_event(headers: &mut Headers, event: &Event<'_>, body_hash: u128, origin: &Origin<'_>) {
+    headers.push("ce_specversion", b"1.0");
+    headers.push("ce_id", event.event_id.as_bytes());
+    headers.push("ce_source", event.name.as_bytes());
+    headers.push("ce_type", event.event_type.as_bytes());
+    if let Some(time) = event_time(event) {
+        headers.push("ce_time", time.as_bytes());
+    }
+    headers.push("content-type", b"application/avro");
+    headers.push("causeway_body", hex(body_hash).as_slice());
+    trace_context(headers, origin);
+}
+
+/// `/meta_data/event_time`, when RFC 3339 can read it.
+fn event_time<'a>(event: &Event<'a>) -> Option<&'a str> {
+    let (_, meta_data) = crate::event::members(event.tape(), 0).find(|(key, _)| *key == "meta_data")?;
+    if !matches!(event.tape().get(meta_data), Some(Node::Object { .. })) {
+        return None;
+    }
+    let (_, at) = crate::event::members(event.tape(), meta_data).find(|(key, _)| *key == "event_time")?;
+    match event.tape().get(at) {
+        Some(Node::String(text)) => read_rfc3339(text).map(|_| *text),
+        _ => None,
+    }
+}
+
+fn trace_context(headers: &mut Headers, origin: &Origin<'_>) {
+    for (name, value) in [("traceparent", origin.traceparent), ("tracestate", origin.tracestate)] {
+        if let Some(value) = value {
+            headers.push(name, value);
+        }
+    }
+}
+
+/// The hash that, with `ce_source` and `ce_id`, says that two records are the same event: XXH3-128 of the raw body.
+pub fn body_hash(body: &[u8]) -> u128 {
+    xxh3_128(body)
+}
+
+/// 32 lower-case hex digits.
+fn hex(hash: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (position, digit) in digits.iter_mut().enumerate() {
+        let nibble = (hash >> (124 - 4 * position) & 0xF) as u8;
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    }
+    digits
+}
+
+/// Why a body is a dead letter.
+#[derive(Debug, Clone, Copy)]
+pub enum Refused<'a> {
+    /// It is no event.
+    Unreadable(&'a Unreadable),
+    /// It is an event, but its record can never be stored in its topic.
+    Unstorable(&'a str),
+    /// It is larger than the limit; these are its first bytes.
+    TooLarge { bytes: Option<u64>, max: usize },
+}
+
+impl Refused<'_> {
+    /// Where it was refused: the header `__connect.errors.stage`.
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "READ",
+            Self::Unstorable(_) => "PRODUCE",
+            Self::TooLarge { .. } => "RECEIVE",
+        }
+    }
+
+    /// The header `__connect.errors.exception.message`; shows nothing of the payload.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Unreadable(why) => why.to_string(),
+            Self::Unstorable(why) => format!("the topic cannot take the record: {why}"),
+            Self::TooLarge { bytes: Some(bytes), max } => {
+                format!("the body's {bytes} bytes are over the limit of {max}; this is a stub with its first bytes")
+            }
+            Self::TooLarge { bytes: None, max } => {
+                format!("the body is over the limit of {max} bytes; this is a stub with its first bytes")
+            }
+        }
+    }
+
+    /// Only the first bytes stand in the record: it cannot be replayed.
+    fn is_stub(&self) -> bool {
+        matches!(self, Self::TooLarge { .. })
+    }
+}
+
+/// Header names of dead letters that more than one stage reads.
+pub mod dead_letter {
+    pub const STAGE: &str = "__connect.errors.stage";
+    pub const REASON: &str = "__connect.errors.exception.message";
+    pub const TOPIC: &str = "__connect.errors.topic";
+    pub const FEED: &str = "causeway_feed";
+    pub const STUB: &str = "causeway_stub";
+    pub const SIZE: &str = "causeway_size";
+    pub const BODY: &str = "causeway_body";
+    pub const RECEIVED_AT: &str = "causeway_received_at";
+    pub const SENDER: &str = "causeway_sender";
+    pub const ATTEMPTS: &str = "causeway_attempts";
+    pub const CONTENT_TYPE: &str = "content-type";
+    pub const CONTENT_ENCODING: &str = "content-encoding";
+}
+
+impl Record {
+    fn clear(&mut self) {
+        self.key = None;
+        self.headers.names.clear();
+        self.headers.values.clear();
+        self.value.clear();
+    }
+
+    /// The bytes that the record takes in a queue and, but for compression, in a batch.
+    pub fn size(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, Vec::len);
+        let names: usize = self.headers.names.iter().map(|(name, _)| name.len() + 4).sum();
+        key + names + self.headers.values.len() + self.value.len() + 64
+    }
+
+    /// Makes the dead letter of `body`: the raw bytes, and as headers what is known of them.
+    pub fn fill_dead_letter(&mut self, body: &[u8], refused: Refused<'_>, feed: Option<(&str, &str)>, key: Option<Vec<u8>>, origin: &Origin<'_>) {
+        self.clear();
+        self.timestamp = origin.received_at;
+        self.key = key;
+        self.value.extend_from_slice(body);
+        let headers = &mut self.headers;
+        headers.push(dead_letter::STAGE, refused.stage().as_bytes());
+        headers.push(dead_letter::REASON, refused.reason().as_bytes());
+        if let Some((label, topic)) = feed {
+            headers.push(dead_letter::TOPIC, topic.as_bytes());
+            headers.push(dead_letter::FEED, label.as_bytes());
+        }
+        let size = match refused {
+            Refused::TooLarge { bytes, .. } => bytes.map(|bytes| bytes.to_string()),
+            Refused::Unreadable(_) | Refused::Unstorable(_) => Some(body.len().to_string()),
+        };
+        if let Some(size) = size {
+            headers.push(dead_letter::SIZE, size.as_bytes());
+        }
+        if refused.is_stub() {
+            headers.push(dead_letter::STUB, b"true");
+        }
+        headers.push(dead_letter::BODY, hex(body_hash(body)).as_slice());
+        headers.push(dead_letter::RECEIVED_AT, origin.received_at.to_string().as_bytes());
+        headers.push(dead_letter::SENDER, origin.sender.as_bytes());
+        headers.push(dead_letter::ATTEMPTS, origin.attempts.to_string().as_bytes());
+        for (name, value) in [
+            (dead_letter::CONTENT_TYPE, origin.content_type),
+            (dead_letter::CONTENT_ENCODING, origin.content_encoding),
+        ] {
+            if let Some(value) = value {
+                headers.push(name, value);
+            }
+        }
+        trace_context(headers, origin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_printed_in_32_digits() {
+        assert_eq!(&hex(0x1f), b"0000000000000000000000000000001f");
+        assert_eq!(hex(u128::MAX), [b'f'; 32]);
+    }
+
+    #[test]
+    fn prefixes() {
+        assert_eq!(confluent_prefix(258), [0, 0, 0, 1, 2]);
+        assert_eq!(single_object_prefix([1, 2, 3, 4, 5, 6, 7, 8]), [0xC3, 1, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+}

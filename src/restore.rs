@@ -1,0 +1,104 @@
+//! Avro bytes -> the JSON document again: what `tail`, `replay` and the tests read records with.
+
+use apache_avro::{reader::datum::GenericDatumReader, types::Value as Avro};
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    schema::{Kind, Plan, Schema},
+    transcode::print_millis,
+};
+
+/// Why a record could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("not Avro of this schema: {0}")]
+    Avro(#[from] Box<apache_avro::Error>),
+    #[error("`extras` names {0}, which the record does not have room for")]
+    Pointer(String),
+    #[error("`{0}` holds no JSON text")]
+    Json(String),
+}
+
+/// Gives back the document that `value` (Avro, without header) was made of: null members are
+/// absent, `extras` wins over the fields.
+///
+/// # Errors
+/// When `value` was not written by `schema`, or its `extras` lead nowhere.
+pub fn restore(mut value: &[u8], schema: &Schema) -> Result<Json, RestoreError> {
+    let reader = GenericDatumReader::builder(&schema.avro).build().map_err(Box::new)?;
+    let record = reader.read_value(&mut value).map_err(Box::new)?;
+    let mut extras = Vec::new();
+    let mut document = record_to_json(record, &schema.plan, &mut extras)?;
+    for (pointer, text) in extras {
+        let part = serde_json::from_str(&text).map_err(|_| RestoreError::Json(pointer.clone()))?;
+        put(&mut document, &pointer, part)?;
+    }
+    Ok(document)
+}
+
+fn record_to_json(value: Avro, plan: &Plan, extras: &mut Vec<(String, String)>) -> Result<Json, RestoreError> {
+    let Avro::Record(values) = value else { return Ok(Json::Null) };
+    let mut object = Map::new();
+    for ((name, value), field) in values.into_iter().zip(&plan.fields) {
+        match (&field.kind, value) {
+            (Kind::Extras, Avro::Map(entries)) => {
+                extras.extend(entries.into_iter().filter_map(|(pointer, text)| match text {
+                    Avro::String(text) => Some((pointer, text)),
+                    _ => None,
+                }));
+            }
+            (kind, value) => {
+                let json = value_to_json(value, kind, extras)?;
+                if !json.is_null() {
+                    object.insert(name, json);
+                }
+            }
+        }
+    }
+    Ok(Json::Object(object))
+}
+
+fn value_to_json(value: Avro, kind: &Kind, extras: &mut Vec<(String, String)>) -> Result<Json, RestoreError> {
+    Ok(match (value, kind) {
+        (Avro::Union(_, inner), kind) => value_to_json(*inner, kind, extras)?,
+        (record @ Avro::Record(_), Kind::Record(plan)) => record_to_json(record, plan, extras)?,
+        (Avro::Array(items), Kind::Array(kind)) => {
+            items.into_iter().map(|item| value_to_json(item, kind, extras)).collect::<Result<_, _>>()?
+        }
+        (Avro::Map(entries), Kind::Map(kind)) => Json::Object(
+            entries
+                .into_iter()
+                .map(|(key, value)| Ok((key, value_to_json(value, kind, extras)?)))
+                .collect::<Result<_, RestoreError>>()?,
+        ),
+        (Avro::String(text), Kind::JsonText) => {
+            serde_json::from_str(&text).map_err(|_| RestoreError::Json("a JSON text field".to_owned()))?
+        }
+        (Avro::String(text), _) => Json::String(text),
+        (Avro::TimestampMillis(millis), _) => print_millis(millis).map_or_else(|| Json::from(millis), Json::String),
+        (Avro::Boolean(boolean), _) => Json::Bool(boolean),
+        (Avro::Int(number), _) => Json::from(number),
+        (Avro::Long(number), _) => Json::from(number),
+        (Avro::Float(number), _) => Json::from(f64::from(number)),
+        (Avro::Double(number), _) => Json::from(number),
+        // No plan has any other type.
+        (_, _) => Json::Null,
+    })
+}
+
+/// Puts `part` where an RFC 6901 pointer leads; the last token may name a member that is not there yet.
+fn put(document: &mut Json, pointer: &str, part: Json) -> Result<(), RestoreError> {
+    let lost = || RestoreError::Pointer(pointer.to_owned());
+    let (parent, last) = pointer.rsplit_once('/').ok_or_else(lost)?;
+    match document.pointer_mut(parent).ok_or_else(lost)? {
+        Json::Object(object) => {
+            object.insert(last.replace("~1", "/").replace("~0", "~"), part);
+        }
+        Json::Array(array) => {
+            let index = last.parse::<usize>().map_err(|_| lost())?;
+            *array.get_mut(index).ok_or_else(lost)? = part;
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => return Err(lost()),
+    }
+    Ok(())
+}

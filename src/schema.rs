@@ -1,0 +1,275 @@
+//! `.avsc` -> [`Plan`]: what the translation follows, compiled once at start.
+
+use std::{collections::HashMap, sync::Arc};
+
+use apache_avro::{
+    Schema as Avro,
+    rabin::Rabin,
+    schema::{RecordSchema, ResolvedSchema},
+};
+use serde_json::Value as Json;
+
+/// The field attribute that says: this string is the text of a JSON value.
+const JSON_TEXT: &str = "causeway.json";
+
+/// The root field that takes what the other fields cannot.
+const EXTRAS: &str = "extras";
+
+/// The root members that every event has.
+const IDENTITY: [&str; 4] = ["api_version", "name", "event_id", "event_type"];
+
+/// One feed's schema, ready to translate by and to register.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    /// The schema as its file has it, docs included: what the registry is given.
+    pub text: String,
+    /// The same, parsed: what reads records back.
+    pub avro: Arc<Avro>,
+    /// CRC-64-AVRO of the Parsing Canonical Form, little-endian (Avro specification, single-object encoding).
+    pub fingerprint: [u8; 8],
+    /// The plan of the root record.
+    pub plan: Plan,
+}
+
+/// How to write one record: its fields in the schema's order, and where to find one by name.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub fields: Vec<Field>,
+    by_name: HashMap<String, usize, foldhash::fast::RandomState>,
+}
+
+/// One field of a record.
+#[derive(Debug, Clone)]
+pub struct Field {
+    pub name: String,
+    /// Written as the union `["null", kind]`.
+    pub nullable: bool,
+    pub kind: Kind,
+}
+
+/// What a field, an array's items or a map's values are.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    Boolean,
+    Int,
+    Long,
+    Float,
+    Double,
+    String,
+    /// A string that holds the text of any JSON value.
+    JsonText,
+    TimestampMillis,
+    Record(Plan),
+    Array(Box<Kind>),
+    Map(Box<Kind>),
+    /// The root's last field: JSON pointer -> JSON text.
+    Extras,
+}
+
+/// Why a schema cannot be translated by.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("not an Avro schema: {0}")]
+    Parse(#[from] Box<apache_avro::Error>),
+    #[error("not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the root must be a record")]
+    Root,
+    #[error("the root record needs the field `{0}` of type \"string\"")]
+    Identity(&'static str),
+    #[error(
+        "the root record's last field must be {{\"name\": \"extras\", \"type\": {{\"type\": \"map\", \"values\": \"string\"}}, \"default\": {{}}}}"
+    )]
+    Extras,
+    #[error("field `{0}`: must be [\"null\", T] with default null, as any member may be missing")]
+    NotNullable(String),
+    #[error(
+        "field `{field}`: {found} is not supported; use boolean, int, long, float, double, string, timestamp-millis, a record, or an array or map of one of these"
+    )]
+    Unsupported { field: String, found: String },
+    #[error("field `{0}`: the record contains itself; a recursive schema is not supported")]
+    Recursive(String),
+}
+
+impl Schema {
+    /// Parses `text` and compiles its plan.
+    ///
+    /// # Errors
+    /// When `text` is no Avro schema, or one that could not take every event: the message names the field and the remedy.
+    pub fn parse(text: &str) -> Result<Self, SchemaError> {
+        let avro = Avro::parse_str(text).map_err(Box::new)?;
+        let Avro::Record(root) = &avro else { return Err(SchemaError::Root) };
+        let resolved = ResolvedSchema::try_from(&avro).map_err(Box::new)?;
+        let mut compiler = Compiler { resolved: &resolved, open: Vec::new() };
+        let mut plan = compiler.record(root, "")?;
+        seal_root(&mut plan, root)?;
+        Ok(Self { text: text.to_owned(), fingerprint: fingerprint(text)?, plan, avro: Arc::new(avro) })
+    }
+}
+
+/// The root's own rules: four strings that must be there, and `extras` as the last field, found by no member's name.
+fn seal_root(plan: &mut Plan, root: &RecordSchema) -> Result<(), SchemaError> {
+    for name in IDENTITY {
+        let field = plan.find(name).and_then(|at| plan.fields.get(at));
+        if !field.is_some_and(|field| !field.nullable && matches!(field.kind, Kind::String)) {
+            return Err(SchemaError::Identity(name));
+        }
+    }
+    if let Some(field) = plan.fields.iter().find(|field| !field.nullable && !IDENTITY.contains(&field.name.as_str()) && field.name != EXTRAS) {
+        return Err(SchemaError::NotNullable(field.name.clone()));
+    }
+    let has_default = root.fields.last().is_some_and(|field| field.default == Some(Json::Object(serde_json::Map::new())));
+    match plan.fields.last_mut() {
+        Some(last) if last.name == EXTRAS && !last.nullable && has_default => match &last.kind {
+            Kind::Map(values) if matches!(**values, Kind::String) => last.kind = Kind::Extras,
+            _ => return Err(SchemaError::Extras),
+        },
+        _ => return Err(SchemaError::Extras),
+    }
+    plan.by_name.remove(EXTRAS);
+    Ok(())
+}
+
+impl Plan {
+    /// The position of the field called `name`.
+    #[inline]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+}
+
+struct Compiler<'a> {
+    resolved: &'a ResolvedSchema<'a>,
+    /// The records that enclose the field at hand, by full name.
+    open: Vec<String>,
+}
+
+impl Compiler<'_> {
+    fn record(&mut self, record: &RecordSchema, path: &str) -> Result<Plan, SchemaError> {
+        let name = record.name.fullname(None);
+        if self.open.contains(&name) {
+            return Err(SchemaError::Recursive(path.to_owned()));
+        }
+        self.open.push(name);
+        let fields = record
+            .fields
+            .iter()
+            .map(|field| {
+                let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+                let json_text = field.custom_attributes.get(JSON_TEXT) == Some(&Json::Bool(true));
+                let field = self.field(&field.name, &field.schema, json_text, &path)?;
+                // Only the root has members that are always there; its own rules see to those.
+                if !field.nullable && self.open.len() > 1 {
+                    return Err(SchemaError::NotNullable(path));
+                }
+                Ok(field)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        self.open.pop();
+        let by_name = fields.iter().enumerate().map(|(at, field)| (field.name.clone(), at)).collect();
+        Ok(Plan { fields, by_name })
+    }
+
+    fn field(&mut self, name: &str, schema: &Avro, json_text: bool, path: &str) -> Result<Field, SchemaError> {
+        let (nullable, schema) = match schema {
+            Avro::Union(union) => match union.variants() {
+                [Avro::Null, kind] => (true, kind),
+                _ => return Err(SchemaError::NotNullable(path.to_owned())),
+            },
+            plain => (false, plain),
+        };
+        let kind = match self.kind(schema, path)? {
+            Kind::String if json_text => Kind::JsonText,
+            kind => kind,
+        };
+        Ok(Field { name: name.to_owned(), nullable, kind })
+    }
+
+    fn kind(&mut self, schema: &Avro, path: &str) -> Result<Kind, SchemaError> {
+        Ok(match schema {
+            Avro::Boolean => Kind::Boolean,
+            Avro::Int => Kind::Int,
+            Avro::Long => Kind::Long,
+            Avro::Float => Kind::Float,
+            Avro::Double => Kind::Double,
+            Avro::String => Kind::String,
+            Avro::TimestampMillis => Kind::TimestampMillis,
+            Avro::Record(record) => Kind::Record(self.record(record, path)?),
+            Avro::Array(array) => Kind::Array(Box::new(self.kind(&array.items, path)?)),
+            Avro::Map(map) => Kind::Map(Box::new(self.kind(&map.types, path)?)),
+            Avro::Ref { name } => match self.resolved.get_names().get(name) {
+                Some(Avro::Record(record)) => Kind::Record(self.record(record, path)?),
+                _ => return Err(SchemaError::Unsupported { field: path.to_owned(), found: name.to_string() }),
+            },
+            other => {
+                let found = apache_avro::schema::SchemaKind::from(other);
+                return Err(SchemaError::Unsupported { field: path.to_owned(), found: format!("{found:?}") });
+            }
+        })
+    }
+}
+
+/// The fingerprint that every reader computes: apache-avro's canonical form keeps `{"type": "long"}` where
+/// a logical type stood, so the logical types are taken away before it sees the schema.
+fn fingerprint(text: &str) -> Result<[u8; 8], SchemaError> {
+    let mut bare: Json = serde_json::from_str(text)?;
+    strip_logical_types(&mut bare);
+    let schema = Avro::parse(&bare).map_err(Box::new)?;
+    let bytes = schema.fingerprint::<Rabin>().bytes;
+    Ok(bytes.try_into().unwrap_or_default())
+}
+
+fn strip_logical_types(schema: &mut Json) {
+    if let Json::Object(object) = schema
+        && object.remove("logicalType").is_some()
+        && let Some(plain) = object.remove("type")
+    {
+        *schema = plain;
+    }
+    match schema {
+        Json::Object(object) => object.values_mut().for_each(strip_logical_types),
+        Json::Array(array) => array.iter_mut().for_each(strip_logical_types),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(fields: &str, extras: &str) -> String {
+        let identity = IDENTITY.map(|name| format!(r#"{{"name":"{name}","type":"string"}},"#)).concat();
+        format!(r#"{{"type":"record","name":"R","fields":[{identity}{fields}{extras}]}}"#)
+    }
+
+    const EXTRAS_FIELD: &str = r#"{"name":"extras","type":{"type":"map","values":"string"},"default":{}}"#;
+
+    #[test]
+    fn a_schema_that_could_not_take_every_event_is_refused_by_field() {
+        let nullable = |kind: &str| format!(r#"{{"name":"x","type":["null",{kind}],"default":null}},"#);
+        for (text, expected) in [
+            (root("", EXTRAS_FIELD), ""),
+            (root(&nullable(r#"{"type":"array","items":"int"}"#), EXTRAS_FIELD), ""),
+            (root("", r#"{"name":"e","type":["null","string"],"default":null}"#), "extras"),
+            (root(&nullable("\"bytes\""), EXTRAS_FIELD), "field `x`: Bytes"),
+            (root(r#"{"name":"x","type":"string"},"#, EXTRAS_FIELD), "field `x`: must be"),
+            (root(&nullable(r#"{"type":"record","name":"N","fields":[{"name":"y","type":"long"}]}"#), EXTRAS_FIELD), "field `x.y`: must be"),
+            (root(&nullable(r#"{"type":"record","name":"N","fields":[{"name":"y","type":["null","N"],"default":null}]}"#), EXTRAS_FIELD), "contains itself"),
+            ("\"string\"".to_owned(), "root must be a record"),
+            ("{".to_owned(), "not an Avro schema"),
+            (r#"{"type":"record","name":"R","fields":[]}"#.to_owned(), "`api_version`"),
+        ] {
+            match Schema::parse(&text) {
+                Ok(_) => assert_eq!(expected, "", "{text}"),
+                Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{text}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_called_extras_does_not_meet_the_extras_field() {
+        let schema = Schema::parse(&root("", EXTRAS_FIELD)).unwrap();
+        assert_eq!(schema.plan.find("extras"), None);
+        assert_eq!(schema.plan.find("event_id"), Some(2));
+    }
+}

@@ -1,0 +1,334 @@
+//! [`Event`] + [`Plan`] -> Avro bytes + extras: one pass over the tape, no value in between.
+//!
+//! What the schema does not name, or could not give back exactly, is put into `extras` under the
+//! RFC 6901 pointer of the smallest member that the schema can give back without.
+
+mod json;
+mod timestamp;
+
+use simd_json::{Node, StaticNode};
+
+pub use json::write_json;
+pub use timestamp::{print_millis, read_rfc3339};
+
+use crate::{
+    event::{Event, elements, members},
+    schema::{Field, Kind, Plan},
+};
+
+/// The reused buffers of one thread.
+#[derive(Default)]
+pub struct Transcoder {
+    /// Where each field's value stands on the tape, per open record; 0 for none (node 0 is the document).
+    slots: Vec<usize>,
+    extras: Vec<u8>,
+    extras_count: usize,
+    json: Vec<u8>,
+}
+
+impl Transcoder {
+    /// Appends the Avro encoding of `event` by `plan` to `out`.
+    ///
+    /// Returns how many members went to `extras`.
+    pub fn encode(&mut self, event: &Event<'_>, plan: &Plan, out: &mut Vec<u8>) -> usize {
+        self.slots.clear();
+        self.extras.clear();
+        self.extras_count = 0;
+        let mut pass = Pass { tape: event.tape(), out, path: Vec::new(), buffers: self };
+        pass.record(plan, 0);
+        self.extras_count
+    }
+}
+
+struct Pass<'t, 'b> {
+    tape: &'t [Node<'t>],
+    out: &'b mut Vec<u8>,
+    /// The way from the root to the container at hand.
+    path: Vec<Step<'t>>,
+    buffers: &'b mut Transcoder,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'t> {
+    Member(&'t str),
+    Element(usize),
+}
+
+impl<'t> Pass<'t, '_> {
+    /// Writes the object at `at` as a record. Members come in any order: first find each field's value, then write in the schema's.
+    fn record(&mut self, plan: &Plan, at: usize) {
+        let base = self.buffers.slots.len();
+        self.buffers.slots.resize(base + plan.fields.len(), 0);
+        let mut expected = 0;
+        for (key, value) in members(self.tape, at) {
+            // Senders write members mostly in one order: look at the next field before looking it up.
+            let found = match plan.fields.get(expected) {
+                Some(field) if field.name == key && !matches!(field.kind, Kind::Extras) => Some(expected),
+                _ => plan.find(key),
+            };
+            match found {
+                Some(field) => {
+                    expected = field + 1;
+                    if let Some(slot) = self.buffers.slots.get_mut(base + field) {
+                        *slot = value;
+                    }
+                }
+                // A missing member is null, and null says nothing more.
+                None if self.is_null(value) => {}
+                None => self.put_aside(Step::Member(key), value),
+            }
+        }
+        for (position, field) in plan.fields.iter().enumerate() {
+            let value = self.buffers.slots.get(base + position).copied().unwrap_or(0);
+            self.field(field, value);
+        }
+        self.buffers.slots.truncate(base);
+    }
+
+    /// Writes a record without members: the place of an array's element that only `extras` can give back.
+    fn empty_record(&mut self, plan: &Plan) {
+        for field in &plan.fields {
+            self.field(field, 0);
+        }
+    }
+
+    fn field(&mut self, field: &Field, value: usize) {
+        if matches!(field.kind, Kind::Extras) {
+            return self.write_extras();
+        }
+        if !field.nullable {
+            // Only the identity is not nullable, and an event has it: this value fits.
+            self.value(&field.kind, value, Step::Element(0));
+            return;
+        }
+        if value == 0 || self.is_null(value) {
+            return self.out.push(NULL_BRANCH);
+        }
+        let Some(Node::String(key)) = self.tape.get(value - 1) else { return self.out.push(NULL_BRANCH) };
+        let start = self.out.len();
+        self.out.push(VALUE_BRANCH);
+        match self.value(&field.kind, value, Step::Member(key)) {
+            Fit::Exact => {}
+            Fit::Inexact => self.put_aside(Step::Member(key), value),
+            Fit::Misfit => {
+                self.out.truncate(start);
+                self.out.push(NULL_BRANCH);
+                self.put_aside(Step::Member(key), value);
+            }
+        }
+    }
+
+    /// Writes the value at `at`, to which `step` leads. After a [`Fit::Misfit`] the caller cuts off what was written.
+    #[inline]
+    fn value(&mut self, kind: &Kind, at: usize, step: Step<'t>) -> Fit {
+        let Some(node) = self.tape.get(at).copied() else { return Fit::Misfit };
+        match (kind, node) {
+            (Kind::String, Node::String(text)) => write_string(self.out, text.as_bytes()),
+            (Kind::TimestampMillis, Node::String(text)) => {
+                let Some(read) = read_rfc3339(text) else { return Fit::Misfit };
+                write_long(self.out, read.millis);
+                if !read.exact {
+                    return Fit::Inexact;
+                }
+            }
+            (Kind::Long, Node::Static(number)) => match as_i64(number) {
+                Some(long) => write_long(self.out, long),
+                None => return Fit::Misfit,
+            },
+            (Kind::Int, Node::Static(number)) => match as_i64(number).filter(|long| i32::try_from(*long).is_ok()) {
+                Some(int) => write_long(self.out, int),
+                None => return Fit::Misfit,
+            },
+            (Kind::Double, Node::Static(number)) => match as_f64(number) {
+                Some(double) => self.out.extend_from_slice(&double.to_le_bytes()),
+                None => return Fit::Misfit,
+            },
+            (Kind::Float, Node::Static(number)) => match as_f64(number).filter(|double| f64::from(*double as f32) == *double) {
+                Some(double) => self.out.extend_from_slice(&(double as f32).to_le_bytes()),
+                None => return Fit::Misfit,
+            },
+            (Kind::Boolean, Node::Static(StaticNode::Bool(boolean))) => self.out.push(u8::from(boolean)),
+            (Kind::JsonText, _) => self.json_text(at),
+            (Kind::Record(plan), Node::Object { .. }) => self.within(step, |pass| pass.record(plan, at)),
+            (Kind::Array(items), Node::Array { len, .. }) => return self.within(step, |pass| pass.array(items, at, len)),
+            (Kind::Map(values), Node::Object { .. }) => self.within(step, |pass| pass.map(values, at)),
+            (
+                Kind::String | Kind::TimestampMillis | Kind::Long | Kind::Int | Kind::Double | Kind::Float | Kind::Boolean
+                | Kind::Record(_) | Kind::Array(_) | Kind::Map(_) | Kind::Extras,
+                _,
+            ) => return Fit::Misfit,
+        }
+        Fit::Exact
+    }
+
+    fn within<T>(&mut self, step: Step<'t>, write: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(step);
+        let written = write(self);
+        self.path.pop();
+        written
+    }
+
+    /// Records are given back one by one; other arrays as a whole, so one element that does not fit takes all of it aside.
+    fn array(&mut self, items: &Kind, at: usize, len: usize) -> Fit {
+        let aside = (self.buffers.extras.len(), self.buffers.extras_count);
+        let mut fit = Fit::Exact;
+        if len > 0 {
+            write_long(self.out, len as i64);
+        }
+        for (index, element) in elements(self.tape, at).enumerate() {
+            match (self.value(items, element, Step::Element(index)), items) {
+                (Fit::Exact, _) => {}
+                (Fit::Inexact, _) => fit = Fit::Inexact,
+                (Fit::Misfit, Kind::Record(plan)) => {
+                    self.empty_record(plan);
+                    self.put_aside(Step::Element(index), element);
+                }
+                (Fit::Misfit, _) => {
+                    self.buffers.extras.truncate(aside.0);
+                    self.buffers.extras_count = aside.1;
+                    return Fit::Misfit;
+                }
+            }
+        }
+        self.out.push(END_OF_BLOCKS);
+        fit
+    }
+
+    fn map(&mut self, values: &Kind, at: usize) {
+        let start = self.out.len();
+        let mut count = 0;
+        for (key, value) in members(self.tape, at) {
+            if self.is_null(value) {
+                continue;
+            }
+            let entry = self.out.len();
+            write_string(self.out, key.as_bytes());
+            match self.value(values, value, Step::Member(key)) {
+                Fit::Exact => count += 1,
+                Fit::Inexact => {
+                    count += 1;
+                    self.put_aside(Step::Member(key), value);
+                }
+                Fit::Misfit => {
+                    self.out.truncate(entry);
+                    self.put_aside(Step::Member(key), value);
+                }
+            }
+        }
+        if count > 0 {
+            // Only now is it known how many entries stand here: their count goes before them.
+            let mut head = Vec::with_capacity(10);
+            write_long(&mut head, count);
+            self.out.splice(start..start, head);
+        }
+        self.out.push(END_OF_BLOCKS);
+    }
+
+    fn is_null(&self, at: usize) -> bool {
+        matches!(self.tape.get(at), Some(Node::Static(StaticNode::Null)))
+    }
+
+    fn json_text(&mut self, at: usize) {
+        let json = &mut self.buffers.json;
+        json.clear();
+        write_json(self.tape, at, json);
+        write_string(self.out, json);
+    }
+
+    /// Adds the value at `at` to `extras`, under the pointer that `step` makes of the path.
+    fn put_aside(&mut self, step: Step<'t>, at: usize) {
+        let Transcoder { extras, extras_count, json, .. } = &mut *self.buffers;
+        json.clear();
+        for step in self.path.iter().chain([&step]) {
+            write_step(*step, json);
+        }
+        write_string(extras, json);
+        json.clear();
+        write_json(self.tape, at, json);
+        write_string(extras, json);
+        *extras_count += 1;
+    }
+
+    fn write_extras(&mut self) {
+        if self.buffers.extras_count > 0 {
+            write_long(self.out, self.buffers.extras_count as i64);
+            self.out.extend_from_slice(&self.buffers.extras);
+        }
+        self.out.push(END_OF_BLOCKS);
+    }
+}
+
+/// How well a value fits its field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// The field gives it back as it was.
+    Exact,
+    /// It fills the field, but its text can be had from `extras` only.
+    Inexact,
+    /// Nothing of it can stand in the field.
+    Misfit,
+}
+
+const NULL_BRANCH: u8 = 0;
+/// Branch 1 of a union as an Avro int: zigzag 2.
+const VALUE_BRANCH: u8 = 2;
+const END_OF_BLOCKS: u8 = 0;
+
+/// A JSON pointer's token (RFC 6901): `~` is `~0`, `/` is `~1`.
+fn write_step(step: Step<'_>, pointer: &mut Vec<u8>) {
+    pointer.push(b'/');
+    match step {
+        Step::Element(index) => pointer.extend_from_slice(index.to_string().as_bytes()),
+        Step::Member(key) => {
+            for byte in key.bytes() {
+                match byte {
+                    b'~' => pointer.extend_from_slice(b"~0"),
+                    b'/' => pointer.extend_from_slice(b"~1"),
+                    other => pointer.push(other),
+                }
+            }
+        }
+    }
+}
+
+/// The whole number that equals `number`; `5.0` is 5.
+fn as_i64(number: StaticNode) -> Option<i64> {
+    match number {
+        StaticNode::I64(long) => Some(long),
+        StaticNode::U64(long) => i64::try_from(long).ok(),
+        StaticNode::F64(double) => {
+            let long = double as i64;
+            // Compared as i128, as `i64::MAX as f64` rounds up to a number that is no i64.
+            (double.fract() == 0.0 && i128::from(long) == double as i128).then_some(long)
+        }
+        StaticNode::Null | StaticNode::Bool(_) => None,
+    }
+}
+
+/// The double that equals `number`; an integer that f64 would round has none.
+fn as_f64(number: StaticNode) -> Option<f64> {
+    match number {
+        StaticNode::F64(double) => Some(double),
+        StaticNode::I64(long) => Some(long as f64).filter(|double| *double as i128 == i128::from(long)),
+        StaticNode::U64(long) => Some(long as f64).filter(|double| *double as i128 == i128::from(long)),
+        StaticNode::Null | StaticNode::Bool(_) => None,
+    }
+}
+
+/// Avro's `long`: zigzag, then seven bits a byte, least significant first.
+#[inline]
+fn write_long(out: &mut Vec<u8>, long: i64) {
+    let mut rest = ((long << 1) ^ (long >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// Avro's `string` and `bytes`: length, then the bytes.
+#[inline]
+fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    write_long(out, bytes.len() as i64);
+    out.extend_from_slice(bytes);
+}

@@ -1,0 +1,46 @@
+//! A part of the tape -> the JSON text that says the same.
+
+use simd_json::{Node, StaticNode};
+
+use crate::event::{elements, members};
+
+/// Appends the compact JSON text of the value at `at`: members in their order, numbers as their
+/// shortest text that reads back equal.
+pub fn write_json(tape: &[Node<'_>], at: usize, out: &mut Vec<u8>) {
+    match tape.get(at) {
+        None | Some(Node::Static(StaticNode::Null)) => out.extend_from_slice(b"null"),
+        Some(Node::Static(StaticNode::Bool(boolean))) => scalar(boolean, out),
+        Some(Node::Static(StaticNode::I64(number))) => scalar(number, out),
+        Some(Node::Static(StaticNode::U64(number))) => scalar(number, out),
+        Some(Node::Static(StaticNode::F64(number))) => scalar(number, out),
+        Some(Node::String(text)) => scalar(text, out),
+        Some(Node::Object { .. }) => {
+            out.push(b'{');
+            for (position, (key, value)) in members(tape, at).enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                scalar(key, out);
+                out.push(b':');
+                write_json(tape, value, out);
+            }
+            out.push(b'}');
+        }
+        Some(Node::Array { .. }) => {
+            out.push(b'[');
+            for (position, element) in elements(tape, at).enumerate() {
+                if position > 0 {
+                    out.push(b',');
+                }
+                write_json(tape, element, out);
+            }
+            out.push(b']');
+        }
+    }
+}
+
+fn scalar(value: impl serde::Serialize, out: &mut Vec<u8>) {
+    // A Vec takes every write and a scalar has no key to refuse: this cannot fail.
+    let written = serde_json::to_writer(out, &value);
+    debug_assert!(written.is_ok());
+}

@@ -1,7 +1,13 @@
 pub mod feed;
 pub mod config;
-pub mod event;
+pub mod quota;
+pub mod metrics;
 pub mod schema;
+pub mod event;
 pub mod transcode;
 pub mod restore;
 pub mod record;
+pub mod kafka;
+pub mod registry;
+pub mod bridge;
+pub mod tls;

@@ -1,7 +1,8 @@
 //! [`Event`] -> [`Record`]: topic, key, headers, timestamp, value. Pure: no clock, no network.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use simd_json::{Node, StaticNode};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -46,17 +47,17 @@ impl Headers {
 }
 
 /// What is known of a request beside its body.
-#[derive(Debug, Clone, Copy)]
-pub struct Origin<'a> {
+#[derive(Debug, Clone)]
+pub struct Origin {
     /// When the bridge received it, milliseconds since 1970.
     pub received_at: i64,
     /// The name of the sender's certificate that was allowed.
-    pub sender: &'a str,
-    pub content_type: Option<&'a [u8]>,
-    pub content_encoding: Option<&'a [u8]>,
+    pub sender: Arc<str>,
+    pub content_type: Option<Bytes>,
+    pub content_encoding: Option<Bytes>,
     /// W3C Trace Context.
-    pub traceparent: Option<&'a [u8]>,
-    pub tracestate: Option<&'a [u8]>,
+    pub traceparent: Option<Bytes>,
+    pub tracestate: Option<Bytes>,
     /// How often a dead letter was put through again; 0 for what a sender posts.
     pub attempts: u32,
 }
@@ -121,7 +122,7 @@ impl Route {
     }
 
     /// Makes `event`'s record for this route in `record`.
-    pub fn fill(&self, record: &mut Record, event: &Event<'_>, body_hash: u128, origin: &Origin<'_>, transcoder: &mut Transcoder) -> Made {
+    pub fn fill(&self, record: &mut Record, event: &Event<'_>, body_hash: u128, origin: &Origin, transcoder: &mut Transcoder) -> Made {
         let target = self.event_types.get(event.event_type).copied().unwrap_or(0);
         record.clear();
         record.timestamp = origin.received_at;
@@ -158,7 +159,7 @@ fn tokens(pointer: &str) -> Vec<String> {
 }
 
 /// CloudEvents' Kafka binding, binary content mode, and what finds duplicates.
-fn cloud_event(headers: &mut Headers, event: &Event<'_>, body_hash: u128, origin: &Origin<'_>) {
+fn cloud_event(headers: &mut Headers, event: &Event<'_>, body_hash: u128, origin: &Origin) {
     headers.push("ce_specversion", b"1.0");
     headers.push("ce_id", event.event_id.as_bytes());
     headers.push("ce_source", event.name.as_bytes());
@@ -184,8 +185,8 @@ fn event_time<'a>(event: &Event<'a>) -> Option<&'a str> {
     }
 }
 
-fn trace_context(headers: &mut Headers, origin: &Origin<'_>) {
-    for (name, value) in [("traceparent", origin.traceparent), ("tracestate", origin.tracestate)] {
+fn trace_context(headers: &mut Headers, origin: &Origin) {
+    for (name, value) in [("traceparent", &origin.traceparent), ("tracestate", &origin.tracestate)] {
         if let Some(value) = value {
             headers.push(name, value);
         }
@@ -280,7 +281,7 @@ impl Record {
     }
 
     /// Makes the dead letter of `body`: the raw bytes, and as headers what is known of them.
-    pub fn fill_dead_letter(&mut self, body: &[u8], refused: Refused<'_>, feed: Option<(&str, &str)>, key: Option<Vec<u8>>, origin: &Origin<'_>) {
+    pub fn fill_dead_letter(&mut self, body: &[u8], refused: Refused<'_>, feed: Option<(&str, &str)>, key: Option<Vec<u8>>, origin: &Origin) {
         self.clear();
         self.timestamp = origin.received_at;
         self.key = key;
@@ -307,8 +308,8 @@ impl Record {
         headers.push(dead_letter::SENDER, origin.sender.as_bytes());
         headers.push(dead_letter::ATTEMPTS, origin.attempts.to_string().as_bytes());
         for (name, value) in [
-            (dead_letter::CONTENT_TYPE, origin.content_type),
-            (dead_letter::CONTENT_ENCODING, origin.content_encoding),
+            (dead_letter::CONTENT_TYPE, &origin.content_type),
+            (dead_letter::CONTENT_ENCODING, &origin.content_encoding),
         ] {
             if let Some(value) = value {
                 headers.push(name, value);

@@ -1,0 +1,289 @@
+//! The flow, put together: body -> event -> record -> Kafka. What it returns is waited on for the receipt.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
+use prometheus::{IntCounter, IntGauge};
+
+use crate::{
+    config::Config,
+    event::{Event, Parser, Unreadable},
+    feed,
+    kafka::{LaneSpec, Pending, Producers},
+    metrics::Metrics,
+    quota::{Quota, Share},
+    record::{Origin, Record, Refused, Route, body_hash},
+    transcode::Transcoder,
+};
+
+/// The feeds, their producers and their limits.
+pub struct Bridge {
+    lanes: Vec<FeedLane>,
+    dead_letters: Held,
+    by_name: HashMap<String, usize>,
+    by_path: HashMap<String, usize>,
+    other: usize,
+    producers: Arc<Producers>,
+    bytes: Arc<Quota>,
+    benches: Mutex<Vec<Bench>>,
+    depth_max: usize,
+    metrics: Arc<Metrics>,
+}
+
+/// One feed: how its records are made, and what is counted of them.
+struct FeedLane {
+    route: Route,
+    held: Held,
+    unknown_members: IntCounter,
+    null_keys: IntCounter,
+    /// Events by major number, `other` last; each counter is made at its first event.
+    majors: [OnceLock<IntCounter>; 11],
+}
+
+/// The requests that wait for one producer.
+struct Held {
+    quota: Arc<Quota>,
+    gauge: IntGauge,
+}
+
+/// The buffers that one body needs on its way to a record.
+struct Bench {
+    parser: Parser,
+    transcoder: Transcoder,
+    record: Record,
+}
+
+/// Nothing was taken: the limit that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Overload {
+    #[error("too many requests are in flight for this feed")]
+    InFlight,
+    #[error("too many bytes wait to be committed")]
+    Bytes,
+}
+
+/// A request that waits for its receipt.
+pub struct InFlight {
+    pub pending: Pending,
+    _share: Share,
+    gauge: IntGauge,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+/// What a name or a path says about an event's feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// Take it by the event's `name`.
+    ByName,
+    /// The path is bound to the feed at this position.
+    Feed(usize),
+}
+
+/// The majors of `api_version` that the built-in schemas were written for.
+const KNOWN_MAJOR: usize = 1;
+
+impl Bridge {
+    /// The lanes that [`Producers::start`] needs for these routes: one a feed, the dead letters' last.
+    pub fn lanes(routes: &[Route], config: &Config) -> Vec<LaneSpec> {
+        let dead_letters = LaneSpec { label: feed::DEAD_LETTER.to_owned(), topics: vec![config.dead_letter.topic.clone()] };
+        let lane = |route: &Route| LaneSpec { label: route.label.clone(), topics: route.topics.iter().map(|target| target.topic.clone()).collect() };
+        routes.iter().map(lane).chain([dead_letters]).collect()
+    }
+
+    /// `routes` are those of `config.feeds`, in their order.
+    pub fn new(config: &Config, routes: Vec<Route>, producers: Arc<Producers>, metrics: Arc<Metrics>) -> Self {
+        let held = |label: &str| Held { quota: Quota::new(config.ingress.in_flight_max), gauge: metrics.in_flight.with_label_values(&[label]) };
+        let position = |key: fn(&feed::Feed) -> Option<&String>| {
+            let named = config.feeds.iter().enumerate().filter_map(|(at, feed)| Some((key(feed)?.clone(), at)));
+            named.collect::<HashMap<_, _>>()
+        };
+        Self {
+            by_name: position(|feed| feed.name.as_ref()),
+            by_path: position(|feed| feed.path.as_ref()),
+            other: config.feeds.iter().position(|feed| feed.name.is_none()).unwrap_or(0),
+            dead_letters: held(feed::DEAD_LETTER),
+            lanes: routes
+                .into_iter()
+                .map(|route| FeedLane {
+                    held: held(&route.label),
+                    unknown_members: metrics.unknown_members.with_label_values(&[&route.label]),
+                    null_keys: metrics.null_keys.with_label_values(&[&route.label]),
+                    majors: Default::default(),
+                    route,
+                })
+                .collect(),
+            producers,
+            bytes: Quota::new(config.ingress.queue_bytes_max),
+            benches: Mutex::new(Vec::new()),
+            depth_max: config.ingress.depth_max,
+            metrics,
+        }
+    }
+
+    /// What a request path is bound to; `None` for a path that is not ours.
+    pub fn binding(&self, path: &str) -> Option<Binding> {
+        match path {
+            "/" | "/events" => Some(Binding::ByName),
+            other => self.by_path.get(other).copied().map(Binding::Feed),
+        }
+    }
+
+    /// Takes room for `bytes` of a body, before any of it is read.
+    ///
+    /// # Errors
+    /// [`Overload::Bytes`].
+    pub fn admit(&self, bytes: usize) -> Result<Share, Overload> {
+        let share = self.bytes.take(bytes).ok_or(Overload::Bytes);
+        self.metrics.queue_bytes.set(self.bytes.taken() as i64);
+        share
+    }
+
+    /// The whole path of a body: read it, make its record, hand it to Kafka. A body that is no event becomes a dead letter.
+    ///
+    /// # Errors
+    /// [`Overload`]: nothing was handed over.
+    pub fn deliver(&self, body: &Bytes, binding: Binding, origin: Origin, bytes: Share) -> Result<InFlight, Overload> {
+        let mut bench = self.bench();
+        let Bench { parser, transcoder, record } = &mut bench;
+        let sent = parser.read(body, |event| match event {
+            Ok(event) => self.deliver_event(&event, body, binding, origin, bytes, transcoder, record),
+            Err(why) => self.deliver_unreadable(&why, body, binding, origin, bytes, record),
+        });
+        self.benches.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
+        sent
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one step of `deliver`, with the buffers it borrowed")]
+    fn deliver_event(&self, event: &Event<'_>, body: &Bytes, binding: Binding, origin: Origin, mut bytes: Share, transcoder: &mut Transcoder, record: &mut Record) -> Result<InFlight, Overload> {
+        let lane = match binding {
+            Binding::Feed(lane) => lane,
+            Binding::ByName => self.by_name.get(event.name).copied().unwrap_or(self.other),
+        };
+        let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
+        let share = feed.held.quota.take(1).ok_or(Overload::InFlight)?;
+        let made = feed.route.fill(record, event, body_hash(body), &origin, transcoder);
+        if !bytes.resize(body.len() + record.size()) {
+            return Err(Overload::Bytes);
+        }
+        let pending = self.producers.send_event(lane, made.target, record, body.clone(), origin, bytes).map_err(|_| Overload::Bytes)?;
+        feed.count(event, made.extras, made.null_key, &self.metrics);
+        Ok(feed.held.hold(share, pending))
+    }
+
+    fn deliver_unreadable(&self, why: &Unreadable, body: &Bytes, binding: Binding, origin: Origin, bytes: Share, record: &mut Record) -> Result<InFlight, Overload> {
+        self.dead_letter(body, Refused::Unreadable(why), binding, origin, bytes, record)
+    }
+
+    /// Puts the first bytes of a body over the limit into the dead letters.
+    ///
+    /// # Errors
+    /// [`Overload`]: nothing was handed over.
+    pub fn deliver_stub(&self, first: &Bytes, refused: Refused<'_>, binding: Binding, origin: Origin, bytes: Share) -> Result<InFlight, Overload> {
+        self.dead_letter(first, refused, binding, origin, bytes, &mut Record::default())
+    }
+
+    fn dead_letter(&self, body: &Bytes, refused: Refused<'_>, binding: Binding, origin: Origin, mut bytes: Share, record: &mut Record) -> Result<InFlight, Overload> {
+        let feed = match binding {
+            Binding::Feed(lane) => self.lanes.get(lane),
+            Binding::ByName => None,
+        };
+        let known = feed.and_then(|feed| Some((feed.route.label.as_str(), feed.route.topics.first()?.topic.as_str())));
+        let share = self.dead_letters.quota.take(1).ok_or(Overload::InFlight)?;
+        record.fill_dead_letter(body, refused, known, None, &origin);
+        if !bytes.resize(body.len() + record.size()) {
+            return Err(Overload::Bytes);
+        }
+        let label = known.map(|(label, _)| label);
+        let pending = self.producers.send_dead_letter(record, &refused, label, body.clone(), origin, bytes).map_err(|_| Overload::Bytes)?;
+        Ok(self.dead_letters.hold(share, pending))
+    }
+
+    /// Reads a body once more for a log line: `(event_id, name, event_type)`, escaped, each at most 64 bytes.
+    pub fn identify(&self, body: &[u8]) -> Option<(String, String, String)> {
+        let mut bench = self.bench();
+        bench.parser.read(body, |event| event.ok().map(|event| (short(event.event_id), short(event.name), short(event.event_type))))
+    }
+
+    fn bench(&self) -> Bench {
+        let bench = self.benches.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        bench.unwrap_or_else(|| Bench { parser: Parser::new(self.depth_max), transcoder: Transcoder::default(), record: Record::default() })
+    }
+
+    pub fn producers(&self) -> &Arc<Producers> {
+        &self.producers
+    }
+}
+
+impl FeedLane {
+    fn count(&self, event: &Event<'_>, extras: usize, null_key: bool, metrics: &Metrics) {
+        if extras > 0 {
+            self.unknown_members.inc_by(extras as u64);
+        }
+        if null_key {
+            self.null_keys.inc();
+        }
+        let major = major(event.api_version);
+        let Some(counter) = self.majors.get(major.unwrap_or(10)) else { return };
+        let first = || {
+            if major != Some(KNOWN_MAJOR) {
+                let api_version = short(event.api_version);
+                tracing::warn!(feed = self.route.label, api_version, "first event of another major api_version: `extras` keeps what its schema does not name");
+            }
+            let label = major.map_or_else(|| "other".to_owned(), |major| major.to_string());
+            metrics.events_by_major.with_label_values(&[self.route.label.as_str(), label.as_str()])
+        };
+        counter.get_or_init(first).inc();
+    }
+}
+
+impl Held {
+    fn hold(&self, share: Share, pending: Pending) -> InFlight {
+        self.gauge.inc();
+        InFlight { pending, _share: share, gauge: self.gauge.clone() }
+    }
+}
+
+/// 0 to 9, from `v1.3.0` or `1.3.0`; `None` for any other text.
+fn major(api_version: &str) -> Option<usize> {
+    let text = api_version.strip_prefix(['v', 'V']).unwrap_or(api_version);
+    let (major, _) = text.split_once('.').unwrap_or((text, ""));
+    major.parse().ok().filter(|major| *major <= 9)
+}
+
+/// A sender's text for a log: escaped, at most 64 bytes.
+fn short(text: &str) -> String {
+    let mut escaped = String::new();
+    for part in text.chars().map(char::escape_default) {
+        if escaped.len() + part.len() > 64 {
+            break;
+        }
+        escaped.extend(part);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn majors() {
+        for (text, expected) in [("v1.3.0", Some(1)), ("2", Some(2)), ("v10.0", None), ("string", None), ("", None), ("v-1.0", None)] {
+            assert_eq!(major(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_senders_text_is_short_and_escaped() {
+        assert_eq!(short("a\nb\u{1b}"), "a\\nb\\u{1b}");
+        assert!(short(&"\u{1b}".repeat(100)).len() <= 64);
+    }
+}

@@ -1,0 +1,158 @@
+//! Topics: what they are, what they should be, and making them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::{
+    ClientContext,
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use super::Connection;
+use crate::config::NewTopics;
+
+/// A topic as the cluster has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    pub name: String,
+    pub partitions: usize,
+    /// The smallest number of replicas that any partition has.
+    pub replication: usize,
+    /// Partitions without a leader.
+    pub leaderless: usize,
+    /// Its configuration, defaults included; `None` where the broker cannot tell (no DescribeConfigs right, or the embedded broker).
+    pub settings: Option<BTreeMap<String, String>>,
+}
+
+impl Topic {
+    /// One of the topic's settings as a number.
+    pub fn number(&self, setting: &str) -> Option<i64> {
+        self.settings.as_ref()?.get(setting)?.parse().ok()
+    }
+}
+
+/// What the cluster says of the topics that were asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    pub brokers: Vec<String>,
+    pub found: Vec<Topic>,
+    /// Not there, with the broker's word for it.
+    pub missing: Vec<(String, String)>,
+}
+
+/// Asks and changes topics. Every call blocks for at most the connection's request timeout.
+pub struct Admin {
+    client: AdminClient<Quiet>,
+    timeout: Duration,
+}
+
+/// Its client's log lines, under a name.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        super::producer::log("admin", level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka client error");
+    }
+}
+
+impl Admin {
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
+        let client = connection.client().create_with_context(Quiet)?;
+        Ok(Self { client, timeout: connection.request_timeout() })
+    }
+
+    /// Looks at `topics`.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub fn survey(&self, topics: &[String]) -> Result<Survey, KafkaError> {
+        let mut survey = Survey::default();
+        for name in topics {
+            let metadata = self.client.inner().fetch_metadata(Some(name), self.timeout)?;
+            survey.brokers = metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
+            let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+                survey.missing.push((name.clone(), "not in the broker's answer".to_owned()));
+                continue;
+            };
+            if let Some(error) = topic.error() {
+                let code = RDKafkaErrorCode::from(error);
+                survey.missing.push((name.clone(), format!("{code:?}")));
+                continue;
+            }
+            let partitions = topic.partitions();
+            survey.found.push(Topic {
+                name: name.clone(),
+                partitions: partitions.len(),
+                replication: partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+                leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
+                settings: None,
+            });
+        }
+        Ok(survey)
+    }
+
+    /// Fills in the settings of the topics found, where the broker tells them.
+    pub async fn describe(&self, survey: &mut Survey) {
+        let names: Vec<String> = survey.found.iter().map(|topic| topic.name.clone()).collect();
+        let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        if resources.is_empty() {
+            return;
+        }
+        let described = match self.client.describe_configs(&resources, &self.options()).await {
+            Ok(described) => described,
+            Err(error) => {
+                tracing::debug!(%error, "topic settings could not be read");
+                return;
+            }
+        };
+        for (topic, resource) in survey.found.iter_mut().zip(described) {
+            if let Ok(resource) = resource {
+                let settings = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+                topic.settings = Some(settings.collect());
+            }
+        }
+    }
+
+    /// Creates `topics` in the given shape. One that is there already is no error.
+    ///
+    /// # Errors
+    /// The first topic that could not be created, with the broker's reason.
+    pub async fn create(&self, topics: &[String], shape: &NewTopics) -> Result<(), CreateError> {
+        let retention = shape.retention_ms.to_string();
+        let new: Vec<_> = topics
+            .iter()
+            .map(|name| {
+                let topic = NewTopic::new(name, shape.partitions, TopicReplication::Fixed(shape.replication)).set("retention.ms", &retention);
+                // Two of three in sync: an acked record outlives the loss of a broker.
+                if shape.replication >= 3 { topic.set("min.insync.replicas", "2") } else { topic }
+            })
+            .collect();
+        for created in self.client.create_topics(&new, &self.options()).await? {
+            match created {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(CreateError::Refused { topic, code }),
+            }
+        }
+        Ok(())
+    }
+
+    fn options(&self) -> AdminOptions {
+        AdminOptions::new().request_timeout(Some(self.timeout)).operation_timeout(Some(self.timeout))
+    }
+}
+
+/// Why topics could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error("the cluster could not be asked to create topics")]
+    Cluster(#[from] KafkaError),
+    #[error("topic {topic} could not be created: {code:?}")]
+    Refused { topic: String, code: RDKafkaErrorCode },
+}

@@ -1,0 +1,100 @@
+//! librdkafka's properties: what the promise needs, spelled out, and what the configuration adds.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
+
+use crate::config::{Budget, Config};
+
+/// Which cluster, and how to reach it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    brokers: String,
+    properties: BTreeMap<String, String>,
+    budget: Budget,
+    queue_bytes_max: usize,
+}
+
+impl Connection {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            brokers: config.kafka.brokers.join(","),
+            properties: config.kafka.client.clone(),
+            budget: config.sender.budget(),
+            queue_bytes_max: config.ingress.queue_bytes_max,
+        }
+    }
+
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// How long one request to a broker may take.
+    pub fn request_timeout(&self) -> Duration {
+        self.budget.socket_timeout
+    }
+
+    /// What every client of ours has: the configured properties below, ours on top.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("client.id", "causeway");
+        client.extend(self.properties.clone());
+        client.set("bootstrap.servers", &self.brokers);
+        client.set("socket.timeout.ms", millis(self.budget.socket_timeout));
+        // An outage must not outlast its cause by much: all is 200 again within 15 s of healing.
+        client.set("reconnect.backoff.ms", "50");
+        client.set("reconnect.backoff.max.ms", "1000");
+        client.set("retry.backoff.ms", "100");
+        client.set("retry.backoff.max.ms", "500");
+        client.set_log_level(RDKafkaLogLevel::Warning);
+        client
+    }
+
+    /// A producer that keeps the promise; `alone` puts each record into a batch of its own.
+    pub(super) fn producer(&self, alone: bool) -> ClientConfig {
+        let mut client = self.client();
+        if !self.properties.contains_key("compression.type") && !self.properties.contains_key("compression.codec") {
+            client.set("compression.type", "lz4");
+        }
+        if !self.properties.contains_key("linger.ms") && !self.properties.contains_key("queue.buffering.max.ms") {
+            client.set("linger.ms", "0");
+        }
+        if alone {
+            client.set("batch.num.messages", "1");
+        }
+        client.set("acks", "all");
+        client.set("enable.idempotence", "true");
+        // While one request is under way the next batch gathers by itself: no wait when idle, large batches under load.
+        client.set("max.in.flight.requests.per.connection", "1");
+        client.set("partitioner", "murmur2_random");
+        client.set("message.timeout.ms", millis(self.budget.message_timeout));
+        client.set("request.timeout.ms", millis(self.budget.socket_timeout));
+        client.set("allow.auto.create.topics", "false");
+        client.set("delivery.report.only.error", "false");
+        // Our own limits refuse before librdkafka's do.
+        client.set("queue.buffering.max.messages", "0");
+        client.set("queue.buffering.max.kbytes", (self.queue_bytes_max.div_ceil(512)).max(1024).to_string());
+        client.set("topic.metadata.refresh.interval.ms", "10000");
+        client.set("topic.metadata.propagation.max.ms", "5000");
+        client.set("enable.sparse.connections", "false");
+        client.set("statistics.interval.ms", "5000");
+        client
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+/// What librdkafka has against a property, if anything.
+pub fn property_fault(name: &str, value: &str) -> Option<String> {
+    let mut client = ClientConfig::new();
+    client.set(name, value);
+    // The error's own text would repeat the value, which may be a secret.
+    client.create_native_config().err().map(|error| match error {
+        rdkafka::error::KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
+            "librdkafka does not know this property".to_owned()
+        }
+        _ => "librdkafka does not take this value for the property".to_owned(),
+    })
+}

@@ -1,0 +1,194 @@
+//! Records read back: for `tail` and `replay`. No group membership, so nothing rebalances.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
+    error::KafkaError,
+    message::Headers,
+};
+
+use super::Connection;
+
+/// A record as it stands in its topic.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Milliseconds since 1970.
+    pub timestamp: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub value: Vec<u8>,
+}
+
+impl Stored {
+    /// The first header called `name`.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// The first header called `name`, when it is UTF-8.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.header(name)?).ok()
+    }
+}
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Beginning,
+    End,
+    /// At the first record from this time on, milliseconds since 1970.
+    Since(i64),
+    /// Where the last run of the same name committed that it was, or at the beginning.
+    Committed,
+}
+
+/// Reads topics from a start on, all partitions.
+pub struct Reader {
+    consumer: BaseConsumer<Quiet>,
+    /// (topic, partition, end when opened)
+    ends: Vec<(String, i32, i64)>,
+    timeout: Duration,
+}
+
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        super::producer::log("reader", level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client error");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+impl Reader {
+    /// Opens `topics`; `name` is the consumer group under which progress is committed.
+    ///
+    /// # Errors
+    /// When no broker answers, or a topic is not there.
+    pub fn open(connection: &Connection, name: &str, topics: &[String], start: Start) -> Result<Self, KafkaError> {
+        let mut config = connection.client();
+        config.set("group.id", name);
+        config.set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "false");
+        config.set("auto.offset.reset", "earliest");
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
+        let mut reader = Self { consumer, ends: Vec::new(), timeout: connection.request_timeout() };
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            for partition in reader.partitions(topic)? {
+                let (_, end) = reader.consumer.fetch_watermarks(topic, partition, reader.timeout)?;
+                reader.ends.push((topic.clone(), partition, end));
+                list.add_partition_offset(topic, partition, Offset::Beginning)?;
+            }
+        }
+        reader.consumer.assign(&reader.begin_at(list, start)?)?;
+        Ok(reader)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Vec<i32>, KafkaError> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), self.timeout)?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(Vec::new()) };
+        match found.error() {
+            Some(error) => Err(KafkaError::MetadataFetch(error.into())),
+            None => Ok(found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
+        }
+    }
+
+    fn begin_at(&self, mut list: TopicPartitionList, start: Start) -> Result<TopicPartitionList, KafkaError> {
+        match start {
+            Start::Beginning => {}
+            Start::End => {
+                for (topic, partition, end) in &self.ends {
+                    list.set_partition_offset(topic, *partition, Offset::Offset(*end))?;
+                }
+            }
+            Start::Since(time) => {
+                let mut times = list.clone();
+                times.set_all_offsets(Offset::Offset(time))?;
+                // The embedded broker has no look-up by time: then all is read, and the caller leaves out what is older.
+                if let Ok(found) = self.consumer.offsets_for_times(times, self.timeout) {
+                    list = found;
+                }
+            }
+            Start::Committed => {
+                for element in self.consumer.committed_offsets(list.clone(), self.timeout)?.elements() {
+                    if let Offset::Offset(offset) = element.offset() {
+                        list.set_partition_offset(element.topic(), element.partition(), Offset::Offset(offset))?;
+                    }
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// The next record, or `None` when none came within `wait`.
+    ///
+    /// # Errors
+    /// When the cluster reports a fault that does not pass by itself.
+    pub fn next(&self, wait: Duration) -> Result<Option<Stored>, KafkaError> {
+        let Some(message) = self.consumer.poll(wait) else { return Ok(None) };
+        let message = message?;
+        let headers = message.headers().map(|headers| {
+            headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+        });
+        Ok(Some(Stored {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+            value: message.payload().unwrap_or_default().to_vec(),
+        }))
+    }
+
+    /// How many records lay between here and the end when the reader was opened.
+    ///
+    /// # Errors
+    /// When the reader's own position cannot be told.
+    pub fn behind(&self) -> Result<i64, KafkaError> {
+        let positions = self.consumer.position()?;
+        let assigned = self.consumer.assignment()?;
+        Ok(self
+            .ends
+            .iter()
+            .map(|(topic, partition, end)| {
+                let at = |list: &TopicPartitionList| list.find_partition(topic, *partition).map(|element| element.offset());
+                match (at(&positions), at(&assigned)) {
+                    (Some(Offset::Offset(next)), _) | (_, Some(Offset::Offset(next))) => (end - next).max(0),
+                    (_, Some(Offset::End)) => 0,
+                    _ => *end - self.first(topic, *partition).unwrap_or(0),
+                }
+            })
+            .sum())
+    }
+
+    fn first(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.consumer.fetch_watermarks(topic, partition, self.timeout).ok().map(|(first, _)| first)
+    }
+
+    /// The record stood before the end when the reader was opened.
+    pub fn was_there(&self, record: &Stored) -> bool {
+        self.ends.iter().any(|(topic, partition, end)| *topic == record.topic && *partition == record.partition && record.offset < *end)
+    }
+
+    /// Commits that everything up to and with `record` is done.
+    ///
+    /// # Errors
+    /// When the broker does not take the commit.
+    pub fn commit(&self, record: &Stored) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&record.topic, record.partition, Offset::Offset(record.offset + 1))?;
+        self.consumer.commit(&list, CommitMode::Sync)
+    }
+}

@@ -1,0 +1,234 @@
+//! What a delivery error leaves: produced again, dead-lettered, or given up.
+//!
+//! A failed batch takes innocent records with it, so a record is refused for itself only when it
+//! was alone in its batch. Everything else is tried again, with backoff, until `message.timeout.ms`.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{Arc, Weak, mpsc},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Message,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::OwnedMessage,
+    producer::{BaseRecord, Producer as _},
+};
+
+use super::producer::{Fate, Lane, Parcel, Producers};
+use crate::record::{Record, Refused};
+
+/// What a lane reports to the redelivery thread.
+pub(super) enum Failed {
+    Record { lane: usize, error: KafkaError, letter: Letter },
+    /// The producer can send nothing more and is replaced.
+    Fatal { lane: usize },
+    /// The drain is over: what waits here is given up.
+    GiveUp,
+}
+
+/// A record that came back, with everything needed to send it again.
+pub(super) struct Letter {
+    pub(super) message: OwnedMessage,
+    pub(super) parcel: Box<Parcel>,
+}
+
+impl Letter {
+    /// Of a message that librdkafka did not take.
+    pub(super) fn of(mut message: BaseRecord<'_, [u8], [u8], Box<Parcel>>) -> Self {
+        let headers = message.headers.take();
+        let timestamp = message.timestamp.map_or(rdkafka::Timestamp::NotAvailable, rdkafka::Timestamp::CreateTime);
+        Self {
+            message: OwnedMessage::new(
+                message.payload.map(<[u8]>::to_vec),
+                message.key.map(<[u8]>::to_vec),
+                message.topic.to_owned(),
+                timestamp,
+                -1,
+                -1,
+                headers,
+            ),
+            parcel: message.delivery_opaque,
+        }
+    }
+}
+
+/// A letter that waits for its next attempt; the earliest first.
+struct Waiting {
+    due: Instant,
+    lane: usize,
+    letter: Letter,
+}
+
+/// Starts the thread that owns every failed record. It ends when the producers are gone.
+pub(super) fn start(producers: &Arc<Producers>, failures: mpsc::Receiver<Failed>) {
+    let producers = Arc::downgrade(producers);
+    let run = move || Redelivery { producers, waiting: BinaryHeap::new(), giving_up: false }.run(&failures);
+    // Without a thread nothing could be promised; the process does not get as far as a request then.
+    if let Err(error) = std::thread::Builder::new().name("redelivery".to_owned()).spawn(run) {
+        tracing::error!(%error, "no thread for redelivery");
+        std::process::abort();
+    }
+}
+
+struct Redelivery {
+    producers: Weak<Producers>,
+    waiting: BinaryHeap<Reverse<Waiting>>,
+    giving_up: bool,
+}
+
+/// How often the thread looks whether the producers are still there.
+const IDLE: Duration = Duration::from_secs(1);
+
+impl Redelivery {
+    fn run(mut self, failures: &mpsc::Receiver<Failed>) {
+        loop {
+            let wait = self.waiting.peek().map_or(IDLE, |Reverse(next)| next.due.saturating_duration_since(Instant::now()));
+            let failed = failures.recv_timeout(wait.min(IDLE));
+            let Some(producers) = self.producers.upgrade() else { return };
+            match failed {
+                Ok(Failed::Record { lane, error, letter }) => self.take(&producers, lane, &error, letter),
+                Ok(Failed::Fatal { lane }) => rebuild(&producers, lane),
+                Ok(Failed::GiveUp) => {
+                    self.giving_up = true;
+                    for Reverse(waiting) in self.waiting.drain() {
+                        give_up(&producers, waiting.lane, waiting.letter);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            self.send_due(&producers);
+        }
+    }
+
+    /// Decides what becomes of a record that failed.
+    fn take(&mut self, producers: &Producers, lane: usize, error: &KafkaError, mut letter: Letter) {
+        let age = letter.parcel.accepted.elapsed();
+        if self.giving_up || age >= producers.message_timeout {
+            return give_up(producers, lane, letter);
+        }
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::Fatal) {
+            rebuild(producers, lane);
+        }
+        let own_fault = code.is_some_and(refused_for_itself);
+        if own_fault && (letter.parcel.alone || code == Some(RDKafkaErrorCode::MessageSizeTooLarge) && letter.message.partition() < 0) {
+            if let Fate::Event = letter.parcel.fate {
+                return dead_letter(producers, error, letter);
+            }
+        }
+        letter.parcel.alone |= own_fault;
+        letter.parcel.attempts += 1;
+        let backoff = Duration::from_millis(50 << letter.parcel.attempts.min(5)).min(Duration::from_secs(1));
+        if let Some(lane) = producers.lanes.get(lane) {
+            lane.redelivered.inc();
+            tracing::debug!(feed = lane.label, %error, attempts = letter.parcel.attempts, "record is produced again");
+        }
+        self.waiting.push(Reverse(Waiting { due: Instant::now() + backoff, lane, letter }));
+    }
+
+    fn send_due(&mut self, producers: &Producers) {
+        let now = Instant::now();
+        while self.waiting.peek().is_some_and(|Reverse(next)| next.due <= now) {
+            let Some(Reverse(Waiting { lane, letter, .. })) = self.waiting.pop() else { return };
+            let Some(lane) = producers.lanes.get(lane) else { continue };
+            send_again(lane, letter);
+        }
+    }
+}
+
+fn send_again(lane: &Lane, Letter { message, parcel }: Letter) {
+    let topic = Arc::clone(&parcel.topic);
+    let (key, payload) = (message.key(), message.payload());
+    let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, parcel);
+    record.key = key;
+    record.payload = payload;
+    record.timestamp = message.timestamp().to_millis();
+    record.headers = message.headers().cloned();
+    // Refused here, it comes back through the channel: `QueueFull` is for first attempts only.
+    let _ = lane.hand_over(record);
+}
+
+/// The broker's objection is to the record, whatever else was in its batch.
+fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidMessage
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp
+    )
+}
+
+/// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
+fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
+    let Letter { message, mut parcel } = letter;
+    let Some(lane) = producers.lanes.get(producers.dead_letter_lane()) else { return };
+    let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
+    let refused = Refused::Unstorable(&reason);
+    let from = producers.lanes.iter().find(|lane| lane.topics.iter().any(|topic| topic.as_ref() == message.topic()));
+    let feed = from.map(|lane| lane.label.clone());
+    let mut record = Record::default();
+    let origin = parcel.origin.clone();
+    let known = feed.as_deref().map(|feed| (feed, message.topic()));
+    record.fill_dead_letter(&parcel.body, refused, known, message.key().map(<[u8]>::to_vec), &origin);
+    tracing::warn!(feed, reason, "a record that its topic refuses goes to the dead letters");
+    parcel.fate = Fate::DeadLetter { stage: refused.stage(), feed };
+    parcel.alone = false;
+    if let Some(topic) = lane.topics.first() {
+        parcel.topic = Arc::clone(topic);
+    }
+    if let Some(from) = from {
+        from.counts.end();
+    }
+    lane.accept_dead_letter(&record, parcel);
+}
+
+fn give_up(producers: &Producers, lane: usize, letter: Letter) {
+    if let Some(lane) = producers.lanes.get(lane) {
+        letter.parcel.give_up(lane);
+    }
+}
+
+/// Replaces a producer that librdkafka has declared dead. What it still held comes back as purged and is produced again.
+fn rebuild(producers: &Producers, lane: usize) {
+    let Some(lane) = producers.lanes.get(lane) else { return };
+    if lane.current().client().fatal_error().is_none() {
+        return;
+    }
+    match lane.connection.producer(false).create_with_context(lane.reports()) {
+        Ok(fresh) => {
+            tracing::warn!(feed = lane.label, "fatal producer error: the producer is replaced");
+            let mut current = lane.producer.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let dead = std::mem::replace(&mut *current, Arc::new(fresh));
+            // Ending a producer takes a moment: not under the lock that every record passes.
+            drop(current);
+            drop(dead);
+        }
+        Err(error) => tracing::error!(feed = lane.label, %error, "the producer could not be replaced"),
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.due.cmp(&other.due)
+    }
+}

@@ -1,0 +1,153 @@
+//! Every metric's name, once.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector, process_collector::ProcessCollector,
+};
+
+/// Seconds: from half a millisecond to the longest `timeout_ms` in use.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.5, 10.0, 30.0];
+
+/// All metrics of one bridge. Labels hold configured names and fixed words only, nothing that a sender chose.
+pub struct Metrics {
+    registry: Registry,
+    pub received: IntCounter,
+    pub answers: IntCounterVec,
+    pub answer_seconds: Histogram,
+    pub committed: IntCounterVec,
+    pub committed_late: IntCounterVec,
+    pub dead_letters: IntCounterVec,
+    pub commit_seconds: HistogramVec,
+    pub redelivered: IntCounterVec,
+    pub undelivered: IntCounterVec,
+    pub in_flight: IntGaugeVec,
+    pub queue_bytes: IntGauge,
+    pub queue_records: IntGaugeVec,
+    pub connections: IntGauge,
+    pub connections_accepted: IntCounter,
+    pub connections_evicted: IntCounter,
+    pub handshake_failures: IntCounterVec,
+    pub certificate_expiry: IntGaugeVec,
+    pub unknown_members: IntCounterVec,
+    pub null_keys: IntCounterVec,
+    pub events_by_major: IntCounterVec,
+    pub ready: IntGauge,
+    pub producer: ProducerMetrics,
+}
+
+/// What librdkafka says of itself (its `STATISTICS.md`), by producer.
+pub struct ProducerMetrics {
+    pub messages: IntGaugeVec,
+    pub bytes: IntGaugeVec,
+    pub sent_messages: IntGaugeVec,
+    pub sent_bytes: IntGaugeVec,
+    pub requests: IntGaugeVec,
+    pub brokers_up: IntGaugeVec,
+    pub round_trip_us: IntGaugeVec,
+    pub retries: IntGaugeVec,
+    pub errors: IntGaugeVec,
+    pub timeouts: IntGaugeVec,
+    pub outbuf_requests: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// When two metrics have one name: a mistake in this file that its test finds.
+    pub fn new() -> prometheus::Result<Self> {
+        let r = Registry::new();
+        if cfg!(target_os = "linux") {
+            r.register(Box::new(ProcessCollector::for_self()))?;
+        }
+        let info = counters(&r, "causeway_build_info", "The version that runs; always 1.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        Ok(Self {
+            received: counter(&r, "causeway_requests_received_total", "Requests whose head was read.")?,
+            answers: counters(&r, "causeway_answers_total", "Answers by HTTP status and by their `code` (`committed` for a 200).", &["status", "code"])?,
+            answer_seconds: register(&r, Histogram::with_opts(HistogramOpts::new("causeway_answer_seconds", "From the request's head to its answer.").buckets(SECONDS.to_vec())))?,
+            committed: counters(&r, "causeway_committed_total", "Events committed to their feed's topics.", &["feed"])?,
+            committed_late: counters(&r, "causeway_committed_late_total", "Events committed after their request was answered 503 or its client had gone.", &["feed"])?,
+            dead_letters: counters(&r, "causeway_dead_letters_total", "Bodies committed to the dead-letter topic, by stage (READ, PRODUCE, RECEIVE) and feed where known.", &["feed", "stage"])?,
+            commit_seconds: register(&r, HistogramVec::new(HistogramOpts::new("causeway_commit_seconds", "From the body's last byte to the broker's commit.").buckets(SECONDS.to_vec()), &["feed"]))?,
+            redelivered: counters(&r, "causeway_redelivered_total", "Records produced again after a delivery error.", &["feed"])?,
+            undelivered: counters(&r, "causeway_undelivered_total", "Records given up at message.timeout.ms or at the end of a drain; none of them was answered 200.", &["feed"])?,
+            in_flight: gauges(&r, "causeway_in_flight_requests", "Held requests.", &["feed"])?,
+            queue_bytes: gauge(&r, "causeway_queue_bytes", "Bytes of bodies and records not yet committed.")?,
+            queue_records: gauges(&r, "causeway_queue_records", "Records not yet committed, those past their 503 included.", &["feed"])?,
+            connections: gauge(&r, "causeway_connections", "Open connections.")?,
+            connections_accepted: counter(&r, "causeway_connections_accepted_total", "Connections that finished their handshake.")?,
+            connections_evicted: counter(&r, "causeway_connections_evicted_total", "Idle connections closed to make room at connections_max.")?,
+            handshake_failures: counters(&r, "causeway_handshake_failures_total", "TLS handshakes that failed, by reason.", &["reason"])?,
+            certificate_expiry: gauges(&r, "causeway_certificate_expiry_timestamp_seconds", "When the certificate or CRL expires, seconds since 1970.", &["certificate"])?,
+            unknown_members: counters(&r, "causeway_unknown_members_total", "Members that went to `extras`, as the schema does not name them or cannot give them back.", &["feed"])?,
+            null_keys: counters(&r, "causeway_null_keys_total", "Events without a key.", &["feed"])?,
+            events_by_major: counters(&r, "causeway_events_by_major_total", "Events by the major number of their api_version (`other` beyond 0 to 9).", &["feed", "major"])?,
+            ready: gauge(&r, "causeway_ready", "1 when /readyz says so.")?,
+            producer: ProducerMetrics::new(&r)?,
+            registry: r,
+        })
+    }
+
+    /// The Prometheus text exposition format.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // A Vec takes every write, and metrics of this registry have consistent names.
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}
+
+impl ProducerMetrics {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        let gauges = |name, help| gauges(r, name, help, &["producer"]);
+        Ok(Self {
+            messages: gauges("causeway_producer_messages", "librdkafka `msg_cnt`: records in the producer's queues.")?,
+            bytes: gauges("causeway_producer_message_bytes", "librdkafka `msg_size`.")?,
+            sent_messages: gauges("causeway_producer_sent_messages", "librdkafka `txmsgs`, since the producer's start.")?,
+            sent_bytes: gauges("causeway_producer_sent_bytes", "librdkafka `txmsg_bytes`, since the producer's start.")?,
+            requests: gauges("causeway_producer_requests", "librdkafka `tx`: requests sent, since the producer's start.")?,
+            brokers_up: gauges("causeway_producer_brokers_up", "Brokers that the producer is connected to.")?,
+            round_trip_us: gauges("causeway_producer_round_trip_p99_microseconds", "librdkafka broker `rtt.p99`, the largest of all brokers.")?,
+            retries: gauges("causeway_producer_request_retries", "librdkafka broker `txretries`, all brokers, since the producer's start.")?,
+            errors: gauges("causeway_producer_request_errors", "librdkafka broker `txerrs`, all brokers, since the producer's start.")?,
+            timeouts: gauges("causeway_producer_request_timeouts", "librdkafka broker `req_timeouts`, all brokers, since the producer's start.")?,
+            outbuf_requests: gauges("causeway_producer_requests_waiting", "librdkafka broker `outbuf_cnt` + `waitresp_cnt`, all brokers.")?,
+        })
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> prometheus::Result<C> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_name_stands_once() {
+        let metrics = super::Metrics::new().unwrap();
+        metrics.received.inc();
+        let text = String::from_utf8(metrics.text()).unwrap();
+        assert!(text.contains("causeway_requests_received_total 1"), "{text}");
+    }
+}

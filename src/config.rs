@@ -148,3 +148,24 @@ impl Sender {
         }
     }
 }
+
+impl Config {
+    /// Every topic that the bridge writes to: the feeds' in their order, the dead letters' last, each once.
+    pub fn topics(&self) -> Vec<String> {
+        let mut topics: Vec<String> = Vec::new();
+        let all = self.feeds.iter().flat_map(Feed::topics).chain([self.dead_letter.topic.as_str()]);
+        for topic in all {
+            if !topics.iter().any(|known| known == topic) {
+                topics.push(topic.to_owned());
+            }
+        }
+        topics
+    }
+}
+
+impl Kafka {
+    /// `message.max.bytes` of the producers: librdkafka's default unless configured.
+    pub fn message_bytes_max(&self) -> i64 {
+        self.client.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(1_000_000)
+    }
+}

@@ -11,3 +11,8 @@ pub mod kafka;
 pub mod registry;
 pub mod bridge;
 pub mod tls;
+pub mod ingress;
+pub mod server;
+pub mod admin;
+pub mod serve;
+pub mod cli;

@@ -41,6 +41,8 @@ impl Connection {
         client.extend(self.properties.clone());
         client.set("bootstrap.servers", &self.brokers);
         client.set("socket.timeout.ms", millis(self.budget.socket_timeout));
+        // To look at a topic must not make it.
+        client.set("allow.auto.create.topics", "false");
         // An outage must not outlast its cause by much: all is 200 again within 15 s of healing.
         client.set("reconnect.backoff.ms", "50");
         client.set("reconnect.backoff.max.ms", "1000");
@@ -69,7 +71,6 @@ impl Connection {
         client.set("partitioner", "murmur2_random");
         client.set("message.timeout.ms", millis(self.budget.message_timeout));
         client.set("request.timeout.ms", millis(self.budget.socket_timeout));
-        client.set("allow.auto.create.topics", "false");
         client.set("delivery.report.only.error", "false");
         // Our own limits refuse before librdkafka's do.
         client.set("queue.buffering.max.messages", "0");

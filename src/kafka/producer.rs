@@ -35,7 +35,6 @@ use crate::{
 pub struct Producers {
     pub(super) lanes: Vec<Lane>,
     pub(super) message_timeout: Duration,
-    pub(super) metrics: Arc<Metrics>,
     redelivery: mpsc::Sender<Failed>,
 }
 
@@ -127,7 +126,7 @@ impl Producers {
             .enumerate()
             .map(|(index, spec)| Lane::new(index, spec, index == last, connection, metrics, &failed))
             .collect::<Result<Vec<_>, _>>()?;
-        let producers = Arc::new(Self { lanes, message_timeout, metrics: Arc::clone(metrics), redelivery: failed });
+        let producers = Arc::new(Self { lanes, message_timeout, redelivery: failed });
         redelivery::start(&producers, failures);
         Ok(producers)
     }

@@ -1,0 +1,165 @@
+//! Health and metrics, on a port and a thread of their own: they answer while the data path is saturated.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+
+use crate::metrics::Metrics;
+
+/// Why the bridge is not ready; empty when it is.
+pub struct Readiness {
+    waits: Mutex<BTreeMap<&'static str, String>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Readiness {
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { waits: Mutex::new(BTreeMap::new()), metrics })
+    }
+
+    /// Not ready for the sake of `part`, because of `why`.
+    pub fn wait_for(&self, part: &'static str, why: impl Into<String>) {
+        self.change(|waits| drop(waits.insert(part, why.into())));
+    }
+
+    /// `part` is no longer in the way.
+    pub fn done(&self, part: &'static str) {
+        self.change(|waits| drop(waits.remove(part)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<&'static str, String>)) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut waits);
+        self.metrics.ready.set(i64::from(waits.is_empty()));
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.iter().map(|(part, why)| format!("{part}: {why}")).collect()
+    }
+}
+
+/// A schema as the registry's read endpoints of `dev` show it.
+#[derive(Debug, Clone)]
+pub struct LocalSchema {
+    pub id: u32,
+    pub subject: String,
+    pub text: String,
+}
+
+/// What the admin port answers from.
+pub struct Admin {
+    pub readiness: Arc<Readiness>,
+    pub metrics: Arc<Metrics>,
+    /// Served as a registry would serve them; empty but in `dev`.
+    pub schemas: Vec<LocalSchema>,
+}
+
+/// Starts the admin thread on a bound listener; it ends with the process.
+///
+/// # Errors
+/// When no thread or runtime can be had.
+pub fn start(admin: Admin, listener: TcpListener) -> std::io::Result<SocketAddr> {
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serve(Arc::new(admin), listener)))?;
+    Ok(address)
+}
+
+async fn serve(admin: Arc<Admin>, listener: TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin port cannot be served"),
+    };
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let admin = Arc::clone(&admin);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = admin.answer(request.method(), request.uri().path());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+        tokio::spawn(http.serve_connection(TokioIo::new(socket), service));
+    }
+}
+
+impl Admin {
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if method != Method::GET && method != Method::HEAD {
+            return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "only GET is answered here" }));
+        }
+        match path {
+            "/livez" => json_answer(StatusCode::OK, &json!({ "alive": true })),
+            "/readyz" => {
+                let waits = self.readiness.reasons();
+                let status = if waits.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                json_answer(status, &json!({ "ready": waits.is_empty(), "waiting_for": waits }))
+            }
+            "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text()),
+            other => self.registry(other).unwrap_or_else(|| {
+                json_answer(StatusCode::NOT_FOUND, &json!({ "error_code": 404, "message": "not found; there are /livez, /readyz and /metrics" }))
+            }),
+        }
+    }
+
+    /// The read endpoints of a Confluent-compatible registry.
+    fn registry(&self, path: &str) -> Option<Response<Full<Bytes>>> {
+        if self.schemas.is_empty() {
+            return None;
+        }
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let json = match parts.as_slice() {
+            ["subjects"] => json!(self.schemas.iter().map(|schema| schema.subject.as_str()).collect::<Vec<_>>()),
+            ["schemas", "types"] => json!(["AVRO"]),
+            ["config"] => json!({ "compatibilityLevel": crate::registry::COMPATIBILITY }),
+            ["schemas", "ids", id] => json!({ "schema": self.find(|schema| schema.id.to_string() == *id)?.text }),
+            ["schemas", "ids", id, "versions"] => json!([{ "subject": self.find(|schema| schema.id.to_string() == *id)?.subject, "version": 1 }]),
+            ["subjects", subject, "versions"] => {
+                self.find(|schema| schema.subject == *subject)?;
+                json!([1])
+            }
+            ["subjects", subject, "versions", "1" | "latest"] => {
+                let schema = self.find(|schema| schema.subject == *subject)?;
+                json!({ "subject": schema.subject, "version": 1, "id": schema.id, "schemaType": "AVRO", "schema": schema.text })
+            }
+            _ => return None,
+        };
+        Some(answer(StatusCode::OK, "application/vnd.schemaregistry.v1+json", json.to_string().into_bytes()))
+    }
+
+    fn find(&self, wanted: impl Fn(&LocalSchema) -> bool) -> Option<&LocalSchema> {
+        self.schemas.iter().find(|schema| wanted(schema))
+    }
+}
+
+fn json_answer(status: StatusCode, json: &serde_json::Value) -> Response<Full<Bytes>> {
+    answer(status, "application/json", json.to_string().into_bytes())
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,94 @@
+//! Throw-away certificates for `dev`: a CA, a server's and a sender's.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use time::{Duration, OffsetDateTime};
+
+use super::Failure;
+use crate::tls::not_after;
+
+/// The files of `dev`'s certificates.
+pub struct Certificates {
+    pub ca: PathBuf,
+    pub server: PathBuf,
+    pub server_key: PathBuf,
+    pub sender: PathBuf,
+    pub sender_key: PathBuf,
+}
+
+/// The name in the sender's certificate, on `dev`'s allow-list.
+pub const SENDER: &str = "sender.causeway.example";
+
+const VALID: Duration = Duration::days(90);
+/// Certificates with less than this left are made anew.
+const RENEW_BEFORE: Duration = Duration::days(1);
+
+impl Certificates {
+    /// Those in `dir`, made anew when one is missing or about to expire.
+    pub fn in_dir(dir: &Path) -> Result<Self, Failure> {
+        let files = Self {
+            ca: dir.join("ca.crt"),
+            server: dir.join("server.crt"),
+            server_key: dir.join("server.key"),
+            sender: dir.join("sender.crt"),
+            sender_key: dir.join("sender.key"),
+        };
+        if !files.usable() {
+            files.make().map_err(|error| Failure::new(format!("certificates could not be made in {}: {error}", dir.display())))?;
+        }
+        Ok(files)
+    }
+
+    fn usable(&self) -> bool {
+        let soon = (OffsetDateTime::now_utc() + RENEW_BEFORE).unix_timestamp();
+        let lasts = |file: &Path| CertificateDer::from_pem_file(file).ok().and_then(|der| not_after(&der)).is_some_and(|end| end > soon);
+        lasts(&self.ca) && lasts(&self.server) && lasts(&self.sender) && self.server_key.is_file() && self.sender_key.is_file()
+    }
+
+    fn make(&self) -> Result<(), Box<dyn std::error::Error>> {
+        let ca_key = KeyPair::generate()?;
+        let mut ca = params("Causeway dev CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        fs::write(&self.ca, ca.self_signed(&ca_key)?.pem())?;
+        let issuer = Issuer::new(ca, ca_key);
+
+        let mut server = params("Causeway dev server");
+        server.subject_alt_names = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?.subject_alt_names;
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate()?;
+        fs::write(&self.server, server.signed_by(&key, &issuer)?.pem())?;
+        write_key(&self.server_key, &key)?;
+
+        let mut sender = params("Causeway dev sender");
+        sender.subject_alt_names = CertificateParams::new([SENDER.to_owned()])?.subject_alt_names;
+        sender.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate()?;
+        fs::write(&self.sender, sender.signed_by(&key, &issuer)?.pem())?;
+        write_key(&self.sender_key, &key)?;
+        Ok(())
+    }
+}
+
+fn params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - Duration::hours(1);
+    params.not_after = now + VALID;
+    params
+}
+
+/// For its owner only.
+fn write_key(file: &Path, key: &KeyPair) -> std::io::Result<()> {
+    let _ = fs::remove_file(file);
+    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    out.write_all(key.serialize_pem().as_bytes())
+}

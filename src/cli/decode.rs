@@ -1,0 +1,136 @@
+//! Records -> JSON, by whichever schema they were written with; and one line for each.
+
+use std::{collections::HashMap, sync::Arc};
+
+use console::style;
+use serde_json::{Value as Json, json};
+
+use crate::{
+    config::Config,
+    kafka::reader::Stored,
+    record::{dead_letter, single_object_prefix},
+    registry::Registry,
+    restore::restore,
+    schema::Schema,
+    serve::routes,
+    transcode::print_millis,
+};
+
+/// Decodes the values of a configuration's topics.
+pub struct Decoder {
+    dead_letters: String,
+    labels: HashMap<String, String>,
+    registry: Option<Registry>,
+    /// By the bytes before the value; `None` for a schema that could not be had.
+    schemas: HashMap<Vec<u8>, Option<Arc<Schema>>>,
+}
+
+/// A record, decoded.
+pub struct Decoded {
+    pub feed: String,
+    /// The document that was posted, or why it cannot be shown.
+    pub event: Result<Json, String>,
+    pub dead_letter: bool,
+}
+
+impl Decoder {
+    /// # Errors
+    /// When a schema or the registry's CA file cannot be used.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let routes = routes(config).map_err(|faults| faults.join("\n"))?;
+        let mut labels = HashMap::new();
+        let mut schemas = HashMap::new();
+        for route in routes {
+            labels.extend(route.topics.iter().map(|target| (target.topic.clone(), route.label.clone())));
+            schemas.insert(single_object_prefix(route.schema.fingerprint), Some(Arc::new(route.schema)));
+        }
+        let registry = config.registry.as_ref().map(Registry::new).transpose().map_err(|error| error.to_string())?;
+        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas })
+    }
+
+    pub fn decode(&mut self, record: &Stored) -> Decoded {
+        if record.topic == self.dead_letters {
+            let feed = record.text(dead_letter::FEED).unwrap_or("dead-letter").to_owned();
+            let body = String::from_utf8_lossy(&record.value).into_owned();
+            return Decoded { feed, event: Ok(Json::String(body)), dead_letter: true };
+        }
+        let feed = self.labels.get(&record.topic).unwrap_or(&record.topic).clone();
+        Decoded { feed, event: self.event(&record.value), dead_letter: false }
+    }
+
+    fn event(&mut self, value: &[u8]) -> Result<Json, String> {
+        let length = match value {
+            [0, ..] => 5,
+            [0xC3, 0x01, ..] => 10,
+            _ => return Err("the value begins with neither a schema's id nor its fingerprint".to_owned()),
+        };
+        let (prefix, avro) = value.split_at_checked(length).ok_or("the value is too short")?;
+        let schema = self.schema(prefix)?;
+        restore(avro, &schema).map_err(|error| error.to_string())
+    }
+
+    fn schema(&mut self, prefix: &[u8]) -> Result<Arc<Schema>, String> {
+        if let Some(known) = self.schemas.get(prefix) {
+            return known.clone().ok_or_else(|| "its schema cannot be had".to_owned());
+        }
+        let fetched = self.fetch(prefix);
+        self.schemas.insert(prefix.to_vec(), fetched.as_ref().ok().cloned());
+        fetched
+    }
+
+    fn fetch(&self, prefix: &[u8]) -> Result<Arc<Schema>, String> {
+        let &[0, a, b, c, d] = prefix else { return Err("no schema here has its fingerprint".to_owned()) };
+        let id = u32::from_be_bytes([a, b, c, d]);
+        let registry = self.registry.as_ref().ok_or_else(|| format!("schema id {id} needs a [registry] in the configuration"))?;
+        let text = registry.schema(id).map_err(|error| error.to_string())?;
+        Schema::parse(&text).map(Arc::new).map_err(|error| format!("schema id {id}: {error}"))
+    }
+}
+
+/// One JSON line: where the record stands, its key and headers, and the event.
+pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
+    let headers: serde_json::Map<String, Json> =
+        record.headers.iter().map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into())).collect();
+    let mut line = json!({
+        "feed": decoded.feed,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp.and_then(print_millis),
+        "key": record.key.as_deref().map(String::from_utf8_lossy),
+        "headers": headers,
+    });
+    match (&decoded.event, decoded.dead_letter) {
+        (Ok(body), true) => line["body"] = body.clone(),
+        (Ok(event), false) => line["event"] = event.clone(),
+        (Err(why), _) => line["undecoded"] = json!(why),
+    }
+    line.to_string()
+}
+
+/// The same for a person: one line, in colour on a terminal.
+pub fn text_line(record: &Stored, decoded: &Decoded) -> String {
+    let time = record.timestamp.and_then(print_millis).unwrap_or_default();
+    let time = time.get(11..23).unwrap_or_default().to_owned();
+    let place = format!("{}/{}@{}", record.topic, record.partition, record.offset);
+    let key = record.key.as_deref().map_or_else(|| "-".into(), String::from_utf8_lossy).into_owned();
+    if decoded.dead_letter {
+        let reason = record.text(dead_letter::REASON).unwrap_or_default();
+        return format!("{} {} {} {}", style(time).dim(), style("dead letter").red().bold(), style(place).dim(), printable(reason));
+    }
+    let header = |name: &str| printable(record.text(name).unwrap_or_default());
+    format!(
+        "{} {:<8} {} {} key={} {}",
+        style(time).dim(),
+        style(&decoded.feed).cyan(),
+        style(header("ce_type")).bold(),
+        style(place).dim(),
+        printable(&key),
+        header("ce_id")
+    )
+}
+
+/// A sender's text on a terminal: no control character gets there.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,217 @@
+//! `causeway dev`: everything in one process, with nothing to set up.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use console::style;
+
+use super::{
+    Exit, Failure,
+    certificates::{Certificates, SENDER},
+    decode::{Decoder, text_line},
+    runtime, stop_signal,
+    target::{self, Dev},
+};
+use crate::{
+    config::Config,
+    kafka::{
+        Connection,
+        embedded::EmbeddedBroker,
+        reader::{Reader, Start},
+    },
+    serve::{Addresses, Bound, SchemaIds},
+};
+
+/// Run everything in one process: a Kafka-protocol broker, throw-away certificates, schemas and the bridge.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  causeway dev                                  post the curl line that it prints
+  causeway dev --brokers localhost:9092         the same with a real cluster; topics are created
+  causeway dev --port 0 --admin-port 0 --ready-file ready.json    free ports, for scripts
+
+The embedded broker keeps some 5 MB a partition, in memory only: it is for trying things, not for events that matter.")]
+pub struct Args {
+    /// The port that takes events; 0 takes a free one.
+    #[arg(long, default_value_t = 8443)]
+    port: u16,
+    /// The port of /livez, /readyz, /metrics and the schema registry's read endpoints; 0 takes a free one.
+    #[arg(long, default_value_t = 9090)]
+    admin_port: u16,
+    /// A real cluster instead of the embedded broker.
+    #[arg(long, value_name = "HOST:PORT,...")]
+    brokers: Option<String>,
+    /// Where to keep certificates, configuration and samples.
+    #[arg(long, default_value = ".causeway", value_name = "DIR")]
+    dir: PathBuf,
+    /// Once ready, write what dev.json says into this file too.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Print no line per committed event.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Partitions of the embedded broker's topics.
+const PARTITIONS: i32 = 3;
+
+const SAMPLES: [(&str, &str); 3] = [
+    ("activity.json", include_str!("../../tests/data/events/activity.sample.json")),
+    ("journey.json", include_str!("../../tests/data/events/journey.sample.json")),
+    ("queue.json", include_str!("../../tests/data/events/queue.sample.typed.json")),
+];
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    fs::create_dir_all(&args.dir).map_err(|error| Failure::new(format!("{}: {error}; choose another folder with --dir", args.dir.display())))?;
+    let certificates = Certificates::in_dir(&args.dir)?;
+    for (name, sample) in SAMPLES {
+        write(&args.dir.join(name), sample)?;
+    }
+    let embedded = if args.brokers.is_none() { Some(EmbeddedBroker::start().map_err(Failure::new)?) } else { None };
+    let brokers = embedded.as_ref().map_or_else(|| args.brokers.clone().unwrap_or_default(), EmbeddedBroker::brokers);
+    let file = args.dir.join("causeway.toml");
+    let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let wanted = Addresses { ingress: loopback(args.port), admin: loopback(args.admin_port) };
+    write(&file, &toml(&wanted, &brokers, &certificates))?;
+    let config = target::load(&file, &[])?;
+    if let Some(broker) = &embedded {
+        for topic in config.topics() {
+            broker.create_topic(&topic, PARTITIONS).map_err(|error| Failure::new(format!("topic {topic}: {error}")))?;
+        }
+    }
+    let ended = runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let bound = Bound::new(config, SchemaIds::Local).map_err(Failure::new)?;
+        let started = |addresses: &Addresses| {
+            let dev = args.dev(addresses, &brokers, &certificates, &file);
+            if let Err(failure) = args.announce(addresses, &dev, &toml(addresses, &brokers, &certificates)) {
+                eprintln!("error: {}", failure.message);
+                stop.cancel();
+            }
+        };
+        bound.run(stop.clone(), started).await.map_err(Failure::new)
+    });
+    let _ = fs::remove_file(args.dir.join("dev.json"));
+    Ok(if ended?.given_up == 0 { Exit::Done } else { Exit::NotCommitted })
+}
+
+impl Args {
+    fn dev(&self, addresses: &Addresses, brokers: &str, certificates: &Certificates, config: &Path) -> Dev {
+        Dev {
+            pid: std::process::id(),
+            url: format!("https://localhost:{}/", addresses.ingress.port()),
+            admin: format!("http://{}", addresses.admin),
+            brokers: brokers.to_owned(),
+            embedded: self.brokers.is_none(),
+            config: config.to_owned(),
+            ca: certificates.ca.clone(),
+            certificate: certificates.sender.clone(),
+            key: certificates.sender_key.clone(),
+        }
+    }
+
+    /// Writes what the other commands read, prints what a person reads, and begins to show events.
+    fn announce(&self, addresses: &Addresses, dev: &Dev, toml: &str) -> Result<(), Failure> {
+        write(&dev.config, toml)?;
+        let json = serde_json::to_string_pretty(dev).map_err(Failure::new)?;
+        let config = target::load(&dev.config, &[])?;
+        if !self.quiet {
+            show_events(config);
+        }
+        let broker = if dev.embedded { " (embedded, in memory)" } else { "" };
+        let dir = self.dir.display();
+        let other_dir = if self.dir == Path::new(".causeway") { String::new() } else { format!(" --dir {dir}") };
+        println!(
+            "\
+{title}
+  events    {url}  (mutual TLS)
+  kafka     {brokers}{broker}
+  admin     {admin}  /readyz /metrics, and the schema registry's read endpoints
+
+Post a sample:
+  {curl}
+
+Read what is committed:  causeway tail --beginning{other_dir}
+Send many:               causeway send --generate --rate 100 --seconds 10{other_dir}
+Stop:                    Ctrl-C
+",
+            title = style("Causeway dev is ready").bold(),
+            url = dev.url,
+            brokers = dev.brokers,
+            admin = dev.admin,
+            curl = style(format!(
+                "curl --cacert {} --cert {} --key {} {} --data-binary @{dir}/journey.json",
+                dev.ca.display(),
+                dev.certificate.display(),
+                dev.key.display(),
+                dev.url,
+            ))
+            .green(),
+        );
+        let _ = addresses;
+        write(&self.dir.join("dev.json"), &json)?;
+        if let Some(file) = &self.ready_file {
+            write(file, &json)?;
+        }
+        Ok(())
+    }
+}
+
+/// A line per committed event, read back from the broker like any other reader would.
+fn show_events(config: Config) {
+    let show = move || -> Result<(), String> {
+        let mut decoder = Decoder::new(&config)?;
+        let reader = Reader::open(&Connection::new(&config), "causeway-dev", &config.topics(), Start::End).map_err(|error| error.to_string())?;
+        loop {
+            if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
+                let decoded = decoder.decode(&record);
+                println!("{}", text_line(&record, &decoded));
+            }
+        }
+    };
+    std::thread::spawn(move || {
+        if let Err(error) = show() {
+            tracing::error!(error, "events are no longer shown");
+        }
+    });
+}
+
+fn toml(addresses: &Addresses, brokers: &str, certificates: &Certificates) -> String {
+    let name = |file: &Path| file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let brokers: Vec<&str> = brokers.split(',').collect();
+    format!(
+        "\
+# Written by `causeway dev` at each start; a start for a configuration of your own.
+[ingress]
+listen = \"{ingress}\"
+[ingress.tls]
+certificate = \"{certificate}\"
+private_key = \"{key}\"
+client_ca = \"{ca}\"
+client_names = [\"dns:{SENDER}\"]
+[admin]
+listen = \"{admin}\"
+[kafka]
+brokers = {brokers:?}
+create_topics = true
+[kafka.topics]
+partitions = {PARTITIONS}
+replication = -1
+[registry]
+url = \"http://{admin}\"
+",
+        ingress = addresses.ingress,
+        admin = addresses.admin,
+        certificate = name(&certificates.server),
+        key = name(&certificates.server_key),
+        ca = name(&certificates.ca),
+    )
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(file, text).map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+}

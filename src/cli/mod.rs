@@ -1,0 +1,151 @@
+//! The command line: one file per command.
+
+mod certificates;
+mod decode;
+mod dev;
+mod serve;
+mod tail;
+mod target;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// Takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
+#[derive(Debug, Parser)]
+#[command(name = "causeway", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log: error, warn, info, debug, trace, or tracing directives such as causeway=debug.
+    #[arg(long, global = true, env = "CAUSEWAY_LOG", value_name = "LEVEL", help_heading = "Logging")]
+    log: Option<String>,
+    /// How to log; text on a terminal, json otherwise.
+    #[arg(long, global = true, env = "CAUSEWAY_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logging")]
+    log_format: Option<LogFormat>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  causeway dev                            everything in one process, nothing to set up
+  causeway serve --config causeway.toml   the bridge
+  causeway check --config causeway.toml   is everything as it must be?
+  causeway tail --feed journey            what was committed, as JSON lines
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 wrong configuration or findings,
+4 stopped with events that were not committed (none of them answered 200).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::Args),
+    Serve(serve::Args),
+    Tail(tail::Args),
+    /// Print the completions of a shell: causeway completions bash > /etc/bash_completion.d/causeway
+    Completions {
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page: causeway man > causeway.1
+    Man,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// How a command ended, as scripts see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    /// Wrong configuration, or a check that found something.
+    Findings = 3,
+    /// Stopped with events that were not committed.
+    NotCommitted = 4,
+}
+
+/// A command's failure: what it says on standard error, and its exit code.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    exit: Exit,
+}
+
+impl Failure {
+    fn new(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: Exit::Failed }
+    }
+
+    fn findings(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: Exit::Findings }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let quiet = !matches!(cli.command, Command::Serve(_));
+    if let Err(failure) = start_log(cli.log.as_deref(), cli.log_format, quiet) {
+        eprintln!("error: {}", failure.message);
+        return ExitCode::from(2);
+    }
+    let ended = match cli.command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map(|()| Exit::Done).map_err(Failure::new),
+    };
+    match ended {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+/// Logs go to standard error: standard output is for what a command is asked for.
+fn start_log(level: Option<&str>, format: Option<LogFormat>, quiet: bool) -> Result<(), Failure> {
+    let default = if quiet { "warn" } else { "info" };
+    let filter = EnvFilter::try_new(level.unwrap_or(default)).map_err(|error| Failure::new(format!("--log: {error}")))?;
+    let terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
+        LogFormat::Text => log.with_ansi(terminal).with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// The runtime of commands that need one.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)
+}
+
+/// Cancelled at the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_signal() -> Result<tokio_util::sync::CancellationToken, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.is_cancelled() {
+                std::process::exit(Exit::Failed as i32);
+            }
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,52 @@
+//! `causeway serve`: the bridge.
+
+use super::{Exit, Failure, runtime, stop_signal, target};
+use crate::serve::{Bound, SchemaIds};
+
+/// Run the bridge: events over mutual TLS in, committed Kafka records out.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  causeway serve --config causeway.toml
+  CAUSEWAY_KAFKA__BROKERS=kafka-1:9092,kafka-2:9092 causeway serve --config causeway.toml
+
+SIGTERM drains: no new connections, held requests are finished, what is accepted is committed.")]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, short, env = "CAUSEWAY_CONFIG", default_value = "causeway.toml", value_name = "FILE")]
+    config: std::path::PathBuf,
+    /// Where to take events (ingress.listen).
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<String>,
+    /// Where to answer /livez, /readyz and /metrics (admin.listen).
+    #[arg(long, value_name = "IP:PORT")]
+    admin_listen: Option<String>,
+    /// The Kafka brokers (kafka.brokers).
+    #[arg(long, value_name = "HOST:PORT,...")]
+    brokers: Option<String>,
+    /// Once ready, write the addresses that are listened on into this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<std::path::PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let flags: Vec<(String, String)> = [("ingress.listen", &args.listen), ("admin.listen", &args.admin_listen), ("kafka.brokers", &args.brokers)]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)))
+        .collect();
+    let config = target::load(&args.config, &flags)?;
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let stop = stop_signal()?;
+        let bound = Bound::new(config, SchemaIds::Registry).map_err(Failure::findings)?;
+        let ready = |addresses: &crate::serve::Addresses| {
+            let Some(file) = &args.ready_file else { return };
+            let json = serde_json::json!({ "ingress": addresses.ingress, "admin": addresses.admin });
+            if let Err(error) = std::fs::write(file, json.to_string()) {
+                tracing::error!(file = %file.display(), %error, "--ready-file could not be written");
+            }
+        };
+        let drained = bound.run(stop, ready).await.map_err(Failure::findings)?;
+        Ok(if drained.given_up == 0 { Exit::Done } else { Exit::NotCommitted })
+    })
+}

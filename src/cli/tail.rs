@@ -1,0 +1,155 @@
+//! `causeway tail`: what was committed, decoded.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value as Json;
+
+use super::{
+    Exit, Failure,
+    decode::{Decoded, Decoder, json_line, text_line},
+    target::TargetArgs,
+};
+use crate::{
+    config::Config,
+    kafka::{
+        Connection,
+        reader::{Reader, Start, Stored},
+    },
+};
+
+/// Show what was committed, decoded: JSON lines, or one coloured line per event on a terminal.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  causeway tail                                 all feeds of the `causeway dev` beside it, from now on
+  causeway tail --feed journey --since 10m      the last ten minutes of one feed, then what comes
+  causeway tail --issue 42 --since 1d --no-follow | jq .event
+  causeway tail --dead-letters --beginning --no-follow")]
+pub struct Args {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Only these feeds.
+    #[arg(long, value_name = "FEED")]
+    feed: Vec<String>,
+    /// Only the dead letters.
+    #[arg(long, conflicts_with = "feed")]
+    dead_letters: bool,
+    /// Only events of this issue (meta_data.issue_id).
+    #[arg(long, value_name = "ID")]
+    issue: Option<String>,
+    /// Only events of this agent (data.rep_id or data.agent_id).
+    #[arg(long, value_name = "ID")]
+    agent: Option<String>,
+    /// Only events of this type.
+    #[arg(long = "type", value_name = "EVENT_TYPE")]
+    event_type: Option<String>,
+    /// Begin this long ago: 30s, 10m, 2h, 1d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    since: Option<Duration>,
+    /// Begin with the oldest record.
+    #[arg(long, conflicts_with = "since")]
+    beginning: bool,
+    /// End at what is there now.
+    #[arg(long)]
+    no_follow: bool,
+    /// End after this many events.
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+    /// JSON lines on a terminal too.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let config = args.target.load(&[])?.config;
+    let mut decoder = Decoder::new(&config).map_err(Failure::findings)?;
+    let topics = args.topics(&config)?;
+    let since = args.since.map(|age| millis_now() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    let start = match since {
+        Some(time) => Start::Since(time),
+        None if args.beginning || args.no_follow => Start::Beginning,
+        None => Start::End,
+    };
+    let connection = Connection::new(&config);
+    let reader = Reader::open(&connection, "causeway-tail", &topics, start)
+        .map_err(|error| Failure::new(format!("{} could not be read from {}: {error}", topics.join(", "), connection.brokers())))?;
+    let as_json = args.json || !std::io::stdout().is_terminal();
+    let mut out = std::io::stdout().lock();
+    let mut shown = 0;
+    while args.count.is_none_or(|count| shown < count) {
+        let Some(record) = reader.next(Duration::from_millis(200)).map_err(Failure::new)? else {
+            if args.no_follow && reader.behind().map_err(Failure::new)? == 0 {
+                break;
+            }
+            continue;
+        };
+        if args.no_follow && !reader.was_there(&record) || since.is_some_and(|since| record.timestamp.is_some_and(|time| time < since)) {
+            continue;
+        }
+        let decoded = decoder.decode(&record);
+        if !args.wants(&record, &decoded) {
+            continue;
+        }
+        let line = if as_json { json_line(&record, &decoded) } else { text_line(&record, &decoded) };
+        // The reader of our output may go at any time: that is its right, and no failure.
+        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+            break;
+        }
+        shown += 1;
+    }
+    Ok(Exit::Done)
+}
+
+impl Args {
+    fn topics(&self, config: &Config) -> Result<Vec<String>, Failure> {
+        if self.dead_letters {
+            return Ok(vec![config.dead_letter.topic.clone()]);
+        }
+        if self.feed.is_empty() {
+            return Ok(config.topics());
+        }
+        let mut topics = Vec::new();
+        for label in &self.feed {
+            let feed = config.feeds.iter().find(|feed| feed.label == *label).ok_or_else(|| {
+                let known: Vec<&str> = config.feeds.iter().map(|feed| feed.label.as_str()).collect();
+                Failure::findings(format!("--feed {label}: there is no such feed; there are {}", known.join(", ")))
+            })?;
+            topics.extend(feed.topics().into_iter().map(str::to_owned));
+        }
+        Ok(topics)
+    }
+
+    fn wants(&self, record: &Stored, decoded: &Decoded) -> bool {
+        let event = decoded.event.as_ref().ok();
+        let is = |pointer: &str, wanted: &str| match event.and_then(|event| event.pointer(pointer)) {
+            Some(Json::String(text)) => text == wanted,
+            Some(other) => other.to_string() == wanted,
+            None => false,
+        };
+        self.issue.as_deref().is_none_or(|issue| is("/meta_data/issue_id", issue))
+            && self.agent.as_deref().is_none_or(|agent| is("/data/rep_id", agent) || is("/data/agent_id", agent))
+            && self.event_type.as_deref().is_none_or(|wanted| record.text("ce_type") == Some(wanted))
+    }
+}
+
+fn millis_now() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// `30s`, `10m`, `2h`, `1d`.
+fn age(text: &str) -> Result<Duration, String> {
+    let unit = |suffix: char| match suffix {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3_600),
+        'd' => Some(86_400),
+        _ => None,
+    };
+    let parsed = text.char_indices().last().and_then(|(at, suffix)| Some((text.get(..at)?.parse::<u64>().ok()?, unit(suffix)?)));
+    let seconds = parsed.and_then(|(number, unit)| number.checked_mul(unit));
+    seconds.map(Duration::from_secs).ok_or_else(|| "an age is a number with s, m, h or d, such as 10m".to_owned())
+}

@@ -1,0 +1,82 @@
+//! Which bridge a command is about: `--config`, or the `causeway dev` that runs beside it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use crate::{
+    config::{self, Config, Sources},
+    kafka,
+};
+
+/// `--config` and `--dir`, as every command has them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TargetArgs {
+    /// The configuration file. Without it: the bridge that `causeway dev` runs beside this command.
+    #[arg(long, short, env = "CAUSEWAY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where `causeway dev` keeps its files.
+    #[arg(long, default_value = ".causeway", value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// `dev.json`: what a running `causeway dev` tells the other commands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dev {
+    pub pid: u32,
+    pub url: String,
+    pub admin: String,
+    pub brokers: String,
+    /// The brokers are librdkafka's own, inside the process.
+    pub embedded: bool,
+    pub config: PathBuf,
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A configuration, and the `dev` that it came from, if any.
+pub struct Target {
+    pub config: Config,
+    pub dev: Option<Dev>,
+}
+
+impl TargetArgs {
+    /// Loads the configuration, with every error in it.
+    pub fn load(&self, flags: &[(String, String)]) -> Result<Target, Failure> {
+        match &self.config {
+            Some(file) => Ok(Target { config: load(file, flags)?, dev: None }),
+            None => {
+                let dev = self.dev()?;
+                Ok(Target { config: load(&dev.config, flags)?, dev: Some(dev) })
+            }
+        }
+    }
+
+    /// What the running `causeway dev` says.
+    pub fn dev(&self) -> Result<Dev, Failure> {
+        let file = self.dir.join("dev.json");
+        let text = std::fs::read_to_string(&file).map_err(|_| {
+            Failure::findings(format!("no --config given, and no `causeway dev` runs here ({} is not there)\n  give --config FILE, or start `causeway dev` in this folder", file.display()))
+        })?;
+        serde_json::from_str(&text).map_err(|error| Failure::new(format!("{}: {error}; start `causeway dev` anew", file.display())))
+    }
+}
+
+/// Reads a configuration file, the environment and flags.
+pub fn load(file: &Path, flags: &[(String, String)]) -> Result<Config, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::findings(format!("{}: {error}; give a readable file with --config", file.display())))?;
+    let env: Vec<(String, String)> = environment();
+    let sources = Sources { file: Some((file, &text)), env: &env, flags };
+    config::load(&sources, &kafka::property_fault).map_err(|faults| Failure::findings(format!("the configuration cannot be used:\n{faults}")))
+}
+
+/// The variables that are ours.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment, for the configuration")]
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("CAUSEWAY_"))
+        .collect()
+}

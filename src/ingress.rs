@@ -1,0 +1,349 @@
+//! Request -> answer: the flow, and the one table of what is answered.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::{Body, Incoming},
+    header::{self, HeaderName, HeaderValue},
+};
+use prometheus::IntCounter;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bridge::{Binding, Bridge, InFlight, Overload},
+    config::Budget,
+    kafka::Receipt,
+    metrics::Metrics,
+    quota::Share,
+    record::{Origin, Refused},
+    tls::NotAllowed,
+};
+
+/// What every request needs.
+pub struct Ingress {
+    bridge: Bridge,
+    budget: Budget,
+    body_bytes_max: usize,
+    /// Held requests are answered 503 from now on.
+    cut_off: CancellationToken,
+    metrics: Arc<Metrics>,
+    committed: IntCounter,
+    log_limit: LogLimit,
+}
+
+/// Who is at the other end of a connection.
+pub struct Peer {
+    pub connection: u64,
+    /// When the connection was accepted: a sender's clock runs from there for its first request.
+    pub accepted_at: Instant,
+    /// The allowed name of its certificate.
+    pub sender: Result<Arc<str>, NotAllowed>,
+    first: AtomicBool,
+    requests: AtomicU64,
+}
+
+impl Peer {
+    pub fn new(connection: u64, accepted_at: Instant, sender: Result<Arc<str>, NotAllowed>) -> Self {
+        Self { connection, accepted_at, sender, first: AtomicBool::new(true), requests: AtomicU64::new(0) }
+    }
+}
+
+/// What can happen to a request, but for the 200: that needs a [`Receipt`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Refusal {
+    NoCommitInTime,
+    Overload(Overload),
+    Stopping,
+    TooLarge { max: usize },
+    SlowBody,
+    BrokenBody,
+    NotAllowed,
+    Method,
+    Path,
+}
+
+/// Bytes of a body over the limit that its stub keeps.
+const STUB_BYTES: usize = 16 * 1024;
+
+/// A header that is carried into the record is cut out when it is longer: the record has room for 16 KiB beside the body.
+const CARRIED_BYTES_MAX: usize = 1024;
+
+impl Ingress {
+    pub fn new(bridge: Bridge, budget: Budget, body_bytes_max: usize, cut_off: CancellationToken, metrics: Arc<Metrics>) -> Self {
+        let committed = metrics.answers.with_label_values(&["200", "committed"]);
+        Self { bridge, budget, body_bytes_max, cut_off, metrics, committed, log_limit: LogLimit::default() }
+    }
+
+    pub fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Full<Bytes>> {
+        let head_at = Instant::now();
+        self.metrics.received.inc();
+        let number = peer.requests.fetch_add(1, Ordering::Relaxed);
+        let clock = if peer.first.swap(false, Ordering::Relaxed) { peer.accepted_at } else { head_at };
+        let mut body = Bytes::new();
+        let response = match self.deliver(request, peer, clock + self.budget.answer_by, &mut body).await {
+            Ok(receipt) => {
+                self.committed.inc();
+                committed(&receipt)
+            }
+            Err(refusal) => {
+                self.log_limit.run(|| self.log_refusal(&refusal, peer, number, &body));
+                let response = refused(&refusal, number);
+                self.metrics.answers.with_label_values(&[response.status().as_str(), refusal.code()]).inc();
+                response
+            }
+        };
+        self.metrics.answer_seconds.observe(head_at.elapsed().as_secs_f64());
+        response
+    }
+
+    /// The flow: a body becomes an event, a record, a receipt.
+    async fn deliver(&self, request: Request<Incoming>, peer: &Peer, deadline: Instant, kept: &mut Bytes) -> Result<Receipt, Refusal> {
+        let binding = self.route(&request)?;
+        let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
+        let (head, body) = request.into_parts();
+        let (body, bytes) = match self.receive(body, deadline).await? {
+            Received::Whole(body, bytes) => (body, bytes),
+            Received::TooLarge { first, bytes, share } => {
+                let origin = origin(&head.headers, sender);
+                return Err(self.leave_stub(first, bytes, share, binding, origin, deadline).await);
+            }
+        };
+        // From here to the hand-over nothing is awaited: a client that goes away cannot take the event with it.
+        let origin = origin(&head.headers, sender);
+        kept.clone_from(&body);
+        let in_flight = self.bridge.deliver(&body, binding, origin, bytes)?;
+        self.hold(in_flight, deadline).await
+    }
+
+    fn route(&self, request: &Request<Incoming>) -> Result<Binding, Refusal> {
+        let binding = self.bridge.binding(request.uri().path()).ok_or(Refusal::Path)?;
+        if request.method() == Method::POST { Ok(binding) } else { Err(Refusal::Method) }
+    }
+
+    /// Waits for the receipt, until D or until the drain is over.
+    async fn hold(&self, mut in_flight: InFlight, deadline: Instant) -> Result<Receipt, Refusal> {
+        tokio::select! {
+            biased;
+            outcome = timeout_at(deadline, &mut in_flight.pending) => match outcome {
+                Ok(Ok(receipt)) => Ok(receipt),
+                Ok(Err(_)) | Err(_) => Err(Refusal::NoCommitInTime),
+            },
+            () = self.cut_off.cancelled() => Err(Refusal::Stopping),
+        }
+    }
+
+    /// Reads the body within its limit and its time, with room taken for it first.
+    async fn receive(&self, body: Incoming, deadline: Instant) -> Result<Received, Refusal> {
+        let by = deadline.min(Instant::now() + self.budget.body_by);
+        let read = self.read_body(body);
+        tokio::select! {
+            biased;
+            read = timeout_at(by, read) => read.unwrap_or(Err(Refusal::SlowBody)),
+            () = self.cut_off.cancelled() => Err(Refusal::Stopping),
+        }
+    }
+
+    async fn read_body(&self, mut body: Incoming) -> Result<Received, Refusal> {
+        let declared = body.size_hint().exact();
+        let too_large = declared.is_some_and(|declared| declared > self.body_bytes_max as u64);
+        let expected = if too_large { STUB_BYTES } else { declared.unwrap_or(0) as usize };
+        let mut share = self.bridge.admit(expected)?;
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            // The client went away, or broke its framing.
+            let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else { continue };
+            if bytes.is_empty() && declared == Some(data.len() as u64) && !too_large {
+                return Ok(Received::Whole(data, share));
+            }
+            if bytes.is_empty() {
+                bytes.reserve(expected);
+            }
+            bytes.extend_from_slice(&data);
+            if bytes.len() > share.amount() && !share.resize(bytes.len()) {
+                return Err(Refusal::Overload(Overload::Bytes));
+            }
+            if bytes.len() > self.body_bytes_max || too_large && bytes.len() >= STUB_BYTES {
+                bytes.truncate(STUB_BYTES);
+                share.resize(bytes.len());
+                return Ok(Received::TooLarge { first: bytes.freeze(), bytes: declared, share });
+            }
+        }
+        let read = bytes.freeze();
+        Ok(if too_large { Received::TooLarge { first: read, bytes: declared, share } } else { Received::Whole(read, share) })
+    }
+
+    /// A body over the limit cannot be kept: what is known of it goes to the dead letters, so that somebody can see that it came.
+    async fn leave_stub(&self, first: Bytes, bytes: Option<u64>, share: Share, binding: Binding, origin: Origin, deadline: Instant) -> Refusal {
+        let max = self.body_bytes_max;
+        let refused = Refused::TooLarge { bytes, max };
+        match self.bridge.deliver_stub(&first, refused, binding, origin, share) {
+            // The answer is 413 whatever becomes of the stub; waiting for it makes it findable once answered.
+            Ok(in_flight) => drop(self.hold(in_flight, deadline).await),
+            Err(overload) => tracing::warn!(%overload, "no stub was kept of a body over the limit"),
+        }
+        Refusal::TooLarge { max }
+    }
+
+    fn log_refusal(&self, refusal: &Refusal, peer: &Peer, number: u64, body: &[u8]) {
+        let (event_id, name, event_type) = self.bridge.identify(body).unwrap_or_default();
+        let request = format!("{}-{number}", peer.connection);
+        let (status, reason) = (refusal.status().as_u16(), refusal.reason());
+        let sender = match &peer.sender {
+            Ok(name) => name,
+            Err(not_allowed) => not_allowed.subject.as_str(),
+        };
+        tracing::warn!(request, status, code = refusal.code(), sender, event_id, name, event_type, "{reason}");
+    }
+}
+
+/// A body that was read as far as it will be.
+enum Received {
+    Whole(Bytes, Share),
+    TooLarge { first: Bytes, bytes: Option<u64>, share: Share },
+}
+
+impl From<Overload> for Refusal {
+    fn from(overload: Overload) -> Self {
+        Self::Overload(overload)
+    }
+}
+
+/// The only way to a 200.
+fn committed(receipt: &Receipt) -> Response<Full<Bytes>> {
+    // Topic names have no character that JSON would escape.
+    let body = match receipt.offset() {
+        Some(offset) => format!(r#"{{"topic":"{}","partition":{},"offset":{offset}}}"#, receipt.topic(), receipt.partition()),
+        None => format!(r#"{{"topic":"{}","partition":{},"offset":null}}"#, receipt.topic(), receipt.partition()),
+    };
+    respond(StatusCode::OK, body)
+}
+
+/// The status table: every refusal, no wildcard.
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoCommitInTime | Self::Overload(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Path => StatusCode::NOT_FOUND,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoCommitInTime => "no_commit_in_time",
+            Self::Overload(_) => "overload",
+            Self::Stopping => "stopping",
+            Self::TooLarge { .. } => "body_too_large",
+            Self::SlowBody => "body_too_slow",
+            Self::BrokenBody => "body_broken",
+            Self::NotAllowed => "certificate_not_allowed",
+            Self::Method => "method_not_allowed",
+            Self::Path => "not_found",
+        }
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::NoCommitInTime => "Kafka did not commit the event in time; the attempt goes on, send it again".to_owned(),
+            Self::Overload(overload) => format!("{overload}; send it again later"),
+            Self::Stopping => "this instance is stopping; send it again".to_owned(),
+            Self::TooLarge { max } => format!("the body is over the limit of {max} bytes"),
+            Self::SlowBody => "the body did not arrive in time".to_owned(),
+            Self::BrokenBody => "the body ended before it was complete".to_owned(),
+            Self::NotAllowed => "the client certificate's name is not on the allow-list (ingress.tls.client_names)".to_owned(),
+            Self::Method => "events are sent with POST".to_owned(),
+            Self::Path => "no feed has this path; events go to / or /events".to_owned(),
+        }
+    }
+
+    fn header(&self, number: u64) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            // Spread over three seconds, so that those who were refused do not come back as one.
+            Self::Overload(_) => Some((header::RETRY_AFTER, HeaderValue::from(1 + number % 3))),
+            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody => Some((header::CONNECTION, HeaderValue::from_static("close"))),
+            Self::Method => Some((header::ALLOW, HeaderValue::from_static("POST"))),
+            Self::NoCommitInTime | Self::NotAllowed | Self::Path => None,
+        }
+    }
+}
+
+fn refused(refusal: &Refusal, number: u64) -> Response<Full<Bytes>> {
+    let body = json!({ "error": refusal.reason(), "code": refusal.code() });
+    let mut response = respond(refusal.status(), body.to_string());
+    if let Some((name, value)) = refusal.header(number) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+fn respond(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
+    let carried = |name: &HeaderName| {
+        let value = headers.get(name)?.as_bytes();
+        (value.len() <= CARRIED_BYTES_MAX).then(|| if value == JSON { Bytes::from_static(JSON) } else { Bytes::copy_from_slice(value) })
+    };
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Origin {
+        received_at: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
+        sender: Arc::clone(sender),
+        content_type: carried(&header::CONTENT_TYPE),
+        content_encoding: carried(&header::CONTENT_ENCODING),
+        traceparent: carried(&TRACEPARENT),
+        tracestate: carried(&TRACESTATE),
+        attempts: 0,
+    }
+}
+
+const JSON: &[u8] = b"application/json";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Refusals come by the thousand under overload: at most ten of them a second are logged, the others are counted.
+#[derive(Default)]
+struct LogLimit {
+    second: AtomicU64,
+    logged: AtomicU64,
+}
+
+impl LogLimit {
+    const A_SECOND: u64 = 10;
+
+    fn run(&self, log: impl FnOnce()) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        if self.second.swap(now, Ordering::Relaxed) != now {
+            let before = self.logged.swap(0, Ordering::Relaxed);
+            if before > Self::A_SECOND {
+                tracing::warn!("{} more refusals were not logged", before - Self::A_SECOND);
+            }
+        }
+        if self.logged.fetch_add(1, Ordering::Relaxed) < Self::A_SECOND {
+            log();
+        }
+    }
+}

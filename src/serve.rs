@@ -1,0 +1,296 @@
+//! Build in order, stop in reverse.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpSocket,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, LocalSchema, Readiness},
+    bridge::Bridge,
+    config::Config,
+    feed::SchemaSource,
+    ingress::Ingress,
+    kafka::{self, Connection, Producers},
+    metrics::Metrics,
+    record::{Route, confluent_prefix},
+    registry::{Registry, subject},
+    schema::Schema,
+    server::Server,
+    tls::{self, ServerTls},
+};
+
+/// Where the schemas' ids come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaIds {
+    /// From the configured registry; without one, values are in single-object encoding.
+    Registry,
+    /// Numbered here and served on the admin port: `dev`.
+    Local,
+}
+
+/// Everything local is read and bound: what can still go wrong lies with Kafka or the registry.
+pub struct Bound {
+    config: Config,
+    ids: SchemaIds,
+    routes: Vec<Route>,
+    tls: Arc<ServerTls>,
+    ingress: TcpSocket,
+    addresses: Addresses,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+}
+
+/// Where the bridge listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub ingress: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Records that were accepted and not committed at the end of the drain. None of them was answered 200.
+    pub given_up: usize,
+}
+
+/// Why the bridge did not start: every reason, each with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct StartError(pub Vec<String>);
+
+impl From<String> for StartError {
+    fn from(reason: String) -> Self {
+        Self(vec![reason])
+    }
+}
+
+/// Between two looks at topics or registry that are not there yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What is left of the drain when held requests are cut off, for their answers and the last commits.
+const CUT_OFF_BEFORE_END: Duration = Duration::from_millis(500);
+
+impl Bound {
+    /// Reads certificates and schemas, binds both ports, starts the admin port.
+    ///
+    /// # Errors
+    /// Every file and port that cannot be used.
+    pub fn new(config: Config, ids: SchemaIds) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        let readiness = Readiness::new(Arc::clone(&metrics));
+        readiness.wait_for("start", "the bridge is starting");
+        let mut faults = Vec::new();
+        let tls = ServerTls::load(&config.ingress.tls).map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
+        let routes = routes(&config).map_err(|found| faults.extend(found));
+        let ingress = bind(config.ingress.listen).map_err(|error| faults.push(port_fault("ingress.listen", "--listen", config.ingress.listen, &error)));
+        let admin = StdListener::bind(config.admin.listen).map_err(|error| faults.push(port_fault("admin.listen", "--admin-listen", config.admin.listen, &error)));
+        let (Ok((tls, expiries)), Ok(mut routes), Ok(ingress), Ok(admin)) = (tls, routes, ingress, admin) else {
+            return Err(StartError(faults));
+        };
+        tls::publish(&expiries, &metrics.certificate_expiry);
+        let schemas = if ids == SchemaIds::Local { number_locally(&mut routes) } else { Vec::new() };
+        let io = |error: std::io::Error| StartError(vec![error.to_string()]);
+        let served = admin::Admin { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics), schemas };
+        let addresses = Addresses { ingress: ingress.local_addr().map_err(io)?, admin: admin::start(served, admin).map_err(io)? };
+        Ok(Self { config, ids, routes, tls: Arc::new(tls), ingress, addresses, readiness, metrics })
+    }
+
+    /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
+    ///
+    /// # Errors
+    /// What cannot heal by itself: limits that contradict the topics', a schema that the registry does not take.
+    pub async fn run(mut self, stop: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<Drained, StartError> {
+        let connection = Connection::new(&self.config);
+        let resolved = tokio::select! {
+            resolved = self.resolve(&connection) => resolved,
+            () = stop.cancelled() => return Ok(Drained { given_up: 0 }),
+        };
+        resolved?;
+        let budget = self.config.sender.budget();
+        let lanes = Bridge::lanes(&self.routes, &self.config);
+        let producers = Producers::start(&connection, &lanes, budget.message_timeout, &self.metrics).map_err(|error| error.to_string())?;
+        let bridge = Bridge::new(&self.config, std::mem::take(&mut self.routes), Arc::clone(&producers), Arc::clone(&self.metrics));
+        let (draining, cut_off) = (CancellationToken::new(), CancellationToken::new());
+        let server = Arc::new(Server {
+            tls: Arc::clone(&self.tls),
+            ingress: Arc::new(Ingress::new(bridge, budget, self.config.ingress.body_bytes_max, cut_off.clone(), Arc::clone(&self.metrics))),
+            connections_max: self.config.ingress.connections_max,
+            metrics: Arc::clone(&self.metrics),
+            draining: draining.clone(),
+        });
+        let listener = self.ingress.listen(4096).map_err(|error| error.to_string())?;
+        let serving = tokio::spawn(server.run(listener));
+        self.readiness.done("start");
+        tracing::info!(ingress = %self.addresses.ingress, admin = %self.addresses.admin, brokers = connection.brokers(), "ready");
+        ready(&self.addresses);
+
+        stop.cancelled().await;
+        let end = Instant::now() + self.config.ingress.drain_max;
+        self.readiness.wait_for("drain", "the bridge is stopping");
+        tracing::info!(outstanding = producers.outstanding(), "draining");
+        draining.cancel();
+        if let Ok(connections) = serving.await
+            && timeout_at(end - CUT_OFF_BEFORE_END, connections.wait()).await.is_err()
+        {
+            cut_off.cancel();
+            let _ = timeout_at(end, connections.wait()).await;
+        }
+        let given_up = tokio::task::block_in_place(|| producers.drain(end.into_std()));
+        if given_up > 0 {
+            tracing::error!(given_up, "records were not committed by the end of the drain; none of them was answered 200");
+        } else {
+            tracing::info!("drained: every accepted event is committed");
+        }
+        Ok(Drained { given_up })
+    }
+
+    /// Waits until topics and schemas are there and right.
+    async fn resolve(&mut self, connection: &Connection) -> Result<(), StartError> {
+        let topics = Topics::of(&self.config);
+        loop {
+            match topics.look(connection, &self.config).await? {
+                Found::AllRight => break,
+                Found::NotYet(why) => self.not_yet("topics", why).await,
+            }
+        }
+        self.readiness.done("topics");
+        let Some(registry) = self.config.registry.as_ref().filter(|_| self.ids == SchemaIds::Registry) else { return Ok(()) };
+        let auto_register = registry.auto_register;
+        let registry = Registry::new(registry).map_err(|error| error.to_string())?;
+        let pinned: BTreeMap<String, u32> = self.config.feeds.iter().filter_map(|feed| Some((feed.label.clone(), feed.schema_id?))).collect();
+        loop {
+            let resolved = tokio::task::block_in_place(|| fetch_ids(&mut self.routes, &registry, &pinned, auto_register));
+            match resolved {
+                Ok(()) => break,
+                Err(why) => self.not_yet("registry", why).await,
+            }
+        }
+        self.readiness.done("registry");
+        Ok(())
+    }
+
+    async fn not_yet(&self, part: &'static str, why: String) {
+        tracing::warn!(part, "not ready: {why}");
+        self.readiness.wait_for(part, why);
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// One route a feed, with its schema compiled; or every schema that cannot be used.
+pub fn routes(config: &Config) -> Result<Vec<Route>, Vec<String>> {
+    let mut faults = Vec::new();
+    let routes = config
+        .feeds
+        .iter()
+        .filter_map(|feed| {
+            let (text, from) = match &feed.schema {
+                SchemaSource::BuiltIn(text) => (Ok((*text).to_owned()), "the built-in schema".to_owned()),
+                SchemaSource::File(file) => (std::fs::read_to_string(file), file.display().to_string()),
+            };
+            let schema = text.map_err(|error| error.to_string()).and_then(|text| Schema::parse(&text).map_err(|error| error.to_string()));
+            schema.map_err(|error| faults.push(format!("feeds.{}.schema = \"{from}\": {error}", feed.label))).ok().map(|schema| Route::new(feed, schema))
+        })
+        .collect();
+    if faults.is_empty() { Ok(routes) } else { Err(faults) }
+}
+
+/// Bound, not yet listening: until it is ready, a client is refused at once instead of left waiting.
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn port_fault(key: &str, flag: &str, address: SocketAddr, error: &std::io::Error) -> String {
+    format!("{key} = \"{address}\": {error}; choose another address with {flag} (port 0 takes a free one)")
+}
+
+fn number_locally(routes: &mut [Route]) -> Vec<LocalSchema> {
+    let mut schemas = Vec::new();
+    for route in routes {
+        for target in &mut route.topics {
+            let id = schemas.len() as u32 + 1;
+            target.prefix = confluent_prefix(id);
+            schemas.push(LocalSchema { id, subject: subject(&target.topic), text: route.schema.text.clone() });
+        }
+    }
+    schemas
+}
+
+fn fetch_ids(routes: &mut [Route], registry: &Registry, pinned: &BTreeMap<String, u32>, auto_register: bool) -> Result<(), String> {
+    for route in routes {
+        for target in &mut route.topics {
+            let id = match pinned.get(&route.label) {
+                Some(id) => *id,
+                None => fetch_id(registry, &subject(&target.topic), &route.schema.text, auto_register)?,
+            };
+            target.prefix = confluent_prefix(id);
+        }
+    }
+    Ok(())
+}
+
+fn fetch_id(registry: &Registry, subject: &str, schema: &str, auto_register: bool) -> Result<u32, String> {
+    match registry.find(subject, schema).map_err(|error| error.to_string())? {
+        Some(id) => Ok(id),
+        None if auto_register => registry.register(subject, schema).map_err(|error| error.to_string()),
+        None => Err(format!("subject {subject} does not have this bridge's schema: run `causeway schemas --apply`, or set registry.auto_register = true")),
+    }
+}
+
+/// The topics that the bridge writes to, and what they must be.
+struct Topics {
+    names: Vec<String>,
+    message_bytes_max: i64,
+}
+
+enum Found {
+    AllRight,
+    NotYet(String),
+}
+
+impl Topics {
+    fn of(config: &Config) -> Self {
+        Self { names: config.topics(), message_bytes_max: config.kafka.message_bytes_max() }
+    }
+
+    async fn look(&self, connection: &Connection, config: &Config) -> Result<Found, StartError> {
+        let admin = kafka::admin::Admin::new(connection).map_err(|error| error.to_string())?;
+        let mut survey = match tokio::task::block_in_place(|| admin.survey(&self.names)) {
+            Ok(survey) => survey,
+            Err(error) => return Ok(Found::NotYet(format!("no answer from {}: {error}", connection.brokers()))),
+        };
+        if !survey.missing.is_empty() {
+            let missing: Vec<String> = survey.missing.iter().map(|(name, _)| name.clone()).collect();
+            if config.kafka.create_topics {
+                if let Err(error) = admin.create(&missing, &config.kafka.topics).await {
+                    return Ok(Found::NotYet(error.to_string()));
+                }
+            }
+            let list: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+            return Ok(Found::NotYet(format!("missing: {}; run `causeway topics --apply`, or set kafka.create_topics = true", list.join(", "))));
+        }
+        admin.describe(&mut survey).await;
+        let too_small = survey.found.iter().filter_map(|topic| Some((topic, topic.number("max.message.bytes").filter(|max| *max < self.message_bytes_max)?)));
+        let faults: Vec<String> = too_small
+            .map(|(topic, max)| {
+                format!(
+                    "topic {} has max.message.bytes = {max}, below message.max.bytes = {} of the producer: raise the topic's, or lower [kafka.client] \"message.max.bytes\" (and ingress.body_bytes_max to at most 16384 less)",
+                    topic.name, self.message_bytes_max
+                )
+            })
+            .collect();
+        if faults.is_empty() { Ok(Found::AllRight) } else { Err(StartError(faults)) }
+    }
+}

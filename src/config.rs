@@ -1,8 +1,33 @@
 //! Strings -> typed limits: one TOML file, the environment and flags become a [`Config`], or every error at once.
+//!
+//! `source` makes one flat map of the three, `settings` reads it key by key, `load` puts the [`Config`]
+//! together (with `feeds` and `client`), and `relations` compares the limits with each other.
+//! [`KEYS`] lists every key once: name, default, description.
+
+mod client;
+mod fault;
+mod feeds;
+mod keys;
+mod load;
+mod relations;
+mod resolved;
+mod settings;
+mod source;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use fault::{Fault, Faults};
+pub use keys::{KEYS, Key};
+pub use load::{from_toml, load};
+pub use source::{Origin, Sources};
+
 use crate::feed::Feed;
+
+/// What a record may need in bytes beyond its body: key, headers, Kafka's framing.
+pub const RECORD_OVERHEAD_BYTES_MAX: usize = 16_384;
+
+/// librdkafka's `message.max.bytes` where `kafka.client` does not set it.
+pub const MESSAGE_BYTES_MAX_DEFAULT: usize = 1_000_000;
 
 /// Everything the bridge was told, checked: limits do not contradict each other.
 #[derive(Debug, Clone)]
@@ -69,20 +94,75 @@ pub enum ClientName {
     Subject(String),
 }
 
+impl ClientName {
+    /// Reads an entry as the configuration writes it; `None` where it has none of the five forms.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::Any);
+        }
+        let (form, name) = text.split_once(':')?;
+        let name = Some(name.trim()).filter(|name| !name.is_empty())?.to_owned();
+        match form {
+            "dns" => Some(Self::Dns(name)),
+            "uri" => Some(Self::Uri(name)),
+            "cn" => Some(Self::CommonName(name)),
+            "subject" => Some(Self::Subject(name)),
+            _ => None,
+        }
+    }
+}
+
+/// As the configuration writes it.
+impl fmt::Display for ClientName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => out.write_str("*"),
+            Self::Dns(name) => write!(out, "dns:{name}"),
+            Self::Uri(name) => write!(out, "uri:{name}"),
+            Self::CommonName(name) => write!(out, "cn:{name}"),
+            Self::Subject(name) => write!(out, "subject:{name}"),
+        }
+    }
+}
+
 /// `[admin]`.
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub listen: SocketAddr,
 }
 
-/// `[kafka]`.
-#[derive(Debug, Clone)]
+/// `[kafka]`. Its `Debug` shows no secret.
+#[derive(Clone)]
 pub struct Kafka {
     pub brokers: Vec<String>,
     pub create_topics: bool,
     pub topics: NewTopics,
     /// librdkafka properties beyond ours, by their names; secrets resolved from their files.
     pub client: BTreeMap<String, String>,
+}
+
+impl Kafka {
+    /// `message.max.bytes`: the largest request to a broker, in bytes.
+    pub fn message_bytes_max(&self) -> usize {
+        let given = self.client.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
+        given.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
+    }
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value): (&String, &String)| {
+            let value = if client::is_secret(name) { "(hidden)" } else { value };
+            (name.clone(), value.to_owned())
+        };
+        let client: BTreeMap<String, String> = self.client.iter().map(shown).collect();
+        out.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("create_topics", &self.create_topics)
+            .field("topics", &self.topics)
+            .field("client", &client)
+            .finish()
+    }
 }
 
 /// `[kafka.topics]`: the shape of topics that we create.
@@ -134,11 +214,16 @@ pub struct Budget {
     pub message_timeout: Duration,
 }
 
+impl Budget {
+    /// How much longer than D a stopping bridge waits by default for what it holds.
+    pub(crate) const DRAIN_BEYOND_ANSWER: Duration = Duration::from_secs(5);
+}
+
 impl Sender {
     /// Derives the time budget.
     pub fn budget(&self) -> Budget {
         let timeout = self.timeout;
-        let answer_by = timeout - Duration::from_millis(250).max(timeout / 10);
+        let answer_by = timeout.saturating_sub(Duration::from_millis(250).max(timeout / 10));
         Budget {
             timeout,
             answer_by,
@@ -146,26 +231,5 @@ impl Sender {
             socket_timeout: answer_by.clamp(Duration::from_secs(1), Duration::from_secs(10)),
             message_timeout: timeout * (self.retries + 1) + self.retry_pause_max,
         }
-    }
-}
-
-impl Config {
-    /// Every topic that the bridge writes to: the feeds' in their order, the dead letters' last, each once.
-    pub fn topics(&self) -> Vec<String> {
-        let mut topics: Vec<String> = Vec::new();
-        let all = self.feeds.iter().flat_map(Feed::topics).chain([self.dead_letter.topic.as_str()]);
-        for topic in all {
-            if !topics.iter().any(|known| known == topic) {
-                topics.push(topic.to_owned());
-            }
-        }
-        topics
-    }
-}
-
-impl Kafka {
-    /// `message.max.bytes` of the producers: librdkafka's default unless configured.
-    pub fn message_bytes_max(&self) -> i64 {
-        self.client.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(1_000_000)
     }
 }

@@ -1,6 +1,7 @@
 //! Avro bytes -> the JSON document again: what `tail`, `replay` and the tests read records with.
 
 use apache_avro::{reader::datum::GenericDatumReader, types::Value as Avro};
+use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use crate::{
@@ -30,7 +31,7 @@ pub fn restore(mut value: &[u8], schema: &Schema) -> Result<Json, RestoreError> 
     let mut extras = Vec::new();
     let mut document = record_to_json(record, &schema.plan, &mut extras)?;
     for (pointer, text) in extras {
-        let part = serde_json::from_str(&text).map_err(|_| RestoreError::Json(pointer.clone()))?;
+        let part = parse(&text).map_err(|_| RestoreError::Json(pointer.clone()))?;
         put(&mut document, &pointer, part)?;
     }
     Ok(document)
@@ -72,7 +73,7 @@ fn value_to_json(value: Avro, kind: &Kind, extras: &mut Vec<(String, String)>) -
                 .collect::<Result<_, RestoreError>>()?,
         ),
         (Avro::String(text), Kind::JsonText) => {
-            serde_json::from_str(&text).map_err(|_| RestoreError::Json("a JSON text field".to_owned()))?
+            parse(&text).map_err(|_| RestoreError::Json("a JSON text field".to_owned()))?
         }
         (Avro::String(text), _) => Json::String(text),
         (Avro::TimestampMillis(millis), _) => print_millis(millis).map_or_else(|| Json::from(millis), Json::String),
@@ -84,6 +85,13 @@ fn value_to_json(value: Avro, kind: &Kind, extras: &mut Vec<(String, String)>) -
         // No plan has any other type.
         (_, _) => Json::Null,
     })
+}
+
+/// Reads JSON text that the bridge wrote: as deep as its `depth_max` allowed, which may be more than serde_json's 128.
+fn parse(text: &str) -> serde_json::Result<Json> {
+    let mut text = serde_json::Deserializer::from_str(text);
+    text.disable_recursion_limit();
+    Json::deserialize(&mut text)
 }
 
 /// Puts `part` where an RFC 6901 pointer leads; the last token may name a member that is not there yet.

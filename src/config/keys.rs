@@ -1,0 +1,191 @@
+//! Every key of the configuration: its name, default and description.
+
+use super::source::{Value, toml_value};
+
+/// One key. In `name`, `NAME` stands for a feed's label, `TYPE` for an event type, `PROPERTY` for librdkafka's word.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Dotted, as in the file.
+    pub name: &'static str,
+    /// As TOML text; empty where there is none, or where it follows from other keys.
+    pub default: &'static str,
+    /// One sentence, with the unit.
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// The environment variable that sets the key.
+    pub fn variable(&self) -> String {
+        variable(self.name)
+    }
+}
+
+const fn key(name: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, default, doc }
+}
+
+/// Every key, section by section in the order of the file.
+#[rustfmt::skip] // One key a line, however long.
+pub const KEYS: &[Key] = &[
+    key("sender.timeout_ms", "5000", "How long ASAPP waits for a 200, in milliseconds (500 to 600000); the whole time budget follows from it"),
+    key("sender.retries", "3", "How often ASAPP posts an event again before it drops it (0 to 100)"),
+    key("sender.retry_pause_ms_max", "30000", "The longest that ASAPP may wait between two retries, in milliseconds"),
+
+    key("ingress.listen", "\"0.0.0.0:8443\"", "The address and port that take events, over mutual TLS"),
+    key("ingress.in_flight_max", "16384", "Requests held at a time, per feed; beyond it: 503"),
+    key("ingress.queue_bytes_max", "268435456", "Bytes of records not yet committed, those past their 503 included; beyond it: 503"),
+    key("ingress.body_bytes_max", "921600", "The longest body, in bytes; beyond it: 413"),
+    key("ingress.connections_max", "16384", "Open connections; at the limit the longest-idle one is closed"),
+    key("ingress.depth_max", "128", "How deep an event's JSON may be nested (1 to 1000)"),
+    key("ingress.drain_ms_max", "", "How long a stopping bridge waits for what it holds, in milliseconds; default: the time to an answer + 5000"),
+    key("ingress.tls.certificate", "\"tls.crt\"", "The server's certificate with its chain, a PEM file"),
+    key("ingress.tls.private_key", "\"tls.key\"", "The certificate's private key, a PEM file"),
+    key("ingress.tls.client_ca", "\"ca.crt\"", "The CA that signs the sender's certificates, a PEM file"),
+    key("ingress.tls.crl", "", "Revoked sender certificates, a PEM file"),
+    key("ingress.tls.client_names", "", "Required: the senders that may post, each dns:NAME, uri:URI, cn:NAME or subject:DN (RFC 4514); [\"*\"] is any that the CA signed"),
+    key("ingress.tls.min_version", "\"1.3\"", "The oldest TLS version spoken, 1.2 or 1.3"),
+
+    key("admin.listen", "\"127.0.0.1:9090\"", "The address and port of /livez, /readyz and /metrics"),
+
+    key("kafka.brokers", "[\"127.0.0.1:9092\"]", "Brokers to start from, each host:port"),
+    key("kafka.create_topics", "false", "Create the topics that are missing"),
+    key("kafka.topics.partitions", "6", "Partitions of a topic that we create; -1 is the broker's default"),
+    key("kafka.topics.replication", "3", "Replicas of a topic that we create; -1 is the broker's default"),
+    key("kafka.topics.retention_ms", "604800000", "How long a topic that we create keeps its records, in milliseconds; -1 is for ever"),
+    key("kafka.client.PROPERTY", "", "Any librdkafka property that breaks no promise; with _file after its name, the file that holds its value"),
+
+    key("registry.url", "", "A Confluent-compatible schema registry, http:// or https://; without one, records are Avro single-object encoded"),
+    key("registry.user", "", "The registry's user, for basic authentication"),
+    key("registry.password", "", "That user's password"),
+    key("registry.password_file", "", "The file that holds that user's password"),
+    key("registry.ca", "", "The CA of the registry's certificate where that is no public one, a PEM file"),
+    key("registry.auto_register", "false", "Register schemas that the registry does not have"),
+
+    key("dead_letter.topic", "\"asapp.dead-letter\"", "The topic of what cannot be read as an event or can never be stored in its topic"),
+
+    key("feeds.NAME.name", "", "The `name` of the feed's events; default of the built-in feeds: com.asapp.event.NAME"),
+    key("feeds.NAME.topic", "", "The feed's topic; default: asapp.NAME"),
+    key("feeds.NAME.event_types.TYPE", "", "The topic of the feed's events of this event_type; default: the feed's topic"),
+    key("feeds.NAME.key", "", "JSON pointers (RFC 6901) to the record's key, the first that leads to one wins"),
+    key("feeds.NAME.path", "", "A request path whose events belong to the feed, whatever their name"),
+    key("feeds.NAME.schema", "", "The Avro schema of the feed's records, an .avsc file; default of the built-in feeds: built in"),
+    key("feeds.NAME.schema_id", "", "The registry's id of that schema, pinned: a start then needs no registry"),
+];
+
+/// The default of `key`, where it is a constant.
+pub(super) fn default(key: &str) -> Option<Value> {
+    let text = KEYS.iter().find(|known| known.name == key)?.default;
+    if text.is_empty() { None } else { toml_value(text) }
+}
+
+/// The environment variable that sets `key`.
+pub(super) fn variable(key: &str) -> String {
+    match key.strip_prefix("kafka.client.") {
+        Some(property) => format!("CAUSEWAY_KAFKA__CLIENT__{}", property.replace('.', "_").to_uppercase()),
+        None => format!("CAUSEWAY_{}", key.replace('.', "__").to_uppercase()),
+    }
+}
+
+/// Whether there is such a key.
+pub(super) fn is_known(key: &str) -> bool {
+    KEYS.iter().any(|known| matches(known.name, key))
+}
+
+/// Whether keys stand below it: `ingress`, `ingress.tls`, `feeds.activity`.
+pub(super) fn is_section(key: &str) -> bool {
+    let sections =
+        KEYS.iter().flat_map(|known| known.name.match_indices('.').filter_map(|(dot, _)| known.name.get(..dot)));
+    sections.into_iter().any(|section| matches(section, key))
+}
+
+/// The known key that `key` was most likely meant to be.
+pub(super) fn nearest(key: &str) -> Option<String> {
+    let label = key.strip_prefix("feeds.").and_then(|rest| rest.split('.').next()).unwrap_or("NAME");
+    let candidates = KEYS.iter().map(|known| known.name.replace("NAME", label));
+    let measured = candidates.map(|candidate| (distance(key, &candidate), candidate));
+    measured.min().filter(|(distance, _)| *distance <= 3).map(|(_, candidate)| candidate)
+}
+
+/// The names below the section that `key` would stand in; the sections, where there is no such section.
+pub(super) fn siblings(key: &str) -> Vec<&'static str> {
+    let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+    let in_section = |known: &&Key| known.name.rsplit_once('.').is_some_and(|(of, _)| matches(of, section));
+    let mut names: Vec<_> = KEYS.iter().filter(in_section).filter_map(|known| known.name.rsplit('.').next()).collect();
+    if names.is_empty() {
+        names = KEYS.iter().filter_map(|known| known.name.split('.').next()).collect();
+        names.dedup();
+    }
+    names
+}
+
+/// Whether `key` has the form of `template`, in which `NAME` is any one part and a last `TYPE` or `PROPERTY` any rest.
+fn matches(template: &str, key: &str) -> bool {
+    let mut rest = Some(key);
+    for part in template.split('.') {
+        let Some(text) = rest else { return false };
+        if part == "TYPE" || part == "PROPERTY" {
+            return !text.is_empty();
+        }
+        let (head, tail) = text.split_once('.').map_or((text, None), |(head, tail)| (head, Some(tail)));
+        if part != head && part != "NAME" {
+            return false;
+        }
+        rest = tail;
+    }
+    rest.is_none()
+}
+
+/// Levenshtein's distance: how many characters to insert, delete or replace.
+fn distance(left: &str, right: &str) -> usize {
+    let mut above: Vec<usize> = (0..=right.chars().count()).collect();
+    for (row, a) in left.chars().enumerate() {
+        let mut current = vec![row + 1];
+        let mut before = row + 1;
+        for (b, pair) in right.chars().zip(above.windows(2)) {
+            let &[diagonal, up] = pair else { continue };
+            before = (diagonal + usize::from(a != b)).min(up + 1).min(before + 1);
+            current.push(before);
+        }
+        above = current;
+    }
+    above.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_toml() {
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            assert!(default(key.name).is_some(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn keys_and_sections() {
+        for key in ["sender.timeout_ms", "kafka.client.sasl.username", "feeds.x.topic", "feeds.x.event_types.a.b"] {
+            assert!(is_known(key) && !is_section(key), "{key}");
+        }
+        for section in ["feeds", "feeds.x", "feeds.x.event_types", "kafka", "kafka.client", "ingress.tls"] {
+            assert!(is_section(section) && !is_known(section), "{section}");
+        }
+        for neither in ["sender.timeout", "feeds.x.y.topic", "sender.timeout_ms.x", ""] {
+            assert!(!is_section(neither) && !is_known(neither), "{neither}");
+        }
+    }
+
+    #[test]
+    fn nearest_key() {
+        for (wrong, meant) in [
+            ("ingress.listn", Some("ingress.listen")),
+            ("kafka_brokers", Some("kafka.brokers")),
+            ("feeds.x.topics", Some("feeds.x.topic")),
+            ("completely.different", None),
+        ] {
+            assert_eq!(nearest(wrong).as_deref(), meant, "{wrong}");
+        }
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "ab"), 2);
+    }
+}

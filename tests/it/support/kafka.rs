@@ -1,0 +1,287 @@
+//! Apache Kafka: one broker, or a cluster of them, each a broker and a KRaft controller in one process.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
+
+use super::process::{Child, Signal};
+use super::security::Security;
+use super::{SERVER_LIMIT, fetch, scratch, wait_until};
+
+/// Any 16 bytes in base64: clusters of different data folders never meet.
+const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
+
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// 1, or 3 for faults: then topics have three replicas, and `min.insync.replicas` is 2.
+    pub brokers: u16,
+    /// Adds the listeners, users and access control of [`Security`].
+    pub secured: bool,
+    pub heap_mb: u32,
+    /// Further lines of `server.properties`; they win over ours.
+    pub properties: Vec<(String, String)>,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        Self { brokers: 1, secured: false, heap_mb: 512, properties: Vec::new() }
+    }
+}
+
+pub struct Kafka {
+    brokers: Vec<Broker>,
+    security: Option<Security>,
+    pub(super) admin: AdminClient<DefaultClientContext>,
+}
+
+/// One process of the cluster. Its ports and its data stay when it is stopped and started again.
+pub struct Broker {
+    /// The node id, from 1.
+    pub id: i32,
+    /// The port of the plain listener.
+    pub port: u16,
+    dir: PathBuf,
+    heap_mb: u32,
+    process: Mutex<Option<Child>>,
+}
+
+impl Kafka {
+    /// Starts the brokers and returns when all of them answer.
+    pub fn start(options: KafkaOptions) -> Self {
+        let dir = scratch::dir("kafka");
+        let security = options.secured.then(|| Security::new(&dir, options.brokers));
+        let nodes: Vec<Node> = (1..).take(options.brokers.into()).map(Node::new).collect();
+        let voters: Vec<String> = nodes.iter().map(|it| format!("{}@127.0.0.1:{}", it.id, it.controller)).collect();
+        let brokers: Vec<Broker> = nodes
+            .iter()
+            .map(|node| {
+                let dir = dir.join(format!("broker-{}", node.id));
+                fs::create_dir_all(&dir).unwrap();
+                let text = properties(node, &voters.join(","), &dir, &options, security.as_ref());
+                fs::write(dir.join("server.properties"), text).unwrap();
+                fs::write(dir.join("log4j2.properties"), LOG4J).unwrap();
+                Broker { id: node.id, port: node.plain, dir, heap_mb: options.heap_mb, process: Mutex::default() }
+            })
+            .collect();
+        format(&brokers, security.as_ref());
+        for broker in &brokers {
+            broker.start();
+        }
+        let kafka = Self { admin: client(&brokers).create().unwrap(), brokers, security };
+        kafka.wait_ready();
+        kafka
+    }
+
+    /// The plain listeners: `127.0.0.1:port`, one for each broker, with commas between.
+    pub fn bootstrap(&self) -> String {
+        bootstrap(&self.brokers)
+    }
+
+    /// A client's configuration with nothing but the plain listeners in it.
+    pub fn client(&self) -> ClientConfig {
+        client(&self.brokers)
+    }
+
+    pub fn brokers(&self) -> &[Broker] {
+        &self.brokers
+    }
+
+    /// The broker with this node id, as [`Self::leader`] tells it.
+    pub fn broker(&self, id: i32) -> &Broker {
+        self.brokers.iter().find(|broker| broker.id == id).expect("a broker of this cluster")
+    }
+
+    /// What the secured listeners want from a client. Panics when the cluster was started without `secured`.
+    pub fn security(&self) -> &Security {
+        self.security.as_ref().expect("KafkaOptions { secured: true, .. }")
+    }
+
+    /// Waits until all brokers that were started are in the cluster.
+    pub fn wait_ready(&self) {
+        // A broker that was killed stays in the metadata for a while. But one opens its port only when it has joined.
+        let running: Vec<&Broker> = self.brokers.iter().filter(|broker| broker.wait_listening()).collect();
+        wait_until("all brokers are in the cluster", SERVER_LIMIT, || {
+            let Ok(metadata) = self.admin.inner().fetch_metadata(None, Duration::from_secs(2)) else { return false };
+            running.iter().all(|broker| metadata.brokers().iter().any(|it| it.id() == broker.id))
+        });
+    }
+
+    /// Runs one of Kafka's own command-line tools, such as `org.apache.kafka.tools.AclCommand`, and returns what it
+    /// printed. Each costs the start of a Java machine, some 2 s. `--bootstrap-server` is added.
+    pub fn tool(&self, class: &str, args: &[&str]) -> String {
+        let dir = scratch::dir("tool");
+        fs::write(dir.join("log4j2.properties"), LOG4J).unwrap();
+        let mut command = java(&dir, 128);
+        command.args([class, "--bootstrap-server", &self.bootstrap()]).args(args);
+        let mut tool = Child::spawn("tool", &command, &dir);
+        assert!(tool.wait(SERVER_LIMIT).success(), "{class}\n{}", tool.tail());
+        tool.stdout()
+    }
+}
+
+impl Broker {
+    /// Starts the process; `Kafka::wait_ready` waits for it.
+    pub fn start(&self) {
+        let mut command = java(&self.dir, self.heap_mb);
+        command.arg("kafka.Kafka").arg(self.dir.join("server.properties"));
+        let child = Child::spawn("kafka", &command, &self.dir);
+        let before = self.process.lock().unwrap().replace(child);
+        assert!(before.is_none(), "broker {} runs already", self.id);
+    }
+
+    /// Ends it at once (SIGKILL), as a machine that goes away. Its session lives on: others take its partitions over after
+    /// `broker.session.timeout.ms` (9 s; see [`KafkaOptions::properties`]), and until then it can't join again either.
+    pub fn kill(&self) {
+        self.process.lock().unwrap().take();
+    }
+
+    /// Ends it in order (SIGTERM): it hands its partitions over before it goes.
+    pub fn stop(&self) {
+        let mut process = self.process.lock().unwrap().take().expect("the broker runs");
+        process.signal(Signal::Terminate);
+        process.wait(SERVER_LIMIT);
+    }
+
+    /// Lets it stand still (SIGSTOP): connections stay open, nothing answers.
+    pub fn pause(&self) {
+        self.signal(Signal::Stop);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::Continue);
+    }
+
+    /// What the broker has logged so far, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("kafka.err")).unwrap_or_default()
+    }
+
+    /// The last lines of the log, for the message of a failed test.
+    pub fn tail(&self) -> String {
+        self.process.lock().unwrap().as_ref().map_or_else(String::new, Child::tail)
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process.lock().unwrap().as_ref().expect("the broker runs").signal(signal);
+    }
+
+    /// False, at once, when the broker is not started.
+    fn wait_listening(&self) -> bool {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let mut process = self.process.lock().unwrap();
+        let Some(process) = process.as_mut() else { return false };
+        process.wait_ready(SERVER_LIMIT, || TcpStream::connect(address).is_ok());
+        true
+    }
+}
+
+fn bootstrap(brokers: &[Broker]) -> String {
+    brokers.iter().map(|broker| format!("127.0.0.1:{}", broker.port)).collect::<Vec<_>>().join(",")
+}
+
+fn client(brokers: &[Broker]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap(brokers));
+    // Tests restart brokers; the default's 10 s between two tries would be spent waiting.
+    config.set("reconnect.backoff.max.ms", "500");
+    config
+}
+
+struct Node {
+    id: i32,
+    plain: u16,
+    controller: u16,
+}
+
+impl Node {
+    fn new(id: i32) -> Self {
+        Self { id, plain: scratch::port(), controller: scratch::port() }
+    }
+}
+
+/// Writes each broker's id and, with `secured`, the users' SCRAM credentials into its empty data folder.
+fn format(brokers: &[Broker], security: Option<&Security>) {
+    let users = security.map(Security::format_arguments).unwrap_or_default();
+    let start = |broker: &Broker| {
+        let mut command = java(&broker.dir, 128);
+        command.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]);
+        command.arg(broker.dir.join("server.properties")).args(&users);
+        Child::spawn("format", &command, &broker.dir)
+    };
+    let running: Vec<Child> = brokers.iter().map(start).collect();
+    for mut child in running {
+        assert!(child.wait(SERVER_LIMIT).success(), "can't format\n{}", child.tail());
+    }
+}
+
+fn java(dir: &Path, heap_mb: u32) -> Command {
+    let mut command = Command::new(fetch::java());
+    command.arg(format!("-Xmx{heap_mb}m"));
+    // What a killed Java machine would leave in /tmp: performance data, and native libraries that were unpacked.
+    command.arg("-XX:-UsePerfData").arg(format!("-Djava.io.tmpdir={}", dir.display()));
+    command.arg(format!("-Dlog4j2.configurationFile={}", dir.join("log4j2.properties").display()));
+    command.arg("-cp").arg(fetch::kafka().join("*")).current_dir(dir);
+    command
+}
+
+/// To standard error, which [`Child`] sends to `kafka.err` in the broker's folder; so a tool's output has no log in it.
+const LOG4J: &str = "\
+appender.out.type = Console
+appender.out.name = out
+appender.out.target = SYSTEM_ERR
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{HH:mm:ss.SSS} %p %c{1} - %m%n
+rootLogger.level = INFO
+rootLogger.appenderRef.out.ref = out
+logger.config.name = org.apache.kafka.common.config
+logger.config.level = WARN
+";
+
+fn properties(node: &Node, voters: &str, dir: &Path, options: &KafkaOptions, security: Option<&Security>) -> String {
+    let replicas = options.brokers.min(3);
+    let in_sync = if replicas == 3 { 2 } else { 1 };
+    let plain = format!("PLAINTEXT://127.0.0.1:{}", node.plain);
+    let controller = format!("CONTROLLER://127.0.0.1:{}", node.controller);
+    let secured = security.map(|it| it.listeners(node.id)).unwrap_or_default();
+    let mut text = format!(
+        "\
+process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listeners={plain},{controller}{secured}
+advertised.listeners={plain}{secured}
+log.dirs={data}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+min.insync.replicas={in_sync}
+default.replication.factor={replicas}
+offsets.topic.replication.factor={replicas}
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
+share.coordinator.state.topic.num.partitions=1
+",
+        id = node.id,
+        data = dir.join("data").display(),
+    );
+    // Allocated at the start; its default is a quarter of the heap.
+    text.push_str("log.cleaner.dedupe.buffer.size=8388608\n");
+    text.push_str(&security.map(Security::properties).unwrap_or_default());
+    for (key, value) in &options.properties {
+        writeln!(text, "{key}={value}").unwrap();
+    }
+    text
+}

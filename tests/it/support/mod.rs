@@ -1,0 +1,51 @@
+//! What the tests and the benches share: a real Kafka, a real schema registry, certificates, and the sender's side.
+//!
+//! Everything here blocks, except [`client`]: from an async test call it on a multi-threaded runtime or through
+//! `spawn_blocking`, as the bridge under test needs a thread to go on with.
+
+// Each binary that includes this module uses a part of it; and a helper that fails should end the test on the spot.
+#![allow(dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+
+pub mod avro;
+pub mod certs;
+pub mod client;
+pub mod fetch;
+pub mod kafka;
+pub mod process;
+pub mod registry;
+pub mod scratch;
+pub mod security;
+pub mod topics;
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use kafka::{Kafka, KafkaOptions};
+use registry::Registry;
+
+/// How long a server of ours may take to come up or to go down before a test fails.
+pub const SERVER_LIMIT: Duration = Duration::from_secs(90);
+
+/// The broker that all tests of this process share. Its topics are common ground: use names of your own.
+///
+/// Nobody drops a static; the watchdog in [`process`] ends the broker together with this process.
+pub fn kafka() -> &'static Kafka {
+    static KAFKA: OnceLock<Kafka> = OnceLock::new();
+    KAFKA.get_or_init(|| Kafka::start(KafkaOptions::default()))
+}
+
+/// The registry that all tests of this process share. Its subjects are common ground, as the topics are.
+pub fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(Registry::start)
+}
+
+/// Waits until `condition` holds, and fails the test with `what` when it still does not after `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

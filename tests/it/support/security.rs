@@ -1,0 +1,162 @@
+//! What `KafkaOptions { secured: true, .. }` adds to a cluster: listeners with TLS and SASL, a user, access control.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::certs::{Authority, ClientOptions, IdentityFiles};
+use super::scratch;
+
+/// The plain listener stays open: who comes there is anonymous and may do everything. On the others, a client may do what
+/// no ACL forbids; add one with `Kafka::tool("org.apache.kafka.tools.AclCommand", ..)`.
+pub struct Security {
+    /// The CA of the brokers' certificates and of the client's.
+    pub ca: PathBuf,
+    /// For the SSL listener: the principal is `User:CN=causeway`.
+    pub client: IdentityFiles,
+    /// For the SASL listeners, with every mechanism: the principal is `User:causeway`.
+    pub user: &'static str,
+    pub password: &'static str,
+    authority: Authority,
+    keystore: PathBuf,
+    ports: Vec<Ports>,
+}
+
+struct Ports {
+    sasl_ssl: u16,
+    sasl_plain: u16,
+    ssl: u16,
+}
+
+impl Security {
+    /// Makes the certificates in `dir`, and ports for `brokers` brokers.
+    pub(super) fn new(dir: &Path, brokers: u16) -> Self {
+        let authority = Authority::new("Kafka test CA");
+        let server = authority.server(&["localhost"], [[127, 0, 0, 1]]);
+        let keystore = dir.join("broker.pem");
+        fs::write(&keystore, format!("{}{}", server.private_key, server.certificate)).unwrap();
+        Self {
+            ca: authority.write(dir, "kafka-ca"),
+            client: authority.client(ClientOptions::cn("causeway")).write(dir, "kafka-client"),
+            user: "causeway",
+            password: "causeway-secret",
+            authority,
+            keystore,
+            ports: (0..brokers).map(|_| Ports::new()).collect(),
+        }
+    }
+
+    /// Signs further clients for the SSL listener.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub fn sasl_ssl_bootstrap(&self) -> String {
+        self.bootstrap(|ports| ports.sasl_ssl)
+    }
+
+    /// SASL without TLS.
+    pub fn sasl_plaintext_bootstrap(&self) -> String {
+        self.bootstrap(|ports| ports.sasl_plain)
+    }
+
+    /// TLS with a client certificate.
+    pub fn ssl_bootstrap(&self) -> String {
+        self.bootstrap(|ports| ports.ssl)
+    }
+
+    /// librdkafka's properties for `sasl_ssl_bootstrap`; `mechanism` is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+    pub fn sasl_ssl(&self, mechanism: &str) -> Vec<(&'static str, String)> {
+        let mut properties = self.sasl(mechanism);
+        properties.push(("security.protocol", "SASL_SSL".to_owned()));
+        properties.push(("ssl.ca.location", self.ca.display().to_string()));
+        properties
+    }
+
+    /// librdkafka's properties for `sasl_plaintext_bootstrap`.
+    pub fn sasl_plaintext(&self, mechanism: &str) -> Vec<(&'static str, String)> {
+        let mut properties = self.sasl(mechanism);
+        properties.push(("security.protocol", "SASL_PLAINTEXT".to_owned()));
+        properties
+    }
+
+    /// librdkafka's properties for `ssl_bootstrap`.
+    pub fn ssl(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("security.protocol", "SSL".to_owned()),
+            ("ssl.ca.location", self.ca.display().to_string()),
+            ("ssl.certificate.location", self.client.certificate.display().to_string()),
+            ("ssl.key.location", self.client.private_key.display().to_string()),
+        ]
+    }
+
+    fn sasl(&self, mechanism: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("sasl.mechanism", mechanism.to_owned()),
+            ("sasl.username", self.user.to_owned()),
+            ("sasl.password", self.password.to_owned()),
+        ]
+    }
+
+    fn bootstrap(&self, port: impl Fn(&Ports) -> u16) -> String {
+        self.ports.iter().map(|it| format!("127.0.0.1:{}", port(it))).collect::<Vec<_>>().join(",")
+    }
+
+    /// What follows the plain listener of broker `id` in `listeners` and `advertised.listeners`.
+    pub(super) fn listeners(&self, id: i32) -> String {
+        let ports = &self.ports[usize::try_from(id - 1).unwrap()];
+        format!(
+            ",SASL_SSL://127.0.0.1:{},SASL_PLAINTEXT://127.0.0.1:{},SSL://127.0.0.1:{}",
+            ports.sasl_ssl, ports.sasl_plain, ports.ssl
+        )
+    }
+
+    /// The users' SCRAM credentials are records of the cluster's metadata: they can be there from the first moment only
+    /// if the format writes them.
+    pub(super) fn format_arguments(&self) -> Vec<String> {
+        ["SCRAM-SHA-256", "SCRAM-SHA-512"]
+            .into_iter()
+            .flat_map(|it| {
+                let user = format!("{it}=[name={},password={}]", self.user, self.password);
+                ["--add-scram".to_owned(), user]
+            })
+            .collect()
+    }
+
+    /// The lines of `server.properties`.
+    pub(super) fn properties(&self) -> String {
+        const LOGIN: &str = "org.apache.kafka.common.security";
+        let mut text = format!(
+            "\
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,\
+SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+ssl.keystore.type=PEM
+ssl.keystore.location={keystore}
+ssl.truststore.type=PEM
+ssl.truststore.location={ca}
+listener.name.ssl.ssl.client.auth=required
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
+",
+            keystore = self.keystore.display(),
+            ca = self.ca.display(),
+        );
+        for listener in ["sasl_ssl", "sasl_plaintext"] {
+            let (user, password) = (self.user, self.password);
+            let jaas = |mechanism: &str| format!("listener.name.{listener}.{mechanism}.sasl.jaas.config={LOGIN}");
+            writeln!(text, "{}.plain.PlainLoginModule required user_{user}=\"{password}\";", jaas("plain")).unwrap();
+            for mechanism in ["scram-sha-256", "scram-sha-512"] {
+                writeln!(text, "{}.scram.ScramLoginModule required;", jaas(mechanism)).unwrap();
+            }
+        }
+        text
+    }
+}
+
+impl Ports {
+    fn new() -> Self {
+        Self { sasl_ssl: scratch::port(), sasl_plain: scratch::port(), ssl: scratch::port() }
+    }
+}

@@ -1,0 +1,330 @@
+//! Bytes -> Avro -> JSON without a broker: the table of cases, and the property that nothing is lost.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use causeway::{
+    event::{Parser, Unreadable},
+    feed,
+    record::{Origin, Record, Route, body_hash, single_object_prefix},
+    restore::restore,
+    schema::{Kind, Plan, Schema},
+    transcode::{Transcoder, print_millis},
+};
+use proptest::prelude::*;
+use serde_json::{Map, Value as Json, json};
+
+pub fn schema_of(label: &str) -> Schema {
+    let feed = feed::built_in().into_iter().find(|feed| feed.label == label).unwrap();
+    match feed.schema {
+        feed::SchemaSource::BuiltIn(text) => Schema::parse(text).unwrap(),
+        feed::SchemaSource::File(_) => unreachable!("a built-in feed"),
+    }
+}
+
+fn origin() -> Origin {
+    Origin {
+        received_at: 1_700_000_000_000,
+        sender: Arc::from("cn:test"),
+        content_type: None,
+        content_encoding: None,
+        traceparent: None,
+        tracestate: None,
+        attempts: 0,
+    }
+}
+
+/// What a case's body becomes: the feed's label and its record, or why it is a dead letter.
+pub fn translate(body: &[u8]) -> Result<(String, Record, Schema), Unreadable> {
+    let feeds = feed::built_in();
+    Parser::new(128).read(body, |event| {
+        let event = event?;
+        let feed = feeds.iter().find(|feed| feed.name.as_deref() == Some(event.name)).or_else(|| feeds.iter().find(|feed| feed.name.is_none()));
+        let feed = feed.unwrap();
+        let schema = schema_of(&feed.label);
+        let route = Route::new(feed, schema.clone());
+        let mut record = Record::default();
+        route.fill(&mut record, &event, body_hash(body), &origin(), &mut Transcoder::default());
+        Ok((feed.label.clone(), record, schema))
+    })
+}
+
+/// The document as promise 4 sees it: a null member is an absent one.
+pub fn without_nulls(document: &Json) -> Json {
+    match document {
+        Json::Object(members) => members.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), without_nulls(value))).collect(),
+        Json::Array(elements) => elements.iter().map(without_nulls).collect(),
+        scalar => scalar.clone(),
+    }
+}
+
+/// Equal, numbers as i64, u64 or f64.
+pub fn same(a: &Json, b: &Json) -> bool {
+    match (a, b) {
+        (Json::Number(x), Json::Number(y)) => {
+            let integer = |n: &serde_json::Number| n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from));
+            match (integer(x), integer(y)) {
+                (Some(x), Some(y)) => x == y,
+                _ => x.as_f64() == y.as_f64(),
+            }
+        }
+        (Json::Array(x), Json::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        (Json::Object(x), Json::Object(y)) => x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| same(x, y))),
+        (a, b) => a == b,
+    }
+}
+
+fn value_of<'a>(record: &'a Record, schema: &Schema) -> &'a [u8] {
+    record.value.strip_prefix(single_object_prefix(schema.fingerprint).as_slice()).unwrap()
+}
+
+fn read_json(path: &Path) -> Json {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn every_case_of_the_table_becomes_what_is_expected() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let mut names: Vec<_> = fs::read_dir(data.join("cases")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert!(names.len() > 50, "{} cases", names.len());
+    let mut wrong = Vec::new();
+    for name in names {
+        let body = fs::read(data.join("cases").join(&name)).unwrap();
+        let expected = read_json(&data.join("expected").join(&name));
+        if let Err(difference) = check(&body, &expected) {
+            wrong.push(format!("{}: {difference}", name.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn check(body: &[u8], expected: &Json) -> Result<(), String> {
+    let compare = |what: &str, found: &Json, expected: &Json| {
+        if same(found, expected) { Ok(()) } else { Err(format!("{what}\n  found    {found}\n  expected {expected}")) }
+    };
+    let (label, record, schema) = match translate(body) {
+        Err(why) => {
+            compare("feed", &json!("dead-letter"), &expected["feed"])?;
+            let word = expected["reason_contains"].as_str().unwrap_or_default();
+            return if why.to_string().contains(word) { Ok(()) } else { Err(format!("reason {why:?} has no {word:?}")) };
+        }
+        Ok(made) => made,
+    };
+    compare("feed", &json!(label), &expected["feed"])?;
+    let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key));
+    compare("key", &json!(key), &expected["key"])?;
+    let time = record.headers.iter().find(|(name, _)| *name == "ce_time").map(|(_, value)| String::from_utf8_lossy(value));
+    compare("ce_time", &json!(time), &expected["ce_time"])?;
+    let avro = read_avro(value_of(&record, &schema), &schema);
+    let mut value = plain(&avro);
+    let extras = value.as_object_mut().and_then(|value| value.remove("extras")).unwrap_or_default();
+    compare("value", &value, &expected["value"])?;
+    compare("extras", &extras, &expected["extras"])?;
+    let restored = restore(value_of(&record, &schema), &schema).map_err(|error| error.to_string())?;
+    compare("restored", &without_nulls(&restored), &without_nulls(&parse(body)))
+}
+
+/// serde_json reads 128 levels at most; a case has as many.
+fn parse(body: &[u8]) -> Json {
+    let mut body = serde_json::Deserializer::from_slice(body);
+    body.disable_recursion_limit();
+    serde::Deserialize::deserialize(&mut body).unwrap()
+}
+
+fn read_avro(mut value: &[u8], schema: &Schema) -> apache_avro::types::Value {
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema.avro).build().unwrap();
+    let read = reader.read_value(&mut value).unwrap();
+    assert!(value.is_empty(), "{} bytes are left behind the value", value.len());
+    read
+}
+
+/// Avro as JSON: fields that are not null, timestamps in milliseconds.
+fn plain(value: &apache_avro::types::Value) -> Json {
+    use apache_avro::types::Value as Avro;
+    match value {
+        Avro::Union(_, inner) => plain(inner),
+        Avro::Record(fields) => fields.iter().map(|(name, value)| (name.clone(), plain(value))).filter(|(_, value)| !value.is_null()).collect(),
+        Avro::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
+        Avro::Array(items) => items.iter().map(plain).collect(),
+        Avro::String(text) => json!(text),
+        Avro::Long(number) | Avro::TimestampMillis(number) => json!(number),
+        Avro::Int(number) => json!(number),
+        Avro::Double(number) => json!(number),
+        Avro::Boolean(boolean) => json!(boolean),
+        Avro::Null => Json::Null,
+        other => panic!("no schema of ours has {other:?}"),
+    }
+}
+
+#[test]
+fn fingerprints_are_those_that_fastavro_computes() {
+    let expected = read_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fingerprints.json"));
+    for label in ["activity", "journey", "queue", "other"] {
+        let hex: String = schema_of(label).fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(json!(hex), expected[label], "{label}");
+    }
+}
+
+/// Every path of the plan's fields, `*` for an array's items or a map's values.
+fn paths(plan: &Plan, prefix: &str, all: &mut BTreeSet<String>) {
+    fn kind_paths(kind: &Kind, path: &str, all: &mut BTreeSet<String>) {
+        match kind {
+            Kind::Record(plan) => paths(plan, path, all),
+            Kind::Array(items) => kind_paths(items, &format!("{path}/*"), all),
+            Kind::Map(values) => kind_paths(values, &format!("{path}/*"), all),
+            _ => drop(all.insert(path.to_owned())),
+        }
+    }
+    for field in &plan.fields {
+        kind_paths(&field.kind, &format!("{prefix}/{}", field.name), all);
+    }
+}
+
+#[test]
+fn every_field_of_the_samples_has_its_place_in_the_schema() {
+    for (label, files) in [
+        ("activity", ["activity.sample.json"].as_slice()),
+        ("journey", &["journey.sample.json", "journey.newer.json"]),
+        ("queue", &["queue.sample.typed.json", "queue.newer.json"]),
+    ] {
+        for file in files {
+            let body = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/events").join(file)).unwrap();
+            let (found, record, schema) = translate(&body).unwrap();
+            assert_eq!(found, label);
+            let value = plain(&read_avro(value_of(&record, &schema), &schema));
+            assert_eq!(value["extras"], json!({}), "{file}");
+        }
+        let mut all = BTreeSet::new();
+        paths(&schema_of(label).plan, "", &mut all);
+        assert!(all.len() > 30, "{label} has {} fields", all.len());
+    }
+}
+
+/// A value that fits `kind`, or (mostly not) anything else.
+fn value_for(kind: &Kind) -> BoxedStrategy<Json> {
+    let fits = match kind {
+        Kind::Boolean => any::<bool>().prop_map(Json::from).boxed(),
+        Kind::Int => any::<i32>().prop_map(Json::from).boxed(),
+        Kind::Long => number(),
+        Kind::Float | Kind::Double => number(),
+        Kind::String => text().prop_map(Json::from).boxed(),
+        Kind::JsonText => anything(),
+        Kind::TimestampMillis => timestamp().prop_map(Json::from).boxed(),
+        Kind::Record(plan) => document(plan, 0.5),
+        Kind::Array(items) => prop::collection::vec(value_for(items), 0..4).prop_map(Json::from).boxed(),
+        Kind::Map(values) => prop::collection::vec((text(), value_for(values)), 0..4).prop_map(|entries| Json::Object(entries.into_iter().collect())).boxed(),
+        Kind::Extras => unreachable!("no member leads there"),
+    };
+    prop_oneof![8 => fits, 1 => anything(), 1 => Just(Json::Null)].boxed()
+}
+
+/// Members for some of the plan's fields, and some that it does not know.
+fn document(plan: &Plan, share: f64) -> BoxedStrategy<Json> {
+    let fields: Vec<_> = plan
+        .fields
+        .iter()
+        .filter(|field| !matches!(field.kind, Kind::Extras) && field.nullable)
+        .map(|field| (Just(field.name.clone()), prop::option::weighted(share, value_for(&field.kind))))
+        .collect();
+    let unknown = prop::collection::vec((prop_oneof![text(), Just("extras".to_owned()), Just("a/b~c".to_owned())], anything()), 0..3);
+    (fields, unknown)
+        .prop_map(|(fields, unknown)| {
+            let known = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            unknown.into_iter().chain(known).collect::<Map<_, _>>().into()
+        })
+        .boxed()
+}
+
+/// A whole event of one feed; the identity is what makes it one.
+fn event(label: &'static str) -> BoxedStrategy<Json> {
+    let schema = schema_of(label);
+    let name = if label == "other" { "com.asapp.event.coaching".to_owned() } else { format!("com.asapp.event.{label}") };
+    (document(&schema.plan, 0.9), "[a-z0-9-]{1,36}")
+        .prop_map(move |(mut document, id)| {
+            for (member, value) in [("api_version", "v1.3.0"), ("name", &name), ("event_id", &id), ("event_type", "T")] {
+                document[member] = json!(value);
+            }
+            document
+        })
+        .boxed()
+}
+
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![
+        4 => "[a-z_]{0,12}",
+        2 => any::<String>(),
+        1 => prop::sample::select(vec!["", "\0", "\"\\/\u{8}\u{c}\n\r\t", "\u{2028}\u{1F600}", "é", "~0~1/"]).prop_map(str::to_owned),
+        1 => "[a-z]{100,300}",
+    ]
+    .boxed()
+}
+
+fn number() -> BoxedStrategy<Json> {
+    prop_oneof![
+        any::<i64>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        (-100_i64..100).prop_map(Json::from),
+        any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(Json::from),
+        (-1_000_000_i64..1_000_000).prop_map(|number| Json::from(number as f64)),
+        prop::sample::select(vec![0.0, -0.0, 5e-324, 1.7e308, 9_007_199_254_740_993.0, 1e18, 1e19, 1e22]).prop_map(Json::from),
+        prop::sample::select(vec![i64::MIN, i64::MAX, 9_007_199_254_740_993]).prop_map(Json::from),
+    ]
+    .boxed()
+}
+
+fn timestamp() -> BoxedStrategy<String> {
+    prop_oneof![
+        6 => (-62_135_596_800_000_i64..=253_402_300_799_999).prop_map(|millis| print_millis(millis).unwrap()),
+        1 => "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{1,9})?([Zz]|[+-][0-2][0-9]:[0-5][0-9])",
+        1 => text(),
+    ]
+    .boxed()
+}
+
+fn anything() -> BoxedStrategy<Json> {
+    let leaf = prop_oneof![Just(Json::Null), any::<bool>().prop_map(Json::from), number(), text().prop_map(Json::from)];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::vec((text(), inner), 0..4).prop_map(|members| Json::Object(members.into_iter().collect())),
+        ]
+    })
+    .boxed()
+}
+
+fn any_event() -> impl Strategy<Value = Json> {
+    prop_oneof![event("activity"), event("journey"), event("queue"), event("other")]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_in_translation(document in any_event(), pretty in any::<bool>()) {
+        let body = if pretty { serde_json::to_vec_pretty(&document) } else { serde_json::to_vec(&document) }.unwrap();
+        let (_, record, schema) = translate(&body).map_err(|why| TestCaseError::fail(why.to_string()))?;
+        read_avro(value_of(&record, &schema), &schema);
+        let restored = restore(value_of(&record, &schema), &schema).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert!(
+            same(&without_nulls(&restored), &without_nulls(&document)),
+            "\nposted   {}\nrestored {}", without_nulls(&document), without_nulls(&restored)
+        );
+    }
+
+    #[test]
+    fn any_bytes_are_an_event_or_a_reason(body in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = translate(&body);
+    }
+
+    #[test]
+    fn a_broken_event_is_an_event_or_a_reason(document in any_event(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut body = serde_json::to_vec(&document).unwrap();
+        let at = at.index(body.len());
+        body[at] = byte;
+        if let Ok((_, record, schema)) = translate(&body) {
+            let document: Json = serde_json::from_slice(&body).map_err(|error| TestCaseError::fail(format!("simd-json read what serde_json does not: {error}")))?;
+            let restored = restore(value_of(&record, &schema), &schema).map_err(|error| TestCaseError::fail(error.to_string()))?;
+            prop_assert!(same(&without_nulls(&restored), &without_nulls(&document)));
+        }
+    }
+}

@@ -27,7 +27,7 @@ use crate::feed::Feed;
 pub const RECORD_OVERHEAD_BYTES_MAX: usize = 16_384;
 
 /// librdkafka's `message.max.bytes` where `kafka.client` does not set it.
-pub const MESSAGE_BYTES_MAX_DEFAULT: usize = 1_000_000;
+pub const MESSAGE_BYTES_MAX_DEFAULT: i64 = 1_000_000;
 
 /// Everything the bridge was told, checked: limits do not contradict each other.
 #[derive(Debug, Clone)]
@@ -40,6 +40,20 @@ pub struct Config {
     pub dead_letter: DeadLetter,
     /// Built-in feeds (overridden) first, then those that the configuration adds.
     pub feeds: Vec<Feed>,
+}
+
+impl Config {
+    /// Every topic that the bridge writes to: the feeds' in their order, the dead letters' last, each once.
+    pub fn topics(&self) -> Vec<String> {
+        let mut topics: Vec<String> = Vec::new();
+        let all = self.feeds.iter().flat_map(Feed::topics).chain([self.dead_letter.topic.as_str()]);
+        for topic in all {
+            if !topics.iter().any(|known| known == topic) {
+                topics.push(topic.to_owned());
+            }
+        }
+        topics
+    }
 }
 
 /// `[sender]`: what ASAPP was told.
@@ -142,8 +156,8 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// `message.max.bytes`: the largest request to a broker, in bytes.
-    pub fn message_bytes_max(&self) -> usize {
+    /// `message.max.bytes` of the producers: librdkafka's default unless configured.
+    pub fn message_bytes_max(&self) -> i64 {
         let given = self.client.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         given.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
     }

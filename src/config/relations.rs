@@ -26,7 +26,7 @@ pub(super) fn compare(config: &Config, settings: &mut Settings) {
 fn compare_sizes(config: &Config, settings: &mut Settings) {
     let body = config.ingress.body_bytes_max;
     let record = body + RECORD_OVERHEAD_BYTES_MAX;
-    let message = config.kafka.message_bytes_max();
+    let message = usize::try_from(config.kafka.message_bytes_max()).unwrap_or(0);
     if record > message {
         let what = format!(
             "{} + {RECORD_OVERHEAD_BYTES_MAX} for key and headers is more than {}: the largest event could not be sent",

@@ -1,1 +1,3 @@
+mod events;
+mod support;
 mod translation;

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 pub mod avro;
+pub mod bridge;
 pub mod certs;
 pub mod client;
 pub mod fetch;

@@ -1,5 +1,13 @@
 //! The translation beside its limits: simd-json's tape alone on the same bytes, and apache-avro's encoding of the same record.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench that fails here has failed"
+)]
+
 use std::hint::black_box;
 
 use apache_avro::{reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
@@ -47,7 +55,8 @@ fn translation(criterion: &mut Criterion) {
                 copy.extend_from_slice(black_box(&body));
                 copy.resize(body.len() + simd_json::INPUT_PADDING, 0);
                 let mut filled = std::mem::replace(&mut tape, Tape(Vec::new())).reset();
-                simd_json::fill_tape_padded(&mut copy, body.len(), &mut buffers, &mut filled).expect("a sample is JSON");
+                simd_json::fill_tape_padded(&mut copy, body.len(), &mut buffers, &mut filled)
+                    .expect("a sample is JSON");
                 black_box(&filled.0);
                 tape = filled.reset();
             });
@@ -62,15 +71,23 @@ fn translation(criterion: &mut Criterion) {
             let mut value = Vec::new();
             bencher.iter(|| {
                 value.clear();
-                parser.read(black_box(&body), |event| transcoder.encode(&event.expect("a sample is an event"), &schema.plan, &mut value));
+                parser.read(black_box(&body), |event| {
+                    transcoder.encode(&event.expect("a sample is an event"), &schema.plan, &mut value)
+                });
                 black_box(&value);
             });
         });
         group.finish();
 
         let mut avro = Vec::new();
-        Parser::new(128).read(&body, |event| Transcoder::default().encode(&event.expect("a sample is an event"), &schema.plan, &mut avro));
-        let record = GenericDatumReader::builder(&schema.avro).build().expect("a reader").read_value(&mut avro.as_slice()).expect("our own bytes");
+        Parser::new(128).read(&body, |event| {
+            Transcoder::default().encode(&event.expect("a sample is an event"), &schema.plan, &mut avro)
+        });
+        let record = GenericDatumReader::builder(&schema.avro)
+            .build()
+            .expect("a reader")
+            .read_value(&mut avro.as_slice())
+            .expect("our own bytes");
         let mut group = criterion.benchmark_group("apache-avro");
         group.throughput(bytes);
         group.bench_function(label, |bencher| {

@@ -79,7 +79,9 @@ pub fn start(admin: Admin, listener: TcpListener) -> std::io::Result<SocketAddr>
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serve(Arc::new(admin), listener)))?;
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || runtime.block_on(serve(Arc::new(admin), listener)))?;
     Ok(address)
 }
 
@@ -118,7 +120,10 @@ impl Admin {
             }
             "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text()),
             other => self.registry(other).unwrap_or_else(|| {
-                json_answer(StatusCode::NOT_FOUND, &json!({ "error_code": 404, "message": "not found; there are /livez, /readyz and /metrics" }))
+                json_answer(
+                    StatusCode::NOT_FOUND,
+                    &json!({ "error_code": 404, "message": "not found; there are /livez, /readyz and /metrics" }),
+                )
             }),
         }
     }
@@ -134,7 +139,9 @@ impl Admin {
             ["schemas", "types"] => json!(["AVRO"]),
             ["config"] => json!({ "compatibilityLevel": crate::registry::COMPATIBILITY }),
             ["schemas", "ids", id] => json!({ "schema": self.find(|schema| schema.id.to_string() == *id)?.text }),
-            ["schemas", "ids", id, "versions"] => json!([{ "subject": self.find(|schema| schema.id.to_string() == *id)?.subject, "version": 1 }]),
+            ["schemas", "ids", id, "versions"] => {
+                json!([{ "subject": self.find(|schema| schema.id.to_string() == *id)?.subject, "version": 1 }])
+            }
             ["subjects", subject, "versions"] => {
                 self.find(|schema| schema.subject == *subject)?;
                 json!([1])

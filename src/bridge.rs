@@ -93,14 +93,21 @@ const KNOWN_MAJOR: usize = 1;
 impl Bridge {
     /// The lanes that [`Producers::start`] needs for these routes: one a feed, the dead letters' last.
     pub fn lanes(routes: &[Route], config: &Config) -> Vec<LaneSpec> {
-        let dead_letters = LaneSpec { label: feed::DEAD_LETTER.to_owned(), topics: vec![config.dead_letter.topic.clone()] };
-        let lane = |route: &Route| LaneSpec { label: route.label.clone(), topics: route.topics.iter().map(|target| target.topic.clone()).collect() };
+        let dead_letters =
+            LaneSpec { label: feed::DEAD_LETTER.to_owned(), topics: vec![config.dead_letter.topic.clone()] };
+        let lane = |route: &Route| LaneSpec {
+            label: route.label.clone(),
+            topics: route.topics.iter().map(|target| target.topic.clone()).collect(),
+        };
         routes.iter().map(lane).chain([dead_letters]).collect()
     }
 
     /// `routes` are those of `config.feeds`, in their order.
     pub fn new(config: &Config, routes: Vec<Route>, producers: Arc<Producers>, metrics: Arc<Metrics>) -> Self {
-        let held = |label: &str| Held { quota: Quota::new(config.ingress.in_flight_max), gauge: metrics.in_flight.with_label_values(&[label]) };
+        let held = |label: &str| Held {
+            quota: Quota::new(config.ingress.in_flight_max),
+            gauge: metrics.in_flight.with_label_values(&[label]),
+        };
         let position = |key: fn(&feed::Feed) -> Option<&String>| {
             let named = config.feeds.iter().enumerate().filter_map(|(at, feed)| Some((key(feed)?.clone(), at)));
             named.collect::<HashMap<_, _>>()
@@ -162,7 +169,16 @@ impl Bridge {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one step of `deliver`, with the buffers it borrowed")]
-    fn deliver_event(&self, event: &Event<'_>, body: &Bytes, binding: Binding, origin: Origin, mut bytes: Share, transcoder: &mut Transcoder, record: &mut Record) -> Result<InFlight, Overload> {
+    fn deliver_event(
+        &self,
+        event: &Event<'_>,
+        body: &Bytes,
+        binding: Binding,
+        origin: Origin,
+        mut bytes: Share,
+        transcoder: &mut Transcoder,
+        record: &mut Record,
+    ) -> Result<InFlight, Overload> {
         let lane = match binding {
             Binding::Feed(lane) => lane,
             Binding::ByName => self.by_name.get(event.name).copied().unwrap_or(self.other),
@@ -173,12 +189,23 @@ impl Bridge {
         if !bytes.resize(body.len() + record.size()) {
             return Err(Overload::Bytes);
         }
-        let pending = self.producers.send_event(lane, made.target, record, body.clone(), origin, bytes).map_err(|_| Overload::Bytes)?;
+        let pending = self
+            .producers
+            .send_event(lane, made.target, record, body.clone(), origin, bytes)
+            .map_err(|_| Overload::Bytes)?;
         feed.count(event, made.extras, made.null_key, &self.metrics);
         Ok(feed.held.hold(share, pending))
     }
 
-    fn deliver_unreadable(&self, why: &Unreadable, body: &Bytes, binding: Binding, origin: Origin, bytes: Share, record: &mut Record) -> Result<InFlight, Overload> {
+    fn deliver_unreadable(
+        &self,
+        why: &Unreadable,
+        body: &Bytes,
+        binding: Binding,
+        origin: Origin,
+        bytes: Share,
+        record: &mut Record,
+    ) -> Result<InFlight, Overload> {
         self.dead_letter(body, Refused::Unreadable(why), binding, origin, bytes, record)
     }
 
@@ -186,11 +213,26 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Overload`]: nothing was handed over.
-    pub fn deliver_stub(&self, first: &Bytes, refused: Refused<'_>, binding: Binding, origin: Origin, bytes: Share) -> Result<InFlight, Overload> {
+    pub fn deliver_stub(
+        &self,
+        first: &Bytes,
+        refused: Refused<'_>,
+        binding: Binding,
+        origin: Origin,
+        bytes: Share,
+    ) -> Result<InFlight, Overload> {
         self.dead_letter(first, refused, binding, origin, bytes, &mut Record::default())
     }
 
-    fn dead_letter(&self, body: &Bytes, refused: Refused<'_>, binding: Binding, origin: Origin, mut bytes: Share, record: &mut Record) -> Result<InFlight, Overload> {
+    fn dead_letter(
+        &self,
+        body: &Bytes,
+        refused: Refused<'_>,
+        binding: Binding,
+        origin: Origin,
+        mut bytes: Share,
+        record: &mut Record,
+    ) -> Result<InFlight, Overload> {
         let feed = match binding {
             Binding::Feed(lane) => self.lanes.get(lane),
             Binding::ByName => None,
@@ -202,19 +244,28 @@ impl Bridge {
             return Err(Overload::Bytes);
         }
         let label = known.map(|(label, _)| label);
-        let pending = self.producers.send_dead_letter(record, &refused, label, body.clone(), origin, bytes).map_err(|_| Overload::Bytes)?;
+        let pending = self
+            .producers
+            .send_dead_letter(record, &refused, label, body.clone(), origin, bytes)
+            .map_err(|_| Overload::Bytes)?;
         Ok(self.dead_letters.hold(share, pending))
     }
 
     /// Reads a body once more for a log line: `(event_id, name, event_type)`, escaped, each at most 64 bytes.
     pub fn identify(&self, body: &[u8]) -> Option<(String, String, String)> {
         let mut bench = self.bench();
-        bench.parser.read(body, |event| event.ok().map(|event| (short(event.event_id), short(event.name), short(event.event_type))))
+        bench.parser.read(body, |event| {
+            event.ok().map(|event| (short(event.event_id), short(event.name), short(event.event_type)))
+        })
     }
 
     fn bench(&self) -> Bench {
         let bench = self.benches.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        bench.unwrap_or_else(|| Bench { parser: Parser::new(self.depth_max), transcoder: Transcoder::default(), record: Record::default() })
+        bench.unwrap_or_else(|| Bench {
+            parser: Parser::new(self.depth_max),
+            transcoder: Transcoder::default(),
+            record: Record::default(),
+        })
     }
 
     pub fn producers(&self) -> &Arc<Producers> {
@@ -235,7 +286,11 @@ impl FeedLane {
         let first = || {
             if major != Some(KNOWN_MAJOR) {
                 let api_version = short(event.api_version);
-                tracing::warn!(feed = self.route.label, api_version, "first event of another major api_version: `extras` keeps what its schema does not name");
+                tracing::warn!(
+                    feed = self.route.label,
+                    api_version,
+                    "first event of another major api_version: `extras` keeps what its schema does not name"
+                );
             }
             let label = major.map_or_else(|| "other".to_owned(), |major| major.to_string());
             metrics.events_by_major.with_label_values(&[self.route.label.as_str(), label.as_str()])
@@ -276,7 +331,9 @@ mod tests {
 
     #[test]
     fn majors() {
-        for (text, expected) in [("v1.3.0", Some(1)), ("2", Some(2)), ("v10.0", None), ("string", None), ("", None), ("v-1.0", None)] {
+        for (text, expected) in
+            [("v1.3.0", Some(1)), ("2", Some(2)), ("v10.0", None), ("string", None), ("", None), ("v-1.0", None)]
+        {
             assert_eq!(major(text), expected, "{text}");
         }
     }

@@ -279,8 +279,14 @@ mod tests {
             (event(r#","name":"m""#), Err(Unreadable::Duplicate)),
             (event(r#","x":[{"a":1,"\u0061":2}]"#), Err(Unreadable::Duplicate)),
             (event(&format!(r#"{many},"m42":0"#)), Err(Unreadable::Duplicate)),
-            (r#"{"api_version":"v1","name":"n","event_id":"","event_type":"t"}"#.into(), Err(Unreadable::Identity("event_id"))),
-            (r#"{"api_version":"v1","name":5,"event_id":"e","event_type":"t"}"#.into(), Err(Unreadable::Identity("name"))),
+            (
+                r#"{"api_version":"v1","name":"n","event_id":"","event_type":"t"}"#.into(),
+                Err(Unreadable::Identity("event_id")),
+            ),
+            (
+                r#"{"api_version":"v1","name":5,"event_id":"e","event_type":"t"}"#.into(),
+                Err(Unreadable::Identity("name")),
+            ),
         ] {
             assert_eq!(read(&body), expected, "{body}");
         }
@@ -288,7 +294,16 @@ mod tests {
 
     #[test]
     fn malformed_json_is_unreadable_and_the_reason_shows_no_payload() {
-        for body in ["{", "nul", "{\"a\":tru}", "{} {}", "{\"a\":1e400}", "{\"a\":18446744073709551616}", "{\"a\":\"\\ud800\"}", "\u{7}"] {
+        for body in [
+            "{",
+            "nul",
+            "{\"a\":tru}",
+            "{} {}",
+            "{\"a\":1e400}",
+            "{\"a\":18446744073709551616}",
+            "{\"a\":\"\\ud800\"}",
+            "\u{7}",
+        ] {
             let reason = read(body).expect_err(body).to_string();
             assert!(reason.starts_with("not JSON") || reason.contains("number"), "{body}: {reason}");
         }

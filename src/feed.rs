@@ -53,10 +53,7 @@ pub fn built_in() -> Vec<Feed> {
 
 /// The feed of every event that has no feed: typed envelope, `data` and `details` as JSON text.
 pub fn other() -> Feed {
-    Feed {
-        name: None,
-        ..asapp(OTHER, include_str!("../schemas/other.avsc"), &["/meta_data/issue_id", "/data/rep_id"])
-    }
+    Feed { name: None, ..asapp(OTHER, include_str!("../schemas/other.avsc"), &["/meta_data/issue_id", "/data/rep_id"]) }
 }
 
 fn asapp(label: &str, schema: &'static str, key: &[&str]) -> Feed {

@@ -80,7 +80,13 @@ const STUB_BYTES: usize = 16 * 1024;
 const CARRIED_BYTES_MAX: usize = 1024;
 
 impl Ingress {
-    pub fn new(bridge: Bridge, budget: Budget, body_bytes_max: usize, cut_off: CancellationToken, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        bridge: Bridge,
+        budget: Budget,
+        body_bytes_max: usize,
+        cut_off: CancellationToken,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let committed = metrics.answers.with_label_values(&["200", "committed"]);
         Self { bridge, budget, body_bytes_max, cut_off, metrics, committed, log_limit: LogLimit::default() }
     }
@@ -113,7 +119,13 @@ impl Ingress {
     }
 
     /// The flow: a body becomes an event, a record, a receipt.
-    async fn deliver(&self, request: Request<Incoming>, peer: &Peer, deadline: Instant, kept: &mut Bytes) -> Result<Receipt, Refusal> {
+    async fn deliver(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+        deadline: Instant,
+        kept: &mut Bytes,
+    ) -> Result<Receipt, Refusal> {
         let binding = self.route(&request)?;
         let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
         let (head, body) = request.into_parts();
@@ -185,11 +197,23 @@ impl Ingress {
             }
         }
         let read = bytes.freeze();
-        Ok(if too_large { Received::TooLarge { first: read, bytes: declared, share } } else { Received::Whole(read, share) })
+        Ok(if too_large {
+            Received::TooLarge { first: read, bytes: declared, share }
+        } else {
+            Received::Whole(read, share)
+        })
     }
 
     /// A body over the limit cannot be kept: what is known of it goes to the dead letters, so that somebody can see that it came.
-    async fn leave_stub(&self, first: Bytes, bytes: Option<u64>, share: Share, binding: Binding, origin: Origin, deadline: Instant) -> Refusal {
+    async fn leave_stub(
+        &self,
+        first: Bytes,
+        bytes: Option<u64>,
+        share: Share,
+        binding: Binding,
+        origin: Origin,
+        deadline: Instant,
+    ) -> Refusal {
         let max = self.body_bytes_max;
         let refused = Refused::TooLarge { bytes, max };
         match self.bridge.deliver_stub(&first, refused, binding, origin, share) {
@@ -228,7 +252,9 @@ impl From<Overload> for Refusal {
 fn committed(receipt: &Receipt) -> Response<Full<Bytes>> {
     // Topic names have no character that JSON would escape.
     let body = match receipt.offset() {
-        Some(offset) => format!(r#"{{"topic":"{}","partition":{},"offset":{offset}}}"#, receipt.topic(), receipt.partition()),
+        Some(offset) => {
+            format!(r#"{{"topic":"{}","partition":{},"offset":{offset}}}"#, receipt.topic(), receipt.partition())
+        }
         None => format!(r#"{{"topic":"{}","partition":{},"offset":null}}"#, receipt.topic(), receipt.partition()),
     };
     respond(StatusCode::OK, body)
@@ -264,13 +290,17 @@ impl Refusal {
 
     fn reason(&self) -> String {
         match self {
-            Self::NoCommitInTime => "Kafka did not commit the event in time; the attempt goes on, send it again".to_owned(),
+            Self::NoCommitInTime => {
+                "Kafka did not commit the event in time; the attempt goes on, send it again".to_owned()
+            }
             Self::Overload(overload) => format!("{overload}; send it again later"),
             Self::Stopping => "this instance is stopping; send it again".to_owned(),
             Self::TooLarge { max } => format!("the body is over the limit of {max} bytes"),
             Self::SlowBody => "the body did not arrive in time".to_owned(),
             Self::BrokenBody => "the body ended before it was complete".to_owned(),
-            Self::NotAllowed => "the client certificate's name is not on the allow-list (ingress.tls.client_names)".to_owned(),
+            Self::NotAllowed => {
+                "the client certificate's name is not on the allow-list (ingress.tls.client_names)".to_owned()
+            }
             Self::Method => "events are sent with POST".to_owned(),
             Self::Path => "no feed has this path; events go to / or /events".to_owned(),
         }
@@ -280,7 +310,9 @@ impl Refusal {
         match self {
             // Spread over three seconds, so that those who were refused do not come back as one.
             Self::Overload(_) => Some((header::RETRY_AFTER, HeaderValue::from(1 + number % 3))),
-            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody => Some((header::CONNECTION, HeaderValue::from_static("close"))),
+            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody => {
+                Some((header::CONNECTION, HeaderValue::from_static("close")))
+            }
             Self::Method => Some((header::ALLOW, HeaderValue::from_static("POST"))),
             Self::NoCommitInTime | Self::NotAllowed | Self::Path => None,
         }
@@ -306,7 +338,8 @@ fn respond(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
     let carried = |name: &HeaderName| {
         let value = headers.get(name)?.as_bytes();
-        (value.len() <= CARRIED_BYTES_MAX).then(|| if value == JSON { Bytes::from_static(JSON) } else { Bytes::copy_from_slice(value) })
+        (value.len() <= CARRIED_BYTES_MAX)
+            .then(|| if value == JSON { Bytes::from_static(JSON) } else { Bytes::copy_from_slice(value) })
     };
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Origin {

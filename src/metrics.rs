@@ -1,12 +1,13 @@
 //! Every metric's name, once.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector, process_collector::ProcessCollector,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector, process_collector::ProcessCollector,
 };
 
 /// Seconds: from half a millisecond to the longest `timeout_ms` in use.
-const SECONDS: &[f64] = &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.5, 10.0, 30.0];
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.5, 10.0, 30.0];
 
 /// All metrics of one bridge. Labels hold configured names and fixed words only, nothing that a sender chose.
 pub struct Metrics {
@@ -64,25 +65,96 @@ impl Metrics {
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
         Ok(Self {
             received: counter(&r, "causeway_requests_received_total", "Requests whose head was read.")?,
-            answers: counters(&r, "causeway_answers_total", "Answers by HTTP status and by their `code` (`committed` for a 200).", &["status", "code"])?,
-            answer_seconds: register(&r, Histogram::with_opts(HistogramOpts::new("causeway_answer_seconds", "From the request's head to its answer.").buckets(SECONDS.to_vec())))?,
+            answers: counters(
+                &r,
+                "causeway_answers_total",
+                "Answers by HTTP status and by their `code` (`committed` for a 200).",
+                &["status", "code"],
+            )?,
+            answer_seconds: register(
+                &r,
+                Histogram::with_opts(
+                    HistogramOpts::new("causeway_answer_seconds", "From the request's head to its answer.")
+                        .buckets(SECONDS.to_vec()),
+                ),
+            )?,
             committed: counters(&r, "causeway_committed_total", "Events committed to their feed's topics.", &["feed"])?,
-            committed_late: counters(&r, "causeway_committed_late_total", "Events committed after their request was answered 503 or its client had gone.", &["feed"])?,
-            dead_letters: counters(&r, "causeway_dead_letters_total", "Bodies committed to the dead-letter topic, by stage (READ, PRODUCE, RECEIVE) and feed where known.", &["feed", "stage"])?,
-            commit_seconds: register(&r, HistogramVec::new(HistogramOpts::new("causeway_commit_seconds", "From the body's last byte to the broker's commit.").buckets(SECONDS.to_vec()), &["feed"]))?,
-            redelivered: counters(&r, "causeway_redelivered_total", "Records produced again after a delivery error.", &["feed"])?,
-            undelivered: counters(&r, "causeway_undelivered_total", "Records given up at message.timeout.ms or at the end of a drain; none of them was answered 200.", &["feed"])?,
+            committed_late: counters(
+                &r,
+                "causeway_committed_late_total",
+                "Events committed after their request was answered 503 or its client had gone.",
+                &["feed"],
+            )?,
+            dead_letters: counters(
+                &r,
+                "causeway_dead_letters_total",
+                "Bodies committed to the dead-letter topic, by stage (READ, PRODUCE, RECEIVE) and feed where known.",
+                &["feed", "stage"],
+            )?,
+            commit_seconds: register(
+                &r,
+                HistogramVec::new(
+                    HistogramOpts::new("causeway_commit_seconds", "From the body's last byte to the broker's commit.")
+                        .buckets(SECONDS.to_vec()),
+                    &["feed"],
+                ),
+            )?,
+            redelivered: counters(
+                &r,
+                "causeway_redelivered_total",
+                "Records produced again after a delivery error.",
+                &["feed"],
+            )?,
+            undelivered: counters(
+                &r,
+                "causeway_undelivered_total",
+                "Records given up at message.timeout.ms or at the end of a drain; none of them was answered 200.",
+                &["feed"],
+            )?,
             in_flight: gauges(&r, "causeway_in_flight_requests", "Held requests.", &["feed"])?,
             queue_bytes: gauge(&r, "causeway_queue_bytes", "Bytes of bodies and records not yet committed.")?,
-            queue_records: gauges(&r, "causeway_queue_records", "Records not yet committed, those past their 503 included.", &["feed"])?,
+            queue_records: gauges(
+                &r,
+                "causeway_queue_records",
+                "Records not yet committed, those past their 503 included.",
+                &["feed"],
+            )?,
             connections: gauge(&r, "causeway_connections", "Open connections.")?,
-            connections_accepted: counter(&r, "causeway_connections_accepted_total", "Connections that finished their handshake.")?,
-            connections_evicted: counter(&r, "causeway_connections_evicted_total", "Idle connections closed to make room at connections_max.")?,
-            handshake_failures: counters(&r, "causeway_handshake_failures_total", "TLS handshakes that failed, by reason.", &["reason"])?,
-            certificate_expiry: gauges(&r, "causeway_certificate_expiry_timestamp_seconds", "When the certificate or CRL expires, seconds since 1970.", &["certificate"])?,
-            unknown_members: counters(&r, "causeway_unknown_members_total", "Members that went to `extras`, as the schema does not name them or cannot give them back.", &["feed"])?,
+            connections_accepted: counter(
+                &r,
+                "causeway_connections_accepted_total",
+                "Connections that finished their handshake.",
+            )?,
+            connections_evicted: counter(
+                &r,
+                "causeway_connections_evicted_total",
+                "Idle connections closed to make room at connections_max.",
+            )?,
+            handshake_failures: counters(
+                &r,
+                "causeway_handshake_failures_total",
+                "TLS handshakes that failed, by reason.",
+                &["reason"],
+            )?,
+            certificate_expiry: gauges(
+                &r,
+                "causeway_certificate_expiry_timestamp_seconds",
+                "When the certificate or CRL expires, seconds since 1970.",
+                &["certificate"],
+            )?,
+            unknown_members: counters(
+                &r,
+                "causeway_unknown_members_total",
+                "Members that went to `extras`, as the schema does not name them or cannot give them back.",
+                &["feed"],
+            )?,
             null_keys: counters(&r, "causeway_null_keys_total", "Events without a key.", &["feed"])?,
-            events_by_major: counters(&r, "causeway_events_by_major_total", "Events by the major number of their api_version (`other` beyond 0 to 9).", &["feed", "major"])?,
+            events_by_major: counters(
+                &r,
+                "causeway_events_by_major_total",
+                "Events by the major number of their api_version (`other` beyond 0 to 9).",
+                &["feed", "major"],
+            )?,
             ready: gauge(&r, "causeway_ready", "1 when /readyz says so.")?,
             producer: ProducerMetrics::new(&r)?,
             registry: r,
@@ -106,20 +178,47 @@ impl ProducerMetrics {
         Ok(Self {
             messages: gauges("causeway_producer_messages", "librdkafka `msg_cnt`: records in the producer's queues.")?,
             bytes: gauges("causeway_producer_message_bytes", "librdkafka `msg_size`.")?,
-            sent_messages: gauges("causeway_producer_sent_messages", "librdkafka `txmsgs`, since the producer's start.")?,
-            sent_bytes: gauges("causeway_producer_sent_bytes", "librdkafka `txmsg_bytes`, since the producer's start.")?,
-            requests: gauges("causeway_producer_requests", "librdkafka `tx`: requests sent, since the producer's start.")?,
+            sent_messages: gauges(
+                "causeway_producer_sent_messages",
+                "librdkafka `txmsgs`, since the producer's start.",
+            )?,
+            sent_bytes: gauges(
+                "causeway_producer_sent_bytes",
+                "librdkafka `txmsg_bytes`, since the producer's start.",
+            )?,
+            requests: gauges(
+                "causeway_producer_requests",
+                "librdkafka `tx`: requests sent, since the producer's start.",
+            )?,
             brokers_up: gauges("causeway_producer_brokers_up", "Brokers that the producer is connected to.")?,
-            round_trip_us: gauges("causeway_producer_round_trip_p99_microseconds", "librdkafka broker `rtt.p99`, the largest of all brokers.")?,
-            retries: gauges("causeway_producer_request_retries", "librdkafka broker `txretries`, all brokers, since the producer's start.")?,
-            errors: gauges("causeway_producer_request_errors", "librdkafka broker `txerrs`, all brokers, since the producer's start.")?,
-            timeouts: gauges("causeway_producer_request_timeouts", "librdkafka broker `req_timeouts`, all brokers, since the producer's start.")?,
-            outbuf_requests: gauges("causeway_producer_requests_waiting", "librdkafka broker `outbuf_cnt` + `waitresp_cnt`, all brokers.")?,
+            round_trip_us: gauges(
+                "causeway_producer_round_trip_p99_microseconds",
+                "librdkafka broker `rtt.p99`, the largest of all brokers.",
+            )?,
+            retries: gauges(
+                "causeway_producer_request_retries",
+                "librdkafka broker `txretries`, all brokers, since the producer's start.",
+            )?,
+            errors: gauges(
+                "causeway_producer_request_errors",
+                "librdkafka broker `txerrs`, all brokers, since the producer's start.",
+            )?,
+            timeouts: gauges(
+                "causeway_producer_request_timeouts",
+                "librdkafka broker `req_timeouts`, all brokers, since the producer's start.",
+            )?,
+            outbuf_requests: gauges(
+                "causeway_producer_requests_waiting",
+                "librdkafka broker `outbuf_cnt` + `waitresp_cnt`, all brokers.",
+            )?,
         })
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> prometheus::Result<C> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> prometheus::Result<C> {
     let metric = metric?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)

@@ -109,7 +109,9 @@ impl Route {
         let event_types = feed
             .event_types
             .iter()
-            .filter_map(|(event_type, topic)| Some((event_type.clone(), topics.iter().position(|known| known == topic)?)))
+            .filter_map(|(event_type, topic)| {
+                Some((event_type.clone(), topics.iter().position(|known| known == topic)?))
+            })
             .collect();
         let target = |topic: &&str| Target { topic: (*topic).to_owned(), prefix: prefix.clone() };
         Self {
@@ -122,7 +124,14 @@ impl Route {
     }
 
     /// Makes `event`'s record for this route in `record`.
-    pub fn fill(&self, record: &mut Record, event: &Event<'_>, body_hash: u128, origin: &Origin, transcoder: &mut Transcoder) -> Made {
+    pub fn fill(
+        &self,
+        record: &mut Record,
+        event: &Event<'_>,
+        body_hash: u128,
+        origin: &Origin,
+        transcoder: &mut Transcoder,
+    ) -> Made {
         let target = self.event_types.get(event.event_type).copied().unwrap_or(0);
         record.clear();
         record.timestamp = origin.received_at;
@@ -281,7 +290,14 @@ impl Record {
     }
 
     /// Makes the dead letter of `body`: the raw bytes, and as headers what is known of them.
-    pub fn fill_dead_letter(&mut self, body: &[u8], refused: Refused<'_>, feed: Option<(&str, &str)>, key: Option<Vec<u8>>, origin: &Origin) {
+    pub fn fill_dead_letter(
+        &mut self,
+        body: &[u8],
+        refused: Refused<'_>,
+        feed: Option<(&str, &str)>,
+        key: Option<Vec<u8>>,
+        origin: &Origin,
+    ) {
         self.clear();
         self.timestamp = origin.received_at;
         self.key = key;

@@ -160,7 +160,12 @@ impl Registry {
 fn read(mut answer: Response<ureq::Body>, method: &'static str, path: &str) -> Result<Json, RegistryError> {
     let status = answer.status().as_u16();
     let wrong = |reason: String| RegistryError::Answer { path: path.to_owned(), reason };
-    let text = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(|error| wrong(error.to_string()))?;
+    let text = answer
+        .body_mut()
+        .with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .read_to_string()
+        .map_err(|error| wrong(error.to_string()))?;
     let json: Result<Json, _> = serde_json::from_str(&text);
     if !answer.status().is_success() {
         let message = json.ok().and_then(|json| Some(json.get("message")?.as_str()?.to_owned()));

@@ -115,10 +115,15 @@ fn seal_root(plan: &mut Plan, root: &RecordSchema) -> Result<(), SchemaError> {
             return Err(SchemaError::Identity(name));
         }
     }
-    if let Some(field) = plan.fields.iter().find(|field| !field.nullable && !IDENTITY.contains(&field.name.as_str()) && field.name != EXTRAS) {
+    if let Some(field) = plan
+        .fields
+        .iter()
+        .find(|field| !field.nullable && !IDENTITY.contains(&field.name.as_str()) && field.name != EXTRAS)
+    {
         return Err(SchemaError::NotNullable(field.name.clone()));
     }
-    let has_default = root.fields.last().is_some_and(|field| field.default == Some(Json::Object(serde_json::Map::new())));
+    let has_default =
+        root.fields.last().is_some_and(|field| field.default == Some(Json::Object(serde_json::Map::new())));
     match plan.fields.last_mut() {
         Some(last) if last.name == EXTRAS && !last.nullable && has_default => match &last.kind {
             Kind::Map(values) if matches!(**values, Kind::String) => last.kind = Kind::Extras,
@@ -253,8 +258,19 @@ mod tests {
             (root("", r#"{"name":"e","type":["null","string"],"default":null}"#), "extras"),
             (root(&nullable("\"bytes\""), EXTRAS_FIELD), "field `x`: Bytes"),
             (root(r#"{"name":"x","type":"string"},"#, EXTRAS_FIELD), "field `x`: must be"),
-            (root(&nullable(r#"{"type":"record","name":"N","fields":[{"name":"y","type":"long"}]}"#), EXTRAS_FIELD), "field `x.y`: must be"),
-            (root(&nullable(r#"{"type":"record","name":"N","fields":[{"name":"y","type":["null","N"],"default":null}]}"#), EXTRAS_FIELD), "contains itself"),
+            (
+                root(&nullable(r#"{"type":"record","name":"N","fields":[{"name":"y","type":"long"}]}"#), EXTRAS_FIELD),
+                "field `x.y`: must be",
+            ),
+            (
+                root(
+                    &nullable(
+                        r#"{"type":"record","name":"N","fields":[{"name":"y","type":["null","N"],"default":null}]}"#,
+                    ),
+                    EXTRAS_FIELD,
+                ),
+                "contains itself",
+            ),
             ("\"string\"".to_owned(), "root must be a record"),
             ("{".to_owned(), "not an Avro schema"),
             (r#"{"type":"record","name":"R","fields":[]}"#.to_owned(), "`api_version`"),

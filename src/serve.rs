@@ -90,10 +90,13 @@ impl Bound {
         let readiness = Readiness::new(Arc::clone(&metrics));
         readiness.wait_for("start", "the bridge is starting");
         let mut faults = Vec::new();
-        let tls = ServerTls::load(&config.ingress.tls).map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
+        let tls =
+            ServerTls::load(&config.ingress.tls).map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
         let routes = routes(&config).map_err(|found| faults.extend(found));
-        let ingress = bind(config.ingress.listen).map_err(|error| faults.push(port_fault("ingress.listen", "--listen", config.ingress.listen, &error)));
-        let admin = StdListener::bind(config.admin.listen).map_err(|error| faults.push(port_fault("admin.listen", "--admin-listen", config.admin.listen, &error)));
+        let ingress = bind(config.ingress.listen)
+            .map_err(|error| faults.push(port_fault("ingress.listen", "--listen", config.ingress.listen, &error)));
+        let admin = StdListener::bind(config.admin.listen)
+            .map_err(|error| faults.push(port_fault("admin.listen", "--admin-listen", config.admin.listen, &error)));
         let (Ok((tls, expiries)), Ok(mut routes), Ok(ingress), Ok(admin)) = (tls, routes, ingress, admin) else {
             return Err(StartError(faults));
         };
@@ -101,7 +104,8 @@ impl Bound {
         let schemas = if ids == SchemaIds::Local { number_locally(&mut routes) } else { Vec::new() };
         let io = |error: std::io::Error| StartError(vec![error.to_string()]);
         let served = admin::Admin { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics), schemas };
-        let addresses = Addresses { ingress: ingress.local_addr().map_err(io)?, admin: admin::start(served, admin).map_err(io)? };
+        let addresses =
+            Addresses { ingress: ingress.local_addr().map_err(io)?, admin: admin::start(served, admin).map_err(io)? };
         Ok(Self { config, ids, routes, tls: Arc::new(tls), ingress, addresses, readiness, metrics })
     }
 
@@ -118,12 +122,24 @@ impl Bound {
         resolved?;
         let budget = self.config.sender.budget();
         let lanes = Bridge::lanes(&self.routes, &self.config);
-        let producers = Producers::start(&connection, &lanes, budget.message_timeout, &self.metrics).map_err(|error| error.to_string())?;
-        let bridge = Bridge::new(&self.config, std::mem::take(&mut self.routes), Arc::clone(&producers), Arc::clone(&self.metrics));
+        let producers = Producers::start(&connection, &lanes, budget.message_timeout, &self.metrics)
+            .map_err(|error| error.to_string())?;
+        let bridge = Bridge::new(
+            &self.config,
+            std::mem::take(&mut self.routes),
+            Arc::clone(&producers),
+            Arc::clone(&self.metrics),
+        );
         let (draining, cut_off) = (CancellationToken::new(), CancellationToken::new());
         let server = Arc::new(Server {
             tls: Arc::clone(&self.tls),
-            ingress: Arc::new(Ingress::new(bridge, budget, self.config.ingress.body_bytes_max, cut_off.clone(), Arc::clone(&self.metrics))),
+            ingress: Arc::new(Ingress::new(
+                bridge,
+                budget,
+                self.config.ingress.body_bytes_max,
+                cut_off.clone(),
+                Arc::clone(&self.metrics),
+            )),
             connections_max: self.config.ingress.connections_max,
             metrics: Arc::clone(&self.metrics),
             draining: draining.clone(),
@@ -147,7 +163,10 @@ impl Bound {
         }
         let given_up = tokio::task::block_in_place(|| producers.drain(end.into_std()));
         if given_up > 0 {
-            tracing::error!(given_up, "records were not committed by the end of the drain; none of them was answered 200");
+            tracing::error!(
+                given_up,
+                "records were not committed by the end of the drain; none of them was answered 200"
+            );
         } else {
             tracing::info!("drained: every accepted event is committed");
         }
@@ -164,12 +183,16 @@ impl Bound {
             }
         }
         self.readiness.done("topics");
-        let Some(registry) = self.config.registry.as_ref().filter(|_| self.ids == SchemaIds::Registry) else { return Ok(()) };
+        let Some(registry) = self.config.registry.as_ref().filter(|_| self.ids == SchemaIds::Registry) else {
+            return Ok(());
+        };
         let auto_register = registry.auto_register;
         let registry = Registry::new(registry).map_err(|error| error.to_string())?;
-        let pinned: BTreeMap<String, u32> = self.config.feeds.iter().filter_map(|feed| Some((feed.label.clone(), feed.schema_id?))).collect();
+        let pinned: BTreeMap<String, u32> =
+            self.config.feeds.iter().filter_map(|feed| Some((feed.label.clone(), feed.schema_id?))).collect();
         loop {
-            let resolved = tokio::task::block_in_place(|| fetch_ids(&mut self.routes, &registry, &pinned, auto_register));
+            let resolved =
+                tokio::task::block_in_place(|| fetch_ids(&mut self.routes, &registry, &pinned, auto_register));
             match resolved {
                 Ok(()) => break,
                 Err(why) => self.not_yet("registry", why).await,
@@ -197,8 +220,13 @@ pub fn routes(config: &Config) -> Result<Vec<Route>, Vec<String>> {
                 SchemaSource::BuiltIn(text) => (Ok((*text).to_owned()), "the built-in schema".to_owned()),
                 SchemaSource::File(file) => (std::fs::read_to_string(file), file.display().to_string()),
             };
-            let schema = text.map_err(|error| error.to_string()).and_then(|text| Schema::parse(&text).map_err(|error| error.to_string()));
-            schema.map_err(|error| faults.push(format!("feeds.{}.schema = \"{from}\": {error}", feed.label))).ok().map(|schema| Route::new(feed, schema))
+            let schema = text
+                .map_err(|error| error.to_string())
+                .and_then(|text| Schema::parse(&text).map_err(|error| error.to_string()));
+            schema
+                .map_err(|error| faults.push(format!("feeds.{}.schema = \"{from}\": {error}", feed.label)))
+                .ok()
+                .map(|schema| Route::new(feed, schema))
         })
         .collect();
     if faults.is_empty() { Ok(routes) } else { Err(faults) }
@@ -228,7 +256,12 @@ fn number_locally(routes: &mut [Route]) -> Vec<LocalSchema> {
     schemas
 }
 
-fn fetch_ids(routes: &mut [Route], registry: &Registry, pinned: &BTreeMap<String, u32>, auto_register: bool) -> Result<(), String> {
+fn fetch_ids(
+    routes: &mut [Route],
+    registry: &Registry,
+    pinned: &BTreeMap<String, u32>,
+    auto_register: bool,
+) -> Result<(), String> {
     for route in routes {
         for target in &mut route.topics {
             let id = match pinned.get(&route.label) {
@@ -245,7 +278,9 @@ fn fetch_id(registry: &Registry, subject: &str, schema: &str, auto_register: boo
     match registry.find(subject, schema).map_err(|error| error.to_string())? {
         Some(id) => Ok(id),
         None if auto_register => registry.register(subject, schema).map_err(|error| error.to_string()),
-        None => Err(format!("subject {subject} does not have this bridge's schema: run `causeway schemas --apply`, or set registry.auto_register = true")),
+        None => Err(format!(
+            "subject {subject} does not have this bridge's schema: run `causeway schemas --apply`, or set registry.auto_register = true"
+        )),
     }
 }
 
@@ -279,10 +314,15 @@ impl Topics {
                 }
             }
             let list: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-            return Ok(Found::NotYet(format!("missing: {}; run `causeway topics --apply`, or set kafka.create_topics = true", list.join(", "))));
+            return Ok(Found::NotYet(format!(
+                "missing: {}; run `causeway topics --apply`, or set kafka.create_topics = true",
+                list.join(", ")
+            )));
         }
         admin.describe(&mut survey).await;
-        let too_small = survey.found.iter().filter_map(|topic| Some((topic, topic.number("max.message.bytes").filter(|max| *max < self.message_bytes_max)?)));
+        let too_small = survey.found.iter().filter_map(|topic| {
+            Some((topic, topic.number("max.message.bytes").filter(|max| *max < self.message_bytes_max)?))
+        });
         let faults: Vec<String> = too_small
             .map(|(topic, max)| {
                 format!(

@@ -97,7 +97,13 @@ impl Server {
         tasks
     }
 
-    fn open(self: &Arc<Self>, socket: TcpStream, from: SocketAddr, connections: &Arc<Connections>, tasks: &TaskTracker) {
+    fn open(
+        self: &Arc<Self>,
+        socket: TcpStream,
+        from: SocketAddr,
+        connections: &Arc<Connections>,
+        tasks: &TaskTracker,
+    ) {
         if connections.count() >= self.connections_max && connections.close_longest_idle() {
             self.metrics.connections_evicted.inc();
         }
@@ -200,7 +206,11 @@ impl Server {
 
 fn http1() -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE_MAX).max_header_size(HEAD_BYTES_MAX).max_buf_size(64 * 1024).half_close(false);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(IDLE_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(64 * 1024)
+        .half_close(false);
     http
 }
 
@@ -242,7 +252,10 @@ impl Connections {
     fn close_longest_idle(&self) -> bool {
         let mut open = self.lock();
         let idle = open.values().filter(|connection| connection.requests.load(Ordering::Relaxed) == 0);
-        let Some(longest) = idle.min_by_key(|connection| connection.idle_from()).map(|connection| connection.number) else { return false };
+        let Some(longest) = idle.min_by_key(|connection| connection.idle_from()).map(|connection| connection.number)
+        else {
+            return false;
+        };
         let Some(connection) = open.remove(&longest) else { return false };
         connection.close.notify_one();
         true

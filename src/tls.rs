@@ -64,28 +64,67 @@ impl ServerTls {
         let client_ca = read_certificates("ingress.tls.client_ca", &tls.client_ca);
         let key = read_key(&tls.private_key);
         let crls = tls.crl.as_deref().map(read_crls).transpose();
-        keep(certificate.as_ref().map_err(TlsError::clone).and_then(|chain| expiry("server", "ingress.tls.certificate", &tls.certificate, chain)));
-        keep(client_ca.as_ref().map_err(TlsError::clone).and_then(|chain| expiry("client_ca", "ingress.tls.client_ca", &tls.client_ca, chain)));
+        keep(
+            certificate
+                .as_ref()
+                .map_err(TlsError::clone)
+                .and_then(|chain| expiry("server", "ingress.tls.certificate", &tls.certificate, chain)),
+        );
+        keep(
+            client_ca
+                .as_ref()
+                .map_err(TlsError::clone)
+                .and_then(|chain| expiry("client_ca", "ingress.tls.client_ca", &tls.client_ca, chain)),
+        );
         keep(key.as_ref().map(|_| Vec::new()).map_err(TlsError::clone));
-        keep(crls.as_ref().map_err(TlsError::clone).map(|crls| crl_expiry(tls.crl.as_deref(), crls.as_deref().unwrap_or_default())));
-        let (Ok(certificate), Ok(client_ca), Ok(key), Ok(crls)) = (certificate, client_ca, key, crls) else { return Err(faults) };
-        let built = Self::build(tls, certificate, client_ca, key, crls.unwrap_or_default()).map_err(|fault| vec![fault])?;
+        keep(
+            crls.as_ref()
+                .map_err(TlsError::clone)
+                .map(|crls| crl_expiry(tls.crl.as_deref(), crls.as_deref().unwrap_or_default())),
+        );
+        let (Ok(certificate), Ok(client_ca), Ok(key), Ok(crls)) = (certificate, client_ca, key, crls) else {
+            return Err(faults);
+        };
+        let built =
+            Self::build(tls, certificate, client_ca, key, crls.unwrap_or_default()).map_err(|fault| vec![fault])?;
         if faults.is_empty() { Ok((built, expiries)) } else { Err(faults) }
     }
 
-    fn build(tls: &Tls, certificate: Vec<CertificateDer<'static>>, client_ca: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>, crls: Vec<CertificateRevocationListDer<'static>>) -> Result<Self, TlsError> {
+    fn build(
+        tls: &Tls,
+        certificate: Vec<CertificateDer<'static>>,
+        client_ca: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        crls: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Result<Self, TlsError> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         for ca in client_ca {
-            roots.add(ca).map_err(|error| TlsError::of("ingress.tls.client_ca", &tls.client_ca, error, "give a CA certificate in PEM"))?;
+            roots.add(ca).map_err(|error| {
+                TlsError::of("ingress.tls.client_ca", &tls.client_ca, error, "give a CA certificate in PEM")
+            })?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .with_crls(crls)
             .allow_unknown_revocation_status()
             .build()
-            .map_err(|error| TlsError::of("ingress.tls.crl", tls.crl.as_deref().unwrap_or(&tls.client_ca), error, "give a CRL in PEM that the client CA signed"))?;
+            .map_err(|error| {
+                TlsError::of(
+                    "ingress.tls.crl",
+                    tls.crl.as_deref().unwrap_or(&tls.client_ca),
+                    error,
+                    "give a CRL in PEM that the client CA signed",
+                )
+            })?;
         let versions: &[_] = if tls.tls_1_2 { &[&TLS13, &TLS12] } else { &[&TLS13] };
-        let fault = |error: TlsFault| TlsError::of("ingress.tls.private_key", &tls.private_key, error, "give the key that belongs to ingress.tls.certificate");
+        let fault = |error: TlsFault| {
+            TlsError::of(
+                "ingress.tls.private_key",
+                &tls.private_key,
+                error,
+                "give the key that belongs to ingress.tls.certificate",
+            )
+        };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(fault)?
@@ -141,11 +180,14 @@ fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDe
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let remedy = "give a readable file with an unencrypted private key in PEM (PKCS #8, PKCS #1 or SEC 1)";
-    PrivateKeyDer::from_pem_file(file).map_err(|error| TlsError::of("ingress.tls.private_key", file, pem_reason(&error), remedy))
+    PrivateKeyDer::from_pem_file(file)
+        .map_err(|error| TlsError::of("ingress.tls.private_key", file, pem_reason(&error), remedy))
 }
 
 fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let fault = |reason: String| TlsError::of("ingress.tls.crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out");
+    let fault = |reason: String| {
+        TlsError::of("ingress.tls.crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out")
+    };
     let crls = CertificateRevocationListDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| fault(pem_reason(&error)))?;
@@ -162,7 +204,12 @@ fn pem_reason(error: &rustls::pki_types::pem::Error) -> String {
 }
 
 /// The earliest end of a chain: that is when handshakes begin to fail.
-fn expiry(what: &'static str, key: &'static str, file: &Path, chain: &[CertificateDer<'_>]) -> Result<Vec<Expiry>, TlsError> {
+fn expiry(
+    what: &'static str,
+    key: &'static str,
+    file: &Path,
+    chain: &[CertificateDer<'_>],
+) -> Result<Vec<Expiry>, TlsError> {
     let ends = chain
         .iter()
         .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate.validity().not_after.timestamp()))
@@ -197,8 +244,13 @@ fn matching(name: &ClientName, certificate: &X509Certificate<'_>, subject: &str)
     };
     match name {
         ClientName::Any => Some(format!("subject:{subject}")),
-        ClientName::Dns(dns) => alternative(&|name| matches!(name, GeneralName::DNSName(found) if found.eq_ignore_ascii_case(dns))).then(|| format!("dns:{dns}")),
-        ClientName::Uri(uri) => alternative(&|name| matches!(name, GeneralName::URI(found) if found == uri)).then(|| format!("uri:{uri}")),
+        ClientName::Dns(dns) => {
+            alternative(&|name| matches!(name, GeneralName::DNSName(found) if found.eq_ignore_ascii_case(dns)))
+                .then(|| format!("dns:{dns}"))
+        }
+        ClientName::Uri(uri) => {
+            alternative(&|name| matches!(name, GeneralName::URI(found) if found == uri)).then(|| format!("uri:{uri}"))
+        }
         ClientName::CommonName(cn) => {
             let found = certificate.subject().iter_common_name().any(|found| found.as_str() == Ok(cn));
             found.then(|| format!("cn:{cn}"))
@@ -214,7 +266,8 @@ fn rfc4514(certificate: &X509Certificate<'_>) -> Vec<String> {
         .iter_rdn()
         .map(|rdn| {
             let attributes = rdn.iter().map(|attribute| {
-                let kind = x509_parser::objects::oid2abbrev(attribute.attr_type(), x509_parser::objects::oid_registry());
+                let kind =
+                    x509_parser::objects::oid2abbrev(attribute.attr_type(), x509_parser::objects::oid_registry());
                 let kind = kind.map_or_else(|_| attribute.attr_type().to_id_string(), str::to_owned);
                 format!("{kind}={}", escape(attribute.as_str().unwrap_or_default()))
             });
@@ -277,14 +330,21 @@ pub fn reason_of(fault: &TlsFault) -> &'static str {
     match fault {
         TlsFault::NoCertificatesPresented => "no_certificate",
         TlsFault::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "expired",
-        TlsFault::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => "not_valid_yet",
+        TlsFault::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            "not_valid_yet"
+        }
         TlsFault::InvalidCertificate(CertificateError::Revoked) => "revoked",
         TlsFault::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => "unknown_ca",
-        TlsFault::InvalidCertificate(CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. }) => "wrong_purpose",
+        TlsFault::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        ) => "wrong_purpose",
         TlsFault::InvalidCertificate(_) => "bad_certificate",
         TlsFault::PeerIncompatible(_) | TlsFault::NoApplicationProtocol => "incompatible",
         TlsFault::AlertReceived(_) => "refused_by_client",
-        TlsFault::InvalidMessage(_) | TlsFault::PeerMisbehaved(_) | TlsFault::InappropriateMessage { .. } | TlsFault::InappropriateHandshakeMessage { .. } => "not_tls",
+        TlsFault::InvalidMessage(_)
+        | TlsFault::PeerMisbehaved(_)
+        | TlsFault::InappropriateMessage { .. }
+        | TlsFault::InappropriateHandshakeMessage { .. } => "not_tls",
         _ => "other",
     }
 }

@@ -143,18 +143,31 @@ impl<'t> Pass<'t, '_> {
                 Some(double) => self.out.extend_from_slice(&double.to_le_bytes()),
                 None => return Fit::Misfit,
             },
-            (Kind::Float, Node::Static(number)) => match as_f64(number).filter(|double| f64::from(*double as f32) == *double) {
-                Some(double) => self.out.extend_from_slice(&(double as f32).to_le_bytes()),
-                None => return Fit::Misfit,
-            },
+            (Kind::Float, Node::Static(number)) => {
+                match as_f64(number).filter(|double| f64::from(*double as f32) == *double) {
+                    Some(double) => self.out.extend_from_slice(&(double as f32).to_le_bytes()),
+                    None => return Fit::Misfit,
+                }
+            }
             (Kind::Boolean, Node::Static(StaticNode::Bool(boolean))) => self.out.push(u8::from(boolean)),
             (Kind::JsonText, _) => self.json_text(at),
             (Kind::Record(plan), Node::Object { .. }) => self.within(step, |pass| pass.record(plan, at)),
-            (Kind::Array(items), Node::Array { len, .. }) => return self.within(step, |pass| pass.array(items, at, len)),
+            (Kind::Array(items), Node::Array { len, .. }) => {
+                return self.within(step, |pass| pass.array(items, at, len));
+            }
             (Kind::Map(values), Node::Object { .. }) => self.within(step, |pass| pass.map(values, at)),
             (
-                Kind::String | Kind::TimestampMillis | Kind::Long | Kind::Int | Kind::Double | Kind::Float | Kind::Boolean
-                | Kind::Record(_) | Kind::Array(_) | Kind::Map(_) | Kind::Extras,
+                Kind::String
+                | Kind::TimestampMillis
+                | Kind::Long
+                | Kind::Int
+                | Kind::Double
+                | Kind::Float
+                | Kind::Boolean
+                | Kind::Record(_)
+                | Kind::Array(_)
+                | Kind::Map(_)
+                | Kind::Extras,
                 _,
             ) => return Fit::Misfit,
         }

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 
@@ -41,15 +43,23 @@ impl Certificates {
             sender_key: dir.join("sender.key"),
         };
         if !files.usable() {
-            files.make().map_err(|error| Failure::new(format!("certificates could not be made in {}: {error}", dir.display())))?;
+            files.make().map_err(|error| {
+                Failure::new(format!("certificates could not be made in {}: {error}", dir.display()))
+            })?;
         }
         Ok(files)
     }
 
     fn usable(&self) -> bool {
         let soon = (OffsetDateTime::now_utc() + RENEW_BEFORE).unix_timestamp();
-        let lasts = |file: &Path| CertificateDer::from_pem_file(file).ok().and_then(|der| not_after(&der)).is_some_and(|end| end > soon);
-        lasts(&self.ca) && lasts(&self.server) && lasts(&self.sender) && self.server_key.is_file() && self.sender_key.is_file()
+        let lasts = |file: &Path| {
+            CertificateDer::from_pem_file(file).ok().and_then(|der| not_after(&der)).is_some_and(|end| end > soon)
+        };
+        lasts(&self.ca)
+            && lasts(&self.server)
+            && lasts(&self.sender)
+            && self.server_key.is_file()
+            && self.sender_key.is_file()
     }
 
     fn make(&self) -> Result<(), Box<dyn std::error::Error>> {
@@ -61,7 +71,9 @@ impl Certificates {
         let issuer = Issuer::new(ca, ca_key);
 
         let mut server = params("Causeway dev server");
-        server.subject_alt_names = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?.subject_alt_names;
+        server.subject_alt_names =
+            CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()])?
+                .subject_alt_names;
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
         fs::write(&self.server, server.signed_by(&key, &issuer)?.pem())?;

@@ -81,7 +81,8 @@ impl Decoder {
     fn fetch(&self, prefix: &[u8]) -> Result<Arc<Schema>, String> {
         let &[0, a, b, c, d] = prefix else { return Err("no schema here has its fingerprint".to_owned()) };
         let id = u32::from_be_bytes([a, b, c, d]);
-        let registry = self.registry.as_ref().ok_or_else(|| format!("schema id {id} needs a [registry] in the configuration"))?;
+        let registry =
+            self.registry.as_ref().ok_or_else(|| format!("schema id {id} needs a [registry] in the configuration"))?;
         let text = registry.schema(id).map_err(|error| error.to_string())?;
         Schema::parse(&text).map(Arc::new).map_err(|error| format!("schema id {id}: {error}"))
     }
@@ -116,7 +117,13 @@ pub fn text_line(record: &Stored, decoded: &Decoded) -> String {
     let key = record.key.as_deref().map_or_else(|| "-".into(), String::from_utf8_lossy).into_owned();
     if decoded.dead_letter {
         let reason = record.text(dead_letter::REASON).unwrap_or_default();
-        return format!("{} {} {} {}", style(time).dim(), style("dead letter").red().bold(), style(place).dim(), printable(reason));
+        return format!(
+            "{} {} {} {}",
+            style(time).dim(),
+            style("dead letter").red().bold(),
+            style(place).dim(),
+            printable(reason)
+        );
     }
     let header = |name: &str| printable(record.text(name).unwrap_or_default());
     format!(

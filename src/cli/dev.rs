@@ -66,7 +66,8 @@ const SAMPLES: [(&str, &str); 3] = [
 ];
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    fs::create_dir_all(&args.dir).map_err(|error| Failure::new(format!("{}: {error}; choose another folder with --dir", args.dir.display())))?;
+    fs::create_dir_all(&args.dir)
+        .map_err(|error| Failure::new(format!("{}: {error}; choose another folder with --dir", args.dir.display())))?;
     let certificates = Certificates::in_dir(&args.dir)?;
     for (name, sample) in SAMPLES {
         write(&args.dir.join(name), sample)?;
@@ -165,7 +166,8 @@ Stop:                    Ctrl-C
 fn show_events(config: Config) {
     let show = move || -> Result<(), String> {
         let mut decoder = Decoder::new(&config)?;
-        let reader = Reader::open(&Connection::new(&config), "causeway-dev", &config.topics(), Start::End).map_err(|error| error.to_string())?;
+        let reader = Reader::open(&Connection::new(&config), "causeway-dev", &config.topics(), Start::End)
+            .map_err(|error| error.to_string())?;
         loop {
             if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
                 let decoded = decoder.decode(&record);

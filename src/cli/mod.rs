@@ -99,7 +99,10 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut std::io::stdout());
             Ok(Exit::Done)
         }
-        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map(|()| Exit::Done).map_err(Failure::new),
+        Command::Man => clap_mangen::Man::new(Cli::command())
+            .render(&mut std::io::stdout())
+            .map(|()| Exit::Done)
+            .map_err(Failure::new),
     };
     match ended {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -113,7 +116,8 @@ pub fn run() -> ExitCode {
 /// Logs go to standard error: standard output is for what a command is asked for.
 fn start_log(level: Option<&str>, format: Option<LogFormat>, quiet: bool) -> Result<(), Failure> {
     let default = if quiet { "warn" } else { "info" };
-    let filter = EnvFilter::try_new(level.unwrap_or(default)).map_err(|error| Failure::new(format!("--log: {error}")))?;
+    let filter =
+        EnvFilter::try_new(level.unwrap_or(default)).map_err(|error| Failure::new(format!("--log: {error}")))?;
     let terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {

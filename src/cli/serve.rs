@@ -30,10 +30,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let flags: Vec<(String, String)> = [("ingress.listen", &args.listen), ("admin.listen", &args.admin_listen), ("kafka.brokers", &args.brokers)]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)))
-        .collect();
+    let flags: Vec<(String, String)> =
+        [("ingress.listen", &args.listen), ("admin.listen", &args.admin_listen), ("kafka.brokers", &args.brokers)]
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)))
+            .collect();
     let config = target::load(&args.config, &flags)?;
     let runtime = runtime()?;
     runtime.block_on(async {

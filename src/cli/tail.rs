@@ -74,8 +74,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         None => Start::End,
     };
     let connection = Connection::new(&config);
-    let reader = Reader::open(&connection, "causeway-tail", &topics, start)
-        .map_err(|error| Failure::new(format!("{} could not be read from {}: {error}", topics.join(", "), connection.brokers())))?;
+    let reader = Reader::open(&connection, "causeway-tail", &topics, start).map_err(|error| {
+        Failure::new(format!("{} could not be read from {}: {error}", topics.join(", "), connection.brokers()))
+    })?;
     let as_json = args.json || !std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
     let mut shown = 0;
@@ -86,7 +87,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             continue;
         };
-        if args.no_follow && !reader.was_there(&record) || since.is_some_and(|since| record.timestamp.is_some_and(|time| time < since)) {
+        if args.no_follow && !reader.was_there(&record)
+            || since.is_some_and(|since| record.timestamp.is_some_and(|time| time < since))
+        {
             continue;
         }
         let decoded = decoder.decode(&record);
@@ -149,7 +152,8 @@ fn age(text: &str) -> Result<Duration, String> {
         'd' => Some(86_400),
         _ => None,
     };
-    let parsed = text.char_indices().last().and_then(|(at, suffix)| Some((text.get(..at)?.parse::<u64>().ok()?, unit(suffix)?)));
+    let parsed =
+        text.char_indices().last().and_then(|(at, suffix)| Some((text.get(..at)?.parse::<u64>().ok()?, unit(suffix)?)));
     let seconds = parsed.and_then(|(number, unit)| number.checked_mul(unit));
     seconds.map(Duration::from_secs).ok_or_else(|| "an age is a number with s, m, h or d, such as 10m".to_owned())
 }

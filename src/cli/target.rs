@@ -60,16 +60,20 @@ impl TargetArgs {
         let text = std::fs::read_to_string(&file).map_err(|_| {
             Failure::findings(format!("no --config given, and no `causeway dev` runs here ({} is not there)\n  give --config FILE, or start `causeway dev` in this folder", file.display()))
         })?;
-        serde_json::from_str(&text).map_err(|error| Failure::new(format!("{}: {error}; start `causeway dev` anew", file.display())))
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::new(format!("{}: {error}; start `causeway dev` anew", file.display())))
     }
 }
 
 /// Reads a configuration file, the environment and flags.
 pub fn load(file: &Path, flags: &[(String, String)]) -> Result<Config, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| Failure::findings(format!("{}: {error}; give a readable file with --config", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::findings(format!("{}: {error}; give a readable file with --config", file.display()))
+    })?;
     let env: Vec<(String, String)> = environment();
     let sources = Sources { file: Some((file, &text)), env: &env, flags };
-    config::load(&sources, &kafka::property_fault).map_err(|faults| Failure::findings(format!("the configuration cannot be used:\n{faults}")))
+    config::load(&sources, &kafka::property_fault)
+        .map_err(|faults| Failure::findings(format!("the configuration cannot be used:\n{faults}")))
 }
 
 /// The variables that are ours.

@@ -76,7 +76,8 @@ impl Admin {
         let mut survey = Survey::default();
         for name in topics {
             let metadata = self.client.inner().fetch_metadata(Some(name), self.timeout)?;
-            survey.brokers = metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
+            survey.brokers =
+                metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
             let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
                 survey.missing.push((name.clone(), "not in the broker's answer".to_owned()));
                 continue;
@@ -129,7 +130,8 @@ impl Admin {
         let new: Vec<_> = topics
             .iter()
             .map(|name| {
-                let topic = NewTopic::new(name, shape.partitions, TopicReplication::Fixed(shape.replication)).set("retention.ms", &retention);
+                let topic = NewTopic::new(name, shape.partitions, TopicReplication::Fixed(shape.replication))
+                    .set("retention.ms", &retention);
                 // Two of three in sync: an acked record outlives the loss of a broker.
                 if shape.replication >= 3 { topic.set("min.insync.replicas", "2") } else { topic }
             })

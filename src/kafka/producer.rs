@@ -24,7 +24,10 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
-use super::{Connection, Receipt, Undelivered, redelivery::{self, Failed}};
+use super::{
+    Connection, Receipt, Undelivered,
+    redelivery::{self, Failed},
+};
 use crate::{
     metrics::{Metrics, ProducerMetrics},
     quota::Share,
@@ -118,7 +121,12 @@ impl Producers {
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
-    pub fn start(connection: &Connection, lanes: &[LaneSpec], message_timeout: Duration, metrics: &Arc<Metrics>) -> Result<Arc<Self>, KafkaError> {
+    pub fn start(
+        connection: &Connection,
+        lanes: &[LaneSpec],
+        message_timeout: Duration,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, KafkaError> {
         let (failed, failures) = mpsc::channel();
         let last = lanes.len().saturating_sub(1);
         let lanes = lanes
@@ -135,7 +143,15 @@ impl Producers {
     ///
     /// # Errors
     /// [`QueueFull`]: nothing was handed over. Every other fault of Kafka's is waited out.
-    pub fn send_event(&self, lane: usize, topic: usize, record: &Record, body: Bytes, origin: Origin, bytes: Share) -> Result<Pending, QueueFull> {
+    pub fn send_event(
+        &self,
+        lane: usize,
+        topic: usize,
+        record: &Record,
+        body: Bytes,
+        origin: Origin,
+        bytes: Share,
+    ) -> Result<Pending, QueueFull> {
         self.send(lane, topic, record, body, origin, bytes, Fate::Event)
     }
 
@@ -143,13 +159,30 @@ impl Producers {
     ///
     /// # Errors
     /// [`QueueFull`]: nothing was handed over.
-    pub fn send_dead_letter(&self, record: &Record, refused: &Refused<'_>, feed: Option<&str>, body: Bytes, origin: Origin, bytes: Share) -> Result<Pending, QueueFull> {
+    pub fn send_dead_letter(
+        &self,
+        record: &Record,
+        refused: &Refused<'_>,
+        feed: Option<&str>,
+        body: Bytes,
+        origin: Origin,
+        bytes: Share,
+    ) -> Result<Pending, QueueFull> {
         let fate = Fate::DeadLetter { stage: refused.stage(), feed: feed.map(str::to_owned) };
         self.send(self.dead_letter_lane(), 0, record, body, origin, bytes, fate)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one parcel, named by its two callers")]
-    fn send(&self, lane: usize, topic: usize, record: &Record, body: Bytes, origin: Origin, bytes: Share, fate: Fate) -> Result<Pending, QueueFull> {
+    fn send(
+        &self,
+        lane: usize,
+        topic: usize,
+        record: &Record,
+        body: Bytes,
+        origin: Origin,
+        bytes: Share,
+        fate: Fate,
+    ) -> Result<Pending, QueueFull> {
         let Some((lane, topic)) = self.lanes.get(lane).and_then(|lane| Some((lane, lane.topics.get(topic)?))) else {
             return Err(QueueFull);
         };
@@ -195,7 +228,14 @@ impl Producers {
 }
 
 impl Lane {
-    fn new(index: usize, spec: &LaneSpec, dead_letter: bool, connection: &Connection, metrics: &Arc<Metrics>, failed: &mpsc::Sender<Failed>) -> Result<Self, KafkaError> {
+    fn new(
+        index: usize,
+        spec: &LaneSpec,
+        dead_letter: bool,
+        connection: &Connection,
+        metrics: &Arc<Metrics>,
+        failed: &mpsc::Sender<Failed>,
+    ) -> Result<Self, KafkaError> {
         let label = [spec.label.as_str()];
         let committed = if dead_letter {
             Committed::DeadLetter
@@ -408,8 +448,14 @@ fn observe(gauges: &ProducerMetrics, producer: &str, statistics: &Statistics) {
         (&gauges.sent_messages, statistics.txmsgs),
         (&gauges.sent_bytes, statistics.txmsg_bytes),
         (&gauges.requests, statistics.tx),
-        (&gauges.brokers_up, count(brokers().filter(|broker| broker.nodeid >= 0 && broker.state == "UP").count() as u64)),
-        (&gauges.round_trip_us, brokers().filter_map(|broker| broker.rtt.as_ref().map(|rtt| rtt.p99)).max().unwrap_or(0)),
+        (
+            &gauges.brokers_up,
+            count(brokers().filter(|broker| broker.nodeid >= 0 && broker.state == "UP").count() as u64),
+        ),
+        (
+            &gauges.round_trip_us,
+            brokers().filter_map(|broker| broker.rtt.as_ref().map(|rtt| rtt.p99)).max().unwrap_or(0),
+        ),
         (&gauges.retries, count(brokers().map(|broker| broker.txretries).sum())),
         (&gauges.errors, count(brokers().map(|broker| broker.txerrs).sum())),
         (&gauges.timeouts, count(brokers().map(|broker| broker.req_timeouts).sum())),

@@ -163,7 +163,8 @@ impl Reader {
             .ends
             .iter()
             .map(|(topic, partition, end)| {
-                let at = |list: &TopicPartitionList| list.find_partition(topic, *partition).map(|element| element.offset());
+                let at =
+                    |list: &TopicPartitionList| list.find_partition(topic, *partition).map(|element| element.offset());
                 match (at(&positions), at(&assigned)) {
                     (Some(Offset::Offset(next)), _) | (_, Some(Offset::Offset(next))) => (end - next).max(0),
                     (_, Some(Offset::End)) => 0,
@@ -179,7 +180,9 @@ impl Reader {
 
     /// The record stood before the end when the reader was opened.
     pub fn was_there(&self, record: &Stored) -> bool {
-        self.ends.iter().any(|(topic, partition, end)| *topic == record.topic && *partition == record.partition && record.offset < *end)
+        self.ends.iter().any(|(topic, partition, end)| {
+            *topic == record.topic && *partition == record.partition && record.offset < *end
+        })
     }
 
     /// Commits that everything up to and with `record` is done.

@@ -22,9 +22,15 @@ use crate::record::{Record, Refused};
 
 /// What a lane reports to the redelivery thread.
 pub(super) enum Failed {
-    Record { lane: usize, error: KafkaError, letter: Letter },
+    Record {
+        lane: usize,
+        error: KafkaError,
+        letter: Letter,
+    },
     /// The producer can send nothing more and is replaced.
-    Fatal { lane: usize },
+    Fatal {
+        lane: usize,
+    },
     /// The drain is over: what waits here is given up.
     GiveUp,
 }
@@ -85,7 +91,8 @@ const IDLE: Duration = Duration::from_secs(1);
 impl Redelivery {
     fn run(mut self, failures: &mpsc::Receiver<Failed>) {
         loop {
-            let wait = self.waiting.peek().map_or(IDLE, |Reverse(next)| next.due.saturating_duration_since(Instant::now()));
+            let wait =
+                self.waiting.peek().map_or(IDLE, |Reverse(next)| next.due.saturating_duration_since(Instant::now()));
             let failed = failures.recv_timeout(wait.min(IDLE));
             let Some(producers) = self.producers.upgrade() else { return };
             match failed {
@@ -115,7 +122,10 @@ impl Redelivery {
             rebuild(producers, lane);
         }
         let own_fault = code.is_some_and(refused_for_itself);
-        if own_fault && (letter.parcel.alone || code == Some(RDKafkaErrorCode::MessageSizeTooLarge) && letter.message.partition() < 0) {
+        if own_fault
+            && (letter.parcel.alone
+                || code == Some(RDKafkaErrorCode::MessageSizeTooLarge) && letter.message.partition() < 0)
+        {
             if let Fate::Event = letter.parcel.fate {
                 return dead_letter(producers, error, letter);
             }

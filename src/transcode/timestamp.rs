@@ -19,10 +19,7 @@ const MILLIS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_
 #[inline]
 pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
     let read = match read_canonical(text.as_bytes()) {
-        Some(millis) => Timestamp {
-            millis,
-            exact: true,
-        },
+        Some(millis) => Timestamp { millis, exact: true },
         None => read_any(text)?,
     };
     MILLIS.contains(&read.millis).then_some(read)
@@ -35,10 +32,7 @@ fn read_any(text: &str) -> Option<Timestamp> {
     }
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let millis = i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()?;
-    Some(Timestamp {
-        millis,
-        exact: false,
-    })
+    Some(Timestamp { millis, exact: false })
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.mmmZ` of milliseconds since 1970, for the years 1 to 9999; `None` beyond.
@@ -62,54 +56,17 @@ pub fn print_millis(millis: i64) -> Option<String> {
 /// The form that ASAPP sends, read without a general parser: an event has twenty of them.
 #[inline]
 fn read_canonical(text: &[u8]) -> Option<i64> {
-    let &[
-        y1,
-        y2,
-        y3,
-        y4,
-        b'-',
-        o1,
-        o2,
-        b'-',
-        d1,
-        d2,
-        b'T',
-        h1,
-        h2,
-        b':',
-        m1,
-        m2,
-        b':',
-        s1,
-        s2,
-        b'.',
-        f1,
-        f2,
-        f3,
-        b'Z',
-    ] = text
+    let &[y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3, b'Z'] =
+        text
     else {
         return None;
     };
-    let digits = [
-        y1, y2, y3, y4, o1, o2, d1, d2, h1, h2, m1, m2, s1, s2, f1, f2, f3,
-    ];
-    if digits.iter().fold(0, |wrong, digit| {
-        wrong | u8::from(digit.wrapping_sub(b'0') > 9)
-    }) != 0
-    {
+    let digits = [y1, y2, y3, y4, o1, o2, d1, d2, h1, h2, m1, m2, s1, s2, f1, f2, f3];
+    if digits.iter().fold(0, |wrong, digit| wrong | u8::from(digit.wrapping_sub(b'0') > 9)) != 0 {
         return None;
     }
-    let number = |digits: &[u8]| {
-        digits
-            .iter()
-            .fold(0_i64, |number, digit| number * 10 + i64::from(digit - b'0'))
-    };
-    let (year, month, day) = (
-        number(&[y1, y2, y3, y4]),
-        number(&[o1, o2]),
-        number(&[d1, d2]),
-    );
+    let number = |digits: &[u8]| digits.iter().fold(0_i64, |number, digit| number * 10 + i64::from(digit - b'0'));
+    let (year, month, day) = (number(&[y1, y2, y3, y4]), number(&[o1, o2]), number(&[d1, d2]));
     let (hour, minute, second) = (number(&[h1, h2]), number(&[m1, m2]), number(&[s1, s2]));
     if hour > 23 || minute > 59 || second > 59 || day < 1 || day > days_in_month(year, month) {
         return None;
@@ -131,11 +88,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 
 /// Days of the proleptic Gregorian calendar, counted in years that start in March, so that the leap day is the last.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let before_year = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let before_month = (153 * month + 2) / 5;
     // 0000-03-01 is 719,468 days before 1970-01-01.
@@ -149,18 +102,8 @@ mod tests {
 
     #[test]
     fn odd_texts() {
-        let exact = |millis| {
-            Some(Timestamp {
-                millis,
-                exact: true,
-            })
-        };
-        let inexact = |millis| {
-            Some(Timestamp {
-                millis,
-                exact: false,
-            })
-        };
+        let exact = |millis| Some(Timestamp { millis, exact: true });
+        let inexact = |millis| Some(Timestamp { millis, exact: false });
         for (text, expected) in [
             ("1970-01-01T00:00:00.000Z", exact(0)),
             ("2024-02-29T23:59:59.999Z", exact(1_709_251_199_999)),

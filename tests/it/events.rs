@@ -18,7 +18,8 @@ use crate::{
 /// Every case's name, body and expected record.
 fn cases() -> Vec<(String, Vec<u8>, Json)> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let names = fs::read_dir(data.join("cases")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names =
+        fs::read_dir(data.join("cases")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
         .map(|name| {
             let body = fs::read(data.join("cases").join(&name)).unwrap();
@@ -31,8 +32,12 @@ fn cases() -> Vec<(String, Vec<u8>, Json)> {
 /// The records of all of a bridge's topics, by feed and where they stand.
 fn read_all(bridge: &Bridge) -> BTreeMap<(String, i32, i64), Record> {
     let feeds = ["activity", "journey", "queue", "other", "dead-letter"];
-    let read = feeds.map(|feed| support::kafka().read(&bridge.topic(feed)).into_iter().map(move |record| (feed, record)));
-    read.into_iter().flatten().map(|(feed, record)| ((feed.to_owned(), record.partition, record.offset), record)).collect()
+    let read =
+        feeds.map(|feed| support::kafka().read(&bridge.topic(feed)).into_iter().map(move |record| (feed, record)));
+    read.into_iter()
+        .flatten()
+        .map(|(feed, record)| ((feed.to_owned(), record.partition, record.offset), record))
+        .collect()
 }
 
 async fn post_all(http: Http) {
@@ -50,8 +55,11 @@ async fn post_all(http: Http) {
     for (name, body, expected, receipt) in posted {
         let feed = expected["feed"].as_str().unwrap();
         assert_eq!(receipt["topic"], json!(bridge.topic(feed)), "{name}");
-        let place = (feed.to_owned(), receipt["partition"].as_i64().unwrap() as i32, receipt["offset"].as_i64().unwrap());
-        let record = records.get(&place).unwrap_or_else(|| panic!("{name}: nothing stands where its receipt says, at {place:?}"));
+        let place =
+            (feed.to_owned(), receipt["partition"].as_i64().unwrap() as i32, receipt["offset"].as_i64().unwrap());
+        let record = records
+            .get(&place)
+            .unwrap_or_else(|| panic!("{name}: nothing stands where its receipt says, at {place:?}"));
         if feed == "dead-letter" {
             check_dead_letter(&name, &body, &expected, record);
         } else {
@@ -67,7 +75,11 @@ fn check_record(name: &str, body: &[u8], expected: &Json, record: &Record, decod
     let mut value = decoder.decode_json(record.value.as_deref().unwrap());
     let extras = value.as_object_mut().unwrap().remove("extras").unwrap_or_default();
     assert!(same(&value, &expected["value"]), "{name}: value\n  found    {value}\n  expected {}", expected["value"]);
-    assert!(same(&extras, &expected["extras"]), "{name}: extras\n  found    {extras}\n  expected {}", expected["extras"]);
+    assert!(
+        same(&extras, &expected["extras"]),
+        "{name}: extras\n  found    {extras}\n  expected {}",
+        expected["extras"]
+    );
     assert_eq!(json!(record.header("ce_time")), expected["ce_time"], "{name}: ce_time");
     for (header, member) in [("ce_id", "event_id"), ("ce_source", "name"), ("ce_type", "event_type")] {
         assert_eq!(json!(record.header(header)), value[member], "{name}: {header}");
@@ -132,7 +144,8 @@ async fn a_traceparent_and_the_time_of_receipt_travel_with_the_record() {
     let record = support::kafka().read(&bridge.topic("journey")).pop().unwrap();
     assert_eq!(record.header("traceparent"), Some(trace));
     assert_eq!(record.header("tracestate"), Some("asapp=1"));
-    let (before, after) = (before.unix_timestamp() * 1000, time::OffsetDateTime::now_utc().unix_timestamp() * 1000 + 1000);
+    let (before, after) =
+        (before.unix_timestamp() * 1000, time::OffsetDateTime::now_utc().unix_timestamp() * 1000 + 1000);
     assert!((before..=after).contains(&record.timestamp), "{} is not in {before}..={after}", record.timestamp);
 }
 
@@ -142,7 +155,9 @@ async fn keys_have_the_partition_that_a_java_producer_would_give_them() {
     let bridge = Setup::new(support::kafka(), None).set("kafka.topics.partitions", "6").start();
     let sender = bridge.sender(Http::One);
     // Values of org.apache.kafka.common.utils.Utils.toPositive(murmur2(key)) % 6, as Kafka's own tests give the hashes.
-    for (key, murmur2) in [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)] {
+    for (key, murmur2) in
+        [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)]
+    {
         let event = json!({"api_version": "v1", "name": "com.asapp.event.journey", "event_id": key, "event_type": "T", "meta_data": {"issue_id": key}});
         let answer = sender.post("/", &[], event.to_string()).await.unwrap();
         assert_eq!(answer.body["partition"], json!((murmur2 & 0x7fff_ffff) % 6), "{key}");

@@ -38,7 +38,10 @@ pub fn translate(body: &[u8]) -> Result<(String, Record, Schema), Unreadable> {
     let feeds = feed::built_in();
     Parser::new(128).read(body, |event| {
         let event = event?;
-        let feed = feeds.iter().find(|feed| feed.name.as_deref() == Some(event.name)).or_else(|| feeds.iter().find(|feed| feed.name.is_none()));
+        let feed = feeds
+            .iter()
+            .find(|feed| feed.name.as_deref() == Some(event.name))
+            .or_else(|| feeds.iter().find(|feed| feed.name.is_none()));
         let feed = feed.unwrap();
         let schema = schema_of(&feed.label);
         let route = Route::new(feed, schema.clone());
@@ -51,7 +54,11 @@ pub fn translate(body: &[u8]) -> Result<(String, Record, Schema), Unreadable> {
 /// The document as promise 4 sees it: a null member is an absent one.
 pub fn without_nulls(document: &Json) -> Json {
     match document {
-        Json::Object(members) => members.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), without_nulls(value))).collect(),
+        Json::Object(members) => members
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), without_nulls(value)))
+            .collect(),
         Json::Array(elements) => elements.iter().map(without_nulls).collect(),
         scalar => scalar.clone(),
     }
@@ -68,7 +75,9 @@ pub fn same(a: &Json, b: &Json) -> bool {
             }
         }
         (Json::Array(x), Json::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
-        (Json::Object(x), Json::Object(y)) => x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| same(x, y))),
+        (Json::Object(x), Json::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| same(x, y)))
+        }
         (a, b) => a == b,
     }
 }
@@ -106,14 +115,19 @@ fn check(body: &[u8], expected: &Json) -> Result<(), String> {
         Err(why) => {
             compare("feed", &json!("dead-letter"), &expected["feed"])?;
             let word = expected["reason_contains"].as_str().unwrap_or_default();
-            return if why.to_string().contains(word) { Ok(()) } else { Err(format!("reason {why:?} has no {word:?}")) };
+            return if why.to_string().contains(word) {
+                Ok(())
+            } else {
+                Err(format!("reason {why:?} has no {word:?}"))
+            };
         }
         Ok(made) => made,
     };
     compare("feed", &json!(label), &expected["feed"])?;
     let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key));
     compare("key", &json!(key), &expected["key"])?;
-    let time = record.headers.iter().find(|(name, _)| *name == "ce_time").map(|(_, value)| String::from_utf8_lossy(value));
+    let time =
+        record.headers.iter().find(|(name, _)| *name == "ce_time").map(|(_, value)| String::from_utf8_lossy(value));
     compare("ce_time", &json!(time), &expected["ce_time"])?;
     let avro = read_avro(value_of(&record, &schema), &schema);
     let mut value = plain(&avro);
@@ -143,7 +157,11 @@ fn plain(value: &apache_avro::types::Value) -> Json {
     use apache_avro::types::Value as Avro;
     match value {
         Avro::Union(_, inner) => plain(inner),
-        Avro::Record(fields) => fields.iter().map(|(name, value)| (name.clone(), plain(value))).filter(|(_, value)| !value.is_null()).collect(),
+        Avro::Record(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), plain(value)))
+            .filter(|(_, value)| !value.is_null())
+            .collect(),
         Avro::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
         Avro::Array(items) => items.iter().map(plain).collect(),
         Avro::String(text) => json!(text),
@@ -212,7 +230,9 @@ fn value_for(kind: &Kind) -> BoxedStrategy<Json> {
         Kind::TimestampMillis => timestamp().prop_map(Json::from).boxed(),
         Kind::Record(plan) => document(plan, 0.5),
         Kind::Array(items) => prop::collection::vec(value_for(items), 0..4).prop_map(Json::from).boxed(),
-        Kind::Map(values) => prop::collection::vec((text(), value_for(values)), 0..4).prop_map(|entries| Json::Object(entries.into_iter().collect())).boxed(),
+        Kind::Map(values) => prop::collection::vec((text(), value_for(values)), 0..4)
+            .prop_map(|entries| Json::Object(entries.into_iter().collect()))
+            .boxed(),
         Kind::Extras => unreachable!("no member leads there"),
     };
     prop_oneof![8 => fits, 1 => anything(), 1 => Just(Json::Null)].boxed()
@@ -226,7 +246,10 @@ fn document(plan: &Plan, share: f64) -> BoxedStrategy<Json> {
         .filter(|field| !matches!(field.kind, Kind::Extras) && field.nullable)
         .map(|field| (Just(field.name.clone()), prop::option::weighted(share, value_for(&field.kind))))
         .collect();
-    let unknown = prop::collection::vec((prop_oneof![text(), Just("extras".to_owned()), Just("a/b~c".to_owned())], anything()), 0..3);
+    let unknown = prop::collection::vec(
+        (prop_oneof![text(), Just("extras".to_owned()), Just("a/b~c".to_owned())], anything()),
+        0..3,
+    );
     (fields, unknown)
         .prop_map(|(fields, unknown)| {
             let known = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -238,10 +261,12 @@ fn document(plan: &Plan, share: f64) -> BoxedStrategy<Json> {
 /// A whole event of one feed; the identity is what makes it one.
 fn event(label: &'static str) -> BoxedStrategy<Json> {
     let schema = schema_of(label);
-    let name = if label == "other" { "com.asapp.event.coaching".to_owned() } else { format!("com.asapp.event.{label}") };
+    let name =
+        if label == "other" { "com.asapp.event.coaching".to_owned() } else { format!("com.asapp.event.{label}") };
     (document(&schema.plan, 0.9), "[a-z0-9-]{1,36}")
         .prop_map(move |(mut document, id)| {
-            for (member, value) in [("api_version", "v1.3.0"), ("name", &name), ("event_id", &id), ("event_type", "T")] {
+            for (member, value) in [("api_version", "v1.3.0"), ("name", &name), ("event_id", &id), ("event_type", "T")]
+            {
                 document[member] = json!(value);
             }
             document
@@ -266,7 +291,8 @@ fn number() -> BoxedStrategy<Json> {
         (-100_i64..100).prop_map(Json::from),
         any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(Json::from),
         (-1_000_000_i64..1_000_000).prop_map(|number| Json::from(number as f64)),
-        prop::sample::select(vec![0.0, -0.0, 5e-324, 1.7e308, 9_007_199_254_740_993.0, 1e18, 1e19, 1e22]).prop_map(Json::from),
+        prop::sample::select(vec![0.0, -0.0, 5e-324, 1.7e308, 9_007_199_254_740_993.0, 1e18, 1e19, 1e22])
+            .prop_map(Json::from),
         prop::sample::select(vec![i64::MIN, i64::MAX, 9_007_199_254_740_993]).prop_map(Json::from),
     ]
     .boxed()
@@ -286,7 +312,8 @@ fn anything() -> BoxedStrategy<Json> {
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-            prop::collection::vec((text(), inner), 0..4).prop_map(|members| Json::Object(members.into_iter().collect())),
+            prop::collection::vec((text(), inner), 0..4)
+                .prop_map(|members| Json::Object(members.into_iter().collect())),
         ]
     })
     .boxed()

@@ -1,0 +1,170 @@
+//! The ingress over real mutual TLS and a real, warm broker, beside a bare hyper server that only reads the body.
+//!
+//! Both arms post the same events over the same kept connections, closed loop, in one run: compare them with each other.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench that fails here has failed"
+)]
+
+#[path = "../tests/it/support/mod.rs"]
+mod support;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Incoming, client::conn::http1::SendRequest, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use support::{
+    bridge::{SENDER, Setup},
+    certs::{Authority, ClientOptions},
+    client::{Http, Sender},
+};
+use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
+
+/// What a broker that just started needs before its JIT compiler has done its work.
+const WARM_EVENTS: u64 = 200_000;
+
+fn ingress(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let kafka = support::kafka();
+    let bridge = Setup::new(kafka, Some(support::registry())).set("kafka.topics.partitions", "6").start();
+    let authority = &bridge.setup.authority;
+    let bare = runtime.block_on(bare(authority));
+    let bodies: Arc<[Bytes]> = bodies().into();
+    let identity = authority.client(ClientOptions::dns(SENDER));
+    let sender = Sender::new(bridge.ingress, &authority.pem(), Some(&identity), Http::One);
+    runtime.block_on(async { closed_loop(open(&sender, 256).await, &bodies, WARM_EVENTS).await });
+    for connections in [32, 256] {
+        let mut group = criterion.benchmark_group(format!("{connections}-connections"));
+        group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(10));
+        for (arm, address) in [("bare-hyper", bare), ("causeway", bridge.ingress)] {
+            let sender = Sender::new(address, &authority.pem(), Some(&identity), Http::One);
+            let mut open = runtime.block_on(open(&sender, connections));
+            group.bench_function(arm, |bencher| {
+                bencher.iter_custom(|events| {
+                    let (kept, took) = runtime.block_on(closed_loop(std::mem::take(&mut open), &bodies, events));
+                    open = kept;
+                    took
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// A server of the same TLS that reads the body and answers 200: what the machine can do at most.
+async fn bare(authority: &Authority) -> SocketAddr {
+    let server = authority.server(&["localhost"], [[127, 0, 0, 1]]);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("PEM")).expect("a CA");
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .expect("a verifier");
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(server.certificate.as_bytes()).expect("PEM")],
+            PrivateKeyDer::from_pem_slice(server.private_key.as_bytes()).expect("PEM"),
+        )
+        .expect("a certificate and its key");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let _ = socket.set_nodelay(true);
+                let Ok(stream) = acceptor.accept(socket).await else { return };
+                let service = service_fn(|request: Request<Incoming>| async move {
+                    let _ = request.into_body().collect().await;
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}"))))
+                });
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+async fn open(sender: &Sender, connections: usize) -> Vec<SendRequest<Full<Bytes>>> {
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        let stream = sender.connect().await.expect("a connection");
+        let (requests, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
+        tokio::spawn(connection);
+        open.push(requests);
+    }
+    open
+}
+
+/// The three feeds' samples in turn, each with 333 keys.
+fn bodies() -> Vec<Bytes> {
+    let samples = [
+        (include_str!("../tests/data/events/activity.sample.json"), "/data/rep_id"),
+        (include_str!("../tests/data/events/journey.sample.json"), "/meta_data/issue_id"),
+        (include_str!("../tests/data/events/queue.sample.typed.json"), "/data/queue_id"),
+    ];
+    (0..999)
+        .map(|number| {
+            let (text, key) = samples[number % 3];
+            let mut event: serde_json::Value = serde_json::from_str(text).expect("a sample is JSON");
+            *event.pointer_mut(key).expect("a key") = format!("key-{number}").into();
+            event["event_id"] = format!("event-{number}").into();
+            Bytes::from(event.to_string())
+        })
+        .collect()
+}
+
+/// Posts `events` in all, each connection its next one when its last is answered.
+async fn closed_loop(
+    open: Vec<SendRequest<Full<Bytes>>>,
+    bodies: &Arc<[Bytes]>,
+    events: u64,
+) -> (Vec<SendRequest<Full<Bytes>>>, Duration) {
+    let share = |connection: u64| events / open.len() as u64 + u64::from(connection < events % open.len() as u64);
+    let shares: Vec<u64> = (0..open.len() as u64).map(share).collect();
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for (connection, (mut requests, share)) in open.into_iter().zip(shares).enumerate() {
+        let bodies = Arc::clone(bodies);
+        tasks.spawn(async move {
+            for body in bodies.iter().cycle().skip(connection * 7).take(share as usize) {
+                let request = Request::post("/").header("host", "localhost").header("content-type", "application/json");
+                let request = request.body(Full::new(body.clone())).expect("a request");
+                requests.ready().await.expect("an open connection");
+                let answer = requests.send_request(request).await.expect("an answer");
+                assert_eq!(answer.status(), 200);
+                answer.into_body().collect().await.expect("its body");
+            }
+            requests
+        });
+    }
+    let open = tasks.join_all().await;
+    (open, started.elapsed())
+}
+
+criterion_group!(benches, ingress);
+criterion_main!(benches);

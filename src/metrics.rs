@@ -56,6 +56,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When two metrics have one name: a mistake in this file that its test finds.
+    #[allow(clippy::too_many_lines, reason = "a table, not a flow")]
     pub fn new() -> prometheus::Result<Self> {
         let r = Registry::new();
         if cfg!(target_os = "linux") {

@@ -78,17 +78,21 @@ impl Registry {
         Ok(Self { agent, url: config.url.trim_end_matches('/').to_owned(), authorization })
     }
 
-    /// The id under which `subject` has exactly this schema, or `None` when it has not.
+    /// The id under which `subject` has this schema, or `None` when it has not.
     ///
     /// # Errors
     /// When the registry is away or refuses.
     pub fn find(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError> {
-        let path = format!("/subjects/{}", encode(subject));
-        match self.call("POST", &path, Some(&json!({ "schema": schema }))) {
-            Ok(found) => number(&found, "id", &path).map(Some),
-            Err(RegistryError::Refused { status: 404, .. }) => Ok(None),
-            Err(error) => Err(error),
+        // Looked up as it is first; normalized, so that other white space or order of attributes does not hide it.
+        for query in ["", "?normalize=true"] {
+            let path = format!("/subjects/{}{query}", encode(subject));
+            match self.call("POST", &path, Some(&json!({ "schema": schema }))) {
+                Ok(found) => return number(&found, "id", &path).map(Some),
+                Err(RegistryError::Refused { status: 404, .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(None)
     }
 
     /// Registers `schema` under `subject`, whose compatibility becomes [`COMPATIBILITY`]; gives its id.

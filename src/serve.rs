@@ -308,10 +308,10 @@ impl Topics {
         };
         if !survey.missing.is_empty() {
             let missing: Vec<String> = survey.missing.iter().map(|(name, _)| name.clone()).collect();
-            if config.kafka.create_topics {
-                if let Err(error) = admin.create(&missing, &config.kafka.topics).await {
-                    return Ok(Found::NotYet(error.to_string()));
-                }
+            if config.kafka.create_topics
+                && let Err(error) = admin.create(&missing, &config.kafka.topics).await
+            {
+                return Ok(Found::NotYet(error.to_string()));
             }
             let list: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
             return Ok(Found::NotYet(format!(

@@ -92,7 +92,12 @@ impl Decoder {
 pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
     let headers: serde_json::Map<String, Json> =
         record.headers.iter().map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into())).collect();
-    let mut line = json!({
+    let (member, value) = match (&decoded.event, decoded.dead_letter) {
+        (Ok(body), true) => ("body", body.clone()),
+        (Ok(event), false) => ("event", event.clone()),
+        (Err(why), _) => ("undecoded", json!(why)),
+    };
+    let line = json!({
         "feed": decoded.feed,
         "topic": record.topic,
         "partition": record.partition,
@@ -100,12 +105,8 @@ pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
         "timestamp": record.timestamp.and_then(print_millis),
         "key": record.key.as_deref().map(String::from_utf8_lossy),
         "headers": headers,
+        (member): value,
     });
-    match (&decoded.event, decoded.dead_letter) {
-        (Ok(body), true) => line["body"] = body.clone(),
-        (Ok(event), false) => line["event"] = event.clone(),
-        (Err(why), _) => line["undecoded"] = json!(why),
-    }
     line.to_string()
 }
 

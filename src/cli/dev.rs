@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let bound = Bound::new(config, SchemaIds::Local).map_err(Failure::new)?;
         let started = |addresses: &Addresses| {
             let dev = args.dev(addresses, &brokers, &certificates, &file);
-            if let Err(failure) = args.announce(addresses, &dev, &toml(addresses, &brokers, &certificates)) {
+            if let Err(failure) = args.announce(&dev, &toml(addresses, &brokers, &certificates)) {
                 eprintln!("error: {}", failure.message);
                 stop.cancel();
             }
@@ -97,6 +97,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         bound.run(stop.clone(), started).await.map_err(Failure::new)
     });
     let _ = fs::remove_file(args.dir.join("dev.json"));
+    // The process ends with the broker: taking it from the reader first would only make noise.
+    std::mem::forget(embedded);
     Ok(if ended?.given_up == 0 { Exit::Done } else { Exit::NotCommitted })
 }
 
@@ -116,7 +118,7 @@ impl Args {
     }
 
     /// Writes what the other commands read, prints what a person reads, and begins to show events.
-    fn announce(&self, addresses: &Addresses, dev: &Dev, toml: &str) -> Result<(), Failure> {
+    fn announce(&self, dev: &Dev, toml: &str) -> Result<(), Failure> {
         write(&dev.config, toml)?;
         let json = serde_json::to_string_pretty(dev).map_err(Failure::new)?;
         let config = target::load(&dev.config, &[])?;
@@ -153,7 +155,6 @@ Stop:                    Ctrl-C
             ))
             .green(),
         );
-        let _ = addresses;
         write(&self.dir.join("dev.json"), &json)?;
         if let Some(file) = &self.ready_file {
             write(file, &json)?;

@@ -129,8 +129,8 @@ impl Args {
         let event = decoded.event.as_ref().ok();
         let is = |pointer: &str, wanted: &str| match event.and_then(|event| event.pointer(pointer)) {
             Some(Json::String(text)) => text == wanted,
-            Some(other) => other.to_string() == wanted,
-            None => false,
+            Some(Json::Number(number)) => number.to_string() == wanted,
+            _ => false,
         };
         self.issue.as_deref().is_none_or(|issue| is("/meta_data/issue_id", issue))
             && self.agent.as_deref().is_none_or(|agent| is("/data/rep_id", agent) || is("/data/agent_id", agent))

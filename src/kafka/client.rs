@@ -6,8 +6,8 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use crate::config::{Budget, Config};
 
-/// Which cluster, and how to reach it.
-#[derive(Debug, Clone)]
+/// Which cluster, and how to reach it. Not `Debug`: its properties hold secrets.
+#[derive(Clone)]
 pub struct Connection {
     brokers: String,
     properties: BTreeMap<String, String>,

@@ -127,6 +127,7 @@ impl Producers {
         message_timeout: Duration,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, KafkaError> {
+        #[allow(clippy::disallowed_methods, reason = "bounded by queue_bytes_max: every record in it holds its share")]
         let (failed, failures) = mpsc::channel();
         let last = lanes.len().saturating_sub(1);
         let lanes = lanes

@@ -122,13 +122,11 @@ impl Redelivery {
             rebuild(producers, lane);
         }
         let own_fault = code.is_some_and(refused_for_itself);
-        if own_fault
-            && (letter.parcel.alone
-                || code == Some(RDKafkaErrorCode::MessageSizeTooLarge) && letter.message.partition() < 0)
-        {
-            if let Fate::Event = letter.parcel.fate {
-                return dead_letter(producers, error, letter);
-            }
+        // librdkafka itself refuses what is over its message.max.bytes, before there is a batch or a partition.
+        let was_alone = letter.parcel.alone || letter.message.partition() < 0;
+        let is_event = matches!(letter.parcel.fate, Fate::Event);
+        if own_fault && was_alone && is_event {
+            return dead_letter(producers, error, letter);
         }
         letter.parcel.alone |= own_fault;
         letter.parcel.attempts += 1;

@@ -5,17 +5,16 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use bytes::Bytes;
 use prometheus::{IntCounter, IntGauge};
 
 use crate::{
     config::Config,
-    event::{Event, Parser, Unreadable},
+    event::{Event, Parser},
     feed,
-    kafka::{LaneSpec, Pending, Producers},
+    kafka::{Accepted, LaneSpec, Pending, Producers},
     metrics::Metrics,
     quota::{Quota, Share},
-    record::{Origin, Record, Refused, Route, body_hash},
+    record::{Record, Refused, Route, body_hash},
     transcode::Transcoder,
 };
 
@@ -157,25 +156,23 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Overload`]: nothing was handed over.
-    pub fn deliver(&self, body: &Bytes, binding: Binding, origin: Origin, bytes: Share) -> Result<InFlight, Overload> {
+    pub fn deliver(&self, accepted: Accepted, binding: Binding) -> Result<InFlight, Overload> {
         let mut bench = self.bench();
         let Bench { parser, transcoder, record } = &mut bench;
-        let sent = parser.read(body, |event| match event {
-            Ok(event) => self.deliver_event(&event, body, binding, origin, bytes, transcoder, record),
-            Err(why) => self.deliver_unreadable(&why, body, binding, origin, bytes, record),
+        let body = accepted.body.clone();
+        let sent = parser.read(&body, |event| match event {
+            Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
+            Err(why) => self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
         });
         self.benches.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         sent
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one step of `deliver`, with the buffers it borrowed")]
     fn deliver_event(
         &self,
         event: &Event<'_>,
-        body: &Bytes,
+        mut accepted: Accepted,
         binding: Binding,
-        origin: Origin,
-        mut bytes: Share,
         transcoder: &mut Transcoder,
         record: &mut Record,
     ) -> Result<InFlight, Overload> {
@@ -185,70 +182,48 @@ impl Bridge {
         };
         let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
         let share = feed.held.quota.take(1).ok_or(Overload::InFlight)?;
-        let made = feed.route.fill(record, event, body_hash(body), &origin, transcoder);
-        if !bytes.resize(body.len() + record.size()) {
-            return Err(Overload::Bytes);
-        }
-        let pending = self
-            .producers
-            .send_event(lane, made.target, record, body.clone(), origin, bytes)
-            .map_err(|_| Overload::Bytes)?;
+        let made = feed.route.fill(record, event, body_hash(&accepted.body), &accepted.origin, transcoder);
+        self.make_room(&mut accepted, record)?;
+        let pending = self.producers.send_event(lane, made.target, record, accepted).map_err(|_| Overload::Bytes)?;
         feed.count(event, made.extras, made.null_key, &self.metrics);
         Ok(feed.held.hold(share, pending))
-    }
-
-    fn deliver_unreadable(
-        &self,
-        why: &Unreadable,
-        body: &Bytes,
-        binding: Binding,
-        origin: Origin,
-        bytes: Share,
-        record: &mut Record,
-    ) -> Result<InFlight, Overload> {
-        self.dead_letter(body, Refused::Unreadable(why), binding, origin, bytes, record)
     }
 
     /// Puts the first bytes of a body over the limit into the dead letters.
     ///
     /// # Errors
     /// [`Overload`]: nothing was handed over.
-    pub fn deliver_stub(
-        &self,
-        first: &Bytes,
-        refused: Refused<'_>,
-        binding: Binding,
-        origin: Origin,
-        bytes: Share,
-    ) -> Result<InFlight, Overload> {
-        self.dead_letter(first, refused, binding, origin, bytes, &mut Record::default())
+    pub fn deliver_stub(&self, refused: Refused<'_>, first: Accepted, binding: Binding) -> Result<InFlight, Overload> {
+        self.dead_letter(refused, first, binding, &mut Record::default())
     }
 
     fn dead_letter(
         &self,
-        body: &Bytes,
         refused: Refused<'_>,
+        mut accepted: Accepted,
         binding: Binding,
-        origin: Origin,
-        mut bytes: Share,
         record: &mut Record,
     ) -> Result<InFlight, Overload> {
         let feed = match binding {
-            Binding::Feed(lane) => self.lanes.get(lane),
+            Binding::Feed(lane) => self.lanes.get(lane).map(|feed| &feed.route),
             Binding::ByName => None,
         };
-        let known = feed.and_then(|feed| Some((feed.route.label.as_str(), feed.route.topics.first()?.topic.as_str())));
+        let known = feed.and_then(|route| Some((route.label.as_str(), route.topics.first()?.topic.as_str())));
         let share = self.dead_letters.quota.take(1).ok_or(Overload::InFlight)?;
-        record.fill_dead_letter(body, refused, known, None, &origin);
-        if !bytes.resize(body.len() + record.size()) {
-            return Err(Overload::Bytes);
-        }
+        record.fill_dead_letter(&accepted.body, refused, known, None, &accepted.origin);
+        self.make_room(&mut accepted, record)?;
         let label = known.map(|(label, _)| label);
-        let pending = self
-            .producers
-            .send_dead_letter(record, &refused, label, body.clone(), origin, bytes)
-            .map_err(|_| Overload::Bytes)?;
+        let pending =
+            self.producers.send_dead_letter(record, &refused, label, accepted).map_err(|_| Overload::Bytes)?;
         Ok(self.dead_letters.hold(share, pending))
+    }
+
+    /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
+    fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
+        let needed = accepted.body.len() + record.size();
+        let enough = accepted.bytes.resize(needed);
+        self.metrics.queue_bytes.set(self.bytes.taken() as i64);
+        enough.then_some(()).ok_or(Overload::Bytes)
     }
 
     /// Reads a body once more for a log line: `(event_id, name, event_type)`, escaped, each at most 64 bytes.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bridge::{Binding, Bridge, InFlight, Overload},
     config::Budget,
-    kafka::Receipt,
+    kafka::{Accepted, Receipt},
     metrics::Metrics,
     quota::Share,
     record::{Origin, Refused},
@@ -129,17 +129,19 @@ impl Ingress {
         let binding = self.route(&request)?;
         let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
         let (head, body) = request.into_parts();
-        let (body, bytes) = match self.receive(body, deadline).await? {
-            Received::Whole(body, bytes) => (body, bytes),
-            Received::TooLarge { first, bytes, share } => {
-                let origin = origin(&head.headers, sender);
-                return Err(self.leave_stub(first, bytes, share, binding, origin, deadline).await);
-            }
-        };
+        let received = self.receive(body, deadline).await?;
         // From here to the hand-over nothing is awaited: a client that goes away cannot take the event with it.
         let origin = origin(&head.headers, sender);
-        kept.clone_from(&body);
-        let in_flight = self.bridge.deliver(&body, binding, origin, bytes)?;
+        let in_flight = match received {
+            Received::Whole(body, bytes) => {
+                kept.clone_from(&body);
+                self.bridge.deliver(Accepted { body, origin, bytes }, binding)?
+            }
+            Received::TooLarge { first, bytes, share } => {
+                let first = Accepted { body: first, origin, bytes: share };
+                return Err(self.leave_stub(first, bytes, binding, deadline).await);
+            }
+        };
         self.hold(in_flight, deadline).await
     }
 
@@ -205,18 +207,9 @@ impl Ingress {
     }
 
     /// A body over the limit cannot be kept: what is known of it goes to the dead letters, so that somebody can see that it came.
-    async fn leave_stub(
-        &self,
-        first: Bytes,
-        bytes: Option<u64>,
-        share: Share,
-        binding: Binding,
-        origin: Origin,
-        deadline: Instant,
-    ) -> Refusal {
+    async fn leave_stub(&self, first: Accepted, bytes: Option<u64>, binding: Binding, deadline: Instant) -> Refusal {
         let max = self.body_bytes_max;
-        let refused = Refused::TooLarge { bytes, max };
-        match self.bridge.deliver_stub(&first, refused, binding, origin, share) {
+        match self.bridge.deliver_stub(Refused::TooLarge { bytes, max }, first, binding) {
             // The answer is 413 whatever becomes of the stub; waiting for it makes it findable once answered.
             Ok(in_flight) => drop(self.hold(in_flight, deadline).await),
             Err(overload) => tracing::warn!(%overload, "no stub was kept of a body over the limit"),

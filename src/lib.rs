@@ -1,18 +1,42 @@
-pub mod admin;
-pub mod bridge;
-pub mod cli;
-pub mod config;
-pub mod event;
+//! Causeway takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
+//!
+//! # The flow
+//!
+//! ```text
+//! bytes --event--> Event --record--> Record --kafka--> Receipt --ingress--> 200
+//!        simd-json tape   key, headers,        acks=all           no Receipt,
+//!        + identity       Avro value                              no 200
+//! ```
+//!
+//! [`ingress::Ingress::answer`] reads a body and hands it to [`bridge::Bridge::deliver`], which is that line; what it
+//! gives back is waited on until the [`kafka::Receipt`] is there or the sender's patience is nearly over.
+//!
+//! # Invariants
+//!
+//! - A 200 is built from a [`kafka::Receipt`], and a receipt from a delivery report without error. There is no other way.
+//! - Between a body's last byte and the hand-over to the producer nothing is awaited: a client that goes away cannot
+//!   take an accepted event with it.
+//! - A record lives until its receipt or `message.timeout.ms`, whatever becomes of its request.
+//! - What is no event, or can never be stored, goes to the dead letters with its raw bytes. Nothing is filtered away.
+//! - Every queue has a limit, and what is over it is refused at once.
+//!
+//! The modules stand in the order of the flow; each uses only those above it (`tests/tidy.rs` keeps that so).
+
 pub mod feed;
-pub mod ingress;
-pub mod kafka;
-pub mod metrics;
+pub mod config;
 pub mod quota;
+pub mod metrics;
+pub mod schema;
+pub mod event;
+pub mod transcode;
+pub mod restore;
 pub mod record;
 pub mod registry;
-pub mod restore;
-pub mod schema;
-pub mod serve;
-pub mod server;
+pub mod kafka;
+pub mod bridge;
 pub mod tls;
-pub mod transcode;
+pub mod ingress;
+pub mod server;
+pub mod admin;
+pub mod serve;
+pub mod cli;

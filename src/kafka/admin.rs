@@ -52,7 +52,7 @@ struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        super::producer::log("admin", level, fac, message);
+        super::reports::log("admin", level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -6,11 +6,12 @@ pub mod embedded;
 mod producer;
 pub mod reader;
 mod redelivery;
+mod reports;
 
 use std::sync::Arc;
 
 pub use client::{Connection, property_fault};
-pub use producer::{LaneSpec, Pending, Producers, QueueFull};
+pub use producer::{Accepted, LaneSpec, Pending, Producers, QueueFull};
 
 /// The proof that a record is committed under `acks=all`.
 ///

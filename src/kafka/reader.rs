@@ -60,7 +60,7 @@ struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        super::producer::log("reader", level, fac, message);
+        super::reports::log("reader", level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -17,7 +17,10 @@ use rdkafka::{
     producer::{BaseRecord, Producer as _},
 };
 
-use super::producer::{Fate, Lane, Parcel, Producers};
+use super::{
+    producer::{Lane, Producers},
+    reports::{Fate, Parcel},
+};
 use crate::record::{Record, Refused};
 
 /// What a lane reports to the redelivery thread.

@@ -1,0 +1,241 @@
+//! Delivery reports: what librdkafka's polling thread says of each record, and of itself.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use prometheus::{Histogram, IntCounter, IntGauge};
+use rdkafka::{
+    ClientContext, Message, Statistics,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{DeliveryResult, ProducerContext},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Receipt, Undelivered,
+    producer::{Accepted, Lane},
+    redelivery::{Failed, Letter},
+};
+use crate::{
+    metrics::{Metrics, ProducerMetrics},
+    quota::Share,
+    record::Origin,
+};
+
+/// What a lane's delivery reports count.
+pub(super) struct Counts {
+    lane: usize,
+    label: String,
+    records: IntGauge,
+    outstanding: AtomicUsize,
+    committed: Committed,
+    metrics: Arc<Metrics>,
+}
+
+enum Committed {
+    Feed { committed: IntCounter, late: IntCounter, seconds: Histogram },
+    DeadLetter,
+}
+
+/// A record on its way to the broker: everything that its delivery report needs.
+pub(super) struct Parcel {
+    /// The body as it was posted, for the dead letter should the topic refuse its record.
+    pub(super) body: Bytes,
+    pub(super) origin: Origin,
+    pub(super) topic: Arc<str>,
+    pub(super) fate: Fate,
+    pub(super) accepted: Instant,
+    pub(super) attempts: u32,
+    /// Produced in a batch of its own: what is refused now is refused for itself.
+    pub(super) alone: bool,
+    done: Option<oneshot::Sender<Result<Receipt, Undelivered>>>,
+    _bytes: Share,
+}
+
+/// What a parcel's record is.
+#[derive(Debug, Clone)]
+pub(super) enum Fate {
+    Event,
+    DeadLetter { stage: &'static str, feed: Option<String> },
+}
+
+impl Counts {
+    pub(super) fn new(lane: usize, label: &str, dead_letters: bool, metrics: &Arc<Metrics>) -> Self {
+        let labels = [label];
+        let committed = if dead_letters {
+            Committed::DeadLetter
+        } else {
+            Committed::Feed {
+                committed: metrics.committed.with_label_values(&labels),
+                late: metrics.committed_late.with_label_values(&labels),
+                seconds: metrics.commit_seconds.with_label_values(&labels),
+            }
+        };
+        Self {
+            lane,
+            label: label.to_owned(),
+            records: metrics.queue_records.with_label_values(&labels),
+            outstanding: AtomicUsize::new(0),
+            committed,
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Which lane this is, counted from 0.
+    pub(super) fn lane(&self) -> usize {
+        self.lane
+    }
+
+    /// Records of the lane that are not committed yet.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin(&self) {
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
+        self.records.inc();
+    }
+
+    pub(super) fn end(&self) {
+        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+        self.records.dec();
+    }
+}
+
+/// The delivery reports of one lane, on librdkafka's polling thread.
+pub(super) struct Reports {
+    counts: Arc<Counts>,
+    failed: mpsc::Sender<Failed>,
+}
+
+impl Reports {
+    pub(super) fn new(counts: &Arc<Counts>, failed: &mpsc::Sender<Failed>) -> Self {
+        Self { counts: Arc::clone(counts), failed: failed.clone() }
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Parcel>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, parcel: Box<Parcel>) {
+        match result {
+            Ok(message) => {
+                // The one place where a receipt is made. Librdkafka gives no offset after "duplicate sequence".
+                let offset = Some(message.offset()).filter(|offset| *offset >= 0);
+                let receipt = Receipt { topic: Arc::clone(&parcel.topic), partition: message.partition(), offset };
+                parcel.committed(receipt, &self.counts);
+            }
+            Err((error, message)) => {
+                let letter = Letter { message: message.detach(), parcel };
+                let _ = self.failed.send(Failed::Record { lane: self.counts.lane, error: error.clone(), letter });
+            }
+        }
+    }
+}
+
+impl Parcel {
+    /// A parcel, and where the answer to its sender will be.
+    pub(super) fn new(
+        topic: Arc<str>,
+        accepted: Accepted,
+        fate: Fate,
+    ) -> (Box<Self>, oneshot::Receiver<Result<Receipt, Undelivered>>) {
+        let Accepted { body, origin, bytes } = accepted;
+        let (done, answer) = oneshot::channel();
+        let accepted = Instant::now();
+        let done = Some(done);
+        (Box::new(Self { body, origin, topic, fate, accepted, attempts: 0, alone: false, done, _bytes: bytes }), answer)
+    }
+
+    fn committed(mut self: Box<Self>, receipt: Receipt, counts: &Counts) {
+        let elapsed = self.accepted.elapsed();
+        // Counted before it is answered, so that who was answered finds it counted.
+        match (&counts.committed, &self.fate) {
+            (Committed::Feed { committed, seconds, .. }, _) => {
+                committed.inc();
+                seconds.observe(elapsed.as_secs_f64());
+            }
+            (Committed::DeadLetter, Fate::DeadLetter { stage, feed }) => {
+                let feed = feed.as_deref().unwrap_or("unknown");
+                counts.metrics.dead_letters.with_label_values(&[feed, stage]).inc();
+            }
+            (Committed::DeadLetter, Fate::Event) => {}
+        }
+        counts.end();
+        let answered = self.done.take().is_some_and(|done| done.send(Ok(receipt)).is_ok());
+        if let (false, Committed::Feed { late, .. }) = (answered, &counts.committed) {
+            late.inc();
+        }
+    }
+
+    pub(super) fn give_up(mut self: Box<Self>, lane: &Lane) {
+        lane.undelivered.inc();
+        lane.counts.end();
+        if let Some(done) = self.done.take() {
+            let _ = done.send(Err(Undelivered));
+        }
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(&self.counts.label, level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(producer = self.counts.label, %error, reason, "Kafka client error");
+        if let KafkaError::Global(RDKafkaErrorCode::Fatal) = error {
+            let _ = self.failed.send(Failed::Fatal { lane: self.counts.lane });
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        observe(&self.counts.metrics.producer, &self.counts.label, &statistics);
+    }
+}
+
+pub(super) fn log(client: &str, level: RDKafkaLogLevel, fac: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(client, fac, "{message}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(client, fac, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(client, fac, "{message}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(client, fac, "{message}"),
+    }
+}
+
+fn observe(gauges: &ProducerMetrics, producer: &str, statistics: &Statistics) {
+    let label = [producer];
+    let brokers = || statistics.brokers.values();
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    for (gauge, value) in [
+        (&gauges.messages, count(statistics.msg_cnt)),
+        (&gauges.bytes, count(statistics.msg_size)),
+        (&gauges.sent_messages, statistics.txmsgs),
+        (&gauges.sent_bytes, statistics.txmsg_bytes),
+        (&gauges.requests, statistics.tx),
+        (
+            &gauges.brokers_up,
+            count(brokers().filter(|broker| broker.nodeid >= 0 && broker.state == "UP").count() as u64),
+        ),
+        (
+            &gauges.round_trip_us,
+            brokers().filter_map(|broker| broker.rtt.as_ref().map(|rtt| rtt.p99)).max().unwrap_or(0),
+        ),
+        (&gauges.retries, count(brokers().map(|broker| broker.txretries).sum())),
+        (&gauges.errors, count(brokers().map(|broker| broker.txerrs).sum())),
+        (&gauges.timeouts, count(brokers().map(|broker| broker.req_timeouts).sum())),
+        (&gauges.outbuf_requests, brokers().map(|broker| broker.outbuf_cnt.max(0) + broker.waitresp_cnt.max(0)).sum()),
+    ] {
+        gauge.with_label_values(&label).set(value);
+    }
+}

@@ -1,0 +1,178 @@
+//! Cheap invariants of the architecture: who may use whom, and what must never be there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails here has failed"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The modules in the order of the flow; each may use only those before it.
+const ORDER: &[&str] = &[
+    "feed",
+    "config",
+    "quota",
+    "metrics",
+    "schema",
+    "event",
+    "transcode",
+    "restore",
+    "record",
+    "registry",
+    "kafka",
+    "bridge",
+    "tls",
+    "ingress",
+    "server",
+    "admin",
+    "serve",
+    "cli",
+];
+
+/// Stages that compute and know nothing of the world around them.
+const PURE: &[&str] = &["event", "schema", "transcode", "restore", "record"];
+
+/// Every source file of the crate with its text, tests at its end cut off.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap().to_owned();
+                found.push((path, code));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join("src"), &mut found);
+    assert!(found.len() > 30, "{} files", found.len());
+    found
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The module that a file belongs to: the first part of its path below `src`.
+fn module(path: &Path) -> String {
+    let below = path.strip_prefix(root().join("src")).unwrap();
+    Path::new(below.iter().next().unwrap()).file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Every `name` that stands in `code` as `crate::name`, also inside `use crate::{..}`.
+fn uses(code: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut name = String::new();
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => used.push(std::mem::take(&mut name)),
+                    _ if depth == 0 => name.push(c),
+                    _ => {}
+                }
+            }
+            used.push(name);
+        } else {
+            used.push(rest.to_owned());
+        }
+    }
+    let first_word =
+        |text: &String| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    used.iter().map(first_word).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn a_module_uses_only_those_above_it() {
+    let place = |name: &str| ORDER.iter().position(|known| *known == name);
+    for (path, code) in sources() {
+        let module = module(&path);
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let own = place(&module).unwrap_or_else(|| panic!("{} is in no place of the order", path.display()));
+        for used in uses(&code) {
+            let Some(other) = place(&used) else { continue };
+            assert!(other <= own, "{} uses {used}, which comes after {module}", path.display());
+        }
+    }
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let declared: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(declared, ORDER, "lib.rs declares the modules in the order of the flow");
+}
+
+#[test]
+fn only_kafka_knows_rdkafka() {
+    for (path, code) in sources() {
+        assert!(module(&path) == "kafka" || !code.contains("rdkafka::"), "{} uses rdkafka", path.display());
+    }
+}
+
+#[test]
+fn the_pure_stages_know_no_runtime_network_clock_or_environment() {
+    for (path, code) in sources().iter().filter(|(path, _)| PURE.contains(&module(path).as_str())) {
+        for forbidden in ["tokio", "hyper", "rdkafka", "SystemTime", "Instant::now", "now_utc", "std::env", "std::fs"] {
+            assert!(!code.contains(forbidden), "{} uses {forbidden}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_receipt_and_a_200_are_made_in_one_place() {
+    let made = |text: &str| {
+        let own = |path: &Path| !["admin", "cli"].contains(&module(path).as_str());
+        let mut places: Vec<(String, usize)> = sources()
+            .iter()
+            .filter(|(path, code)| own(path) && code.contains(text))
+            .map(|(path, code)| (path.strip_prefix(root()).unwrap().display().to_string(), code.matches(text).count()))
+            .collect();
+        places.sort();
+        places
+    };
+    let receipts = [("src/kafka/mod.rs".to_owned(), 2), ("src/kafka/reports.rs".to_owned(), 1)];
+    assert_eq!(made(" Receipt {"), receipts, "its definition, its methods, and the delivery report");
+    assert_eq!(made("StatusCode::OK"), [("src/ingress.rs".to_owned(), 1)]);
+}
+
+#[test]
+fn no_file_is_longer_than_a_stage() {
+    for (path, code) in sources() {
+        let lines = code.lines().count();
+        assert!(lines <= 420, "{} has {lines} lines: which two stages is it?", path.display());
+    }
+}
+
+#[test]
+fn every_schema_field_has_a_doc() {
+    fn check(schema: &serde_json::Value, path: &str) {
+        match schema {
+            serde_json::Value::Object(object) => {
+                for field in object.get("fields").and_then(serde_json::Value::as_array).into_iter().flatten() {
+                    let path = format!("{path}.{}", field["name"].as_str().unwrap());
+                    assert!(field["doc"].as_str().is_some_and(|doc| doc.len() > 5), "{path} has no doc");
+                }
+                object.iter().for_each(|(key, value)| check(value, &format!("{path}/{key}")));
+            }
+            serde_json::Value::Array(array) => array.iter().for_each(|value| check(value, path)),
+            _ => {}
+        }
+    }
+    for feed in ["activity", "journey", "queue", "other"] {
+        let text = fs::read_to_string(root().join(format!("schemas/{feed}.avsc"))).unwrap();
+        check(&serde_json::from_str(&text).unwrap(), feed);
+    }
+}

@@ -1,0 +1,83 @@
+//! How an attempt ended.
+
+use std::{error::Error, fmt, io};
+
+/// What came of one attempt, as the sender sees it. Only `Status(200)` is success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    Status(u16),
+    /// No answer in time.
+    Timeout,
+    /// No TCP connection.
+    Connect,
+    /// No TLS connection, or one side refused the other's certificate.
+    Tls,
+    /// The connection ended before the answer.
+    Closed,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(out, "{status}"),
+            Self::Timeout => out.write_str("timeout"),
+            Self::Connect => out.write_str("connect"),
+            Self::Tls => out.write_str("tls"),
+            Self::Closed => out.write_str("closed"),
+        }
+    }
+}
+
+/// An attempt without an answer.
+#[derive(Debug, Clone)]
+pub struct Broken {
+    pub outcome: Outcome,
+    pub reason: String,
+    /// What a person can do, where it is more likely a wrong flag than a fault that passes.
+    pub remedy: Option<&'static str>,
+}
+
+impl Broken {
+    pub fn timeout() -> Self {
+        Self { outcome: Outcome::Timeout, reason: "no answer in time".to_owned(), remedy: None }
+    }
+
+    pub fn connect(reason: String, remedy: Option<&'static str>) -> Self {
+        Self { outcome: Outcome::Connect, reason, remedy }
+    }
+
+    pub fn tls(reason: &str, remedy: &'static str) -> Self {
+        Self { outcome: Outcome::Tls, reason: reason.to_owned(), remedy: Some(remedy) }
+    }
+
+    pub fn closed() -> Self {
+        Self { outcome: Outcome::Closed, reason: "the connection ended before the answer".to_owned(), remedy: None }
+    }
+
+    /// Looks through an error's causes for what TLS had against it.
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        let mut last = error;
+        while let Some(error) = cause {
+            if let Some(fault) = tls_fault(error) {
+                return Self { outcome: Outcome::Tls, reason: fault.to_string(), remedy: tls_remedy(fault) };
+            }
+            last = error;
+            cause = error.source();
+        }
+        Self { outcome: Outcome::Closed, reason: last.to_string(), remedy: None }
+    }
+}
+
+/// `io::Error`'s `source` is its inner error's source: the inner error itself must be asked for.
+fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.downcast_ref().or_else(|| inner?.downcast_ref())
+}
+
+fn tls_remedy(fault: &rustls::Error) -> Option<&'static str> {
+    if let rustls::Error::InvalidCertificate(_) = fault {
+        return Some("give the CA of the server's certificate with --ca, and its name in --url");
+    }
+    matches!(fault, rustls::Error::AlertReceived(_)).then_some("the server does not take this client certificate: give another with --cert and --key")
+}

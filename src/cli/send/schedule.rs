@@ -1,0 +1,189 @@
+//! Which event is next, and when it is due.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// When an event is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// When a connection is free.
+    Closed,
+    /// So many a second, whatever the answers.
+    Rate(f64),
+}
+
+/// How many events a run has, and hands them out.
+pub struct Schedule {
+    pace: Pace,
+    begun: OnceLock<Instant>,
+    /// Closed loop: nothing new after this time.
+    lasts: Option<Duration>,
+    total: u64,
+    next: AtomicU64,
+    due: Semaphore,
+    released: AtomicU64,
+    settled: AtomicU64,
+    all_released: AtomicBool,
+}
+
+/// An event's number and when it was due.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    pub index: u64,
+    pub due: Instant,
+}
+
+/// At a high rate, events that are due within this time are released together.
+const QUANTUM: Duration = Duration::from_micros(200);
+/// At a low rate, a stop is noticed after this time.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+impl Schedule {
+    /// `total`: as many as there are, if they have an end; `lasts`: for so long.
+    pub fn new(pace: Pace, total: Option<u64>, lasts: Option<Duration>) -> Self {
+        let total = total.unwrap_or(u64::MAX);
+        let total = match (pace, lasts) {
+            // Every event that is due within the time is sent, however late.
+            (Pace::Rate(rate), Some(lasts)) => total.min((rate * lasts.as_secs_f64()).ceil() as u64),
+            _ => total,
+        };
+        Self {
+            pace,
+            begun: OnceLock::new(),
+            lasts: lasts.filter(|_| pace == Pace::Closed),
+            total,
+            next: AtomicU64::new(0),
+            due: Semaphore::new(0),
+            released: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            all_released: AtomicBool::new(false),
+        }
+    }
+
+    /// How many events there will be, where that is known.
+    pub fn total(&self) -> Option<u64> {
+        (self.total != u64::MAX).then_some(self.total)
+    }
+
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// When the run began: at the first call.
+    pub fn begun(&self) -> Instant {
+        *self.begun.get_or_init(Instant::now)
+    }
+
+    /// Closed loop: the next event, due now.
+    pub fn take(&self) -> Option<Turn> {
+        let due = Instant::now();
+        if self.lasts.is_some_and(|lasts| due >= self.begun() + lasts) {
+            return None;
+        }
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        (index < self.total).then_some(Turn { index, due })
+    }
+
+    /// Open loop: waits until some event is due, a new one or one for its next attempt; false when none will be.
+    pub async fn wait(&self) -> bool {
+        self.due.acquire().await.map(tokio::sync::SemaphorePermit::forget).is_ok()
+    }
+
+    /// Open loop: the new event that [`Self::wait`] told of.
+    pub fn take_due(&self) -> Turn {
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        Turn { index, due: self.due_at(index) }
+    }
+
+    /// Open loop: an event is due for its next attempt.
+    pub fn due_again(&self) {
+        self.due.add_permits(1);
+    }
+
+    /// Open loop: an event that was released has its end.
+    pub fn settle(&self) {
+        self.settled.fetch_add(1, Ordering::SeqCst);
+        self.close_if_done();
+    }
+
+    /// Open loop: releases each event when it is due, until all are or `stop`. For a thread of its own:
+    /// tokio's timers are a millisecond late, which is as much as many an answer takes.
+    pub fn release(&self, stop: &CancellationToken) {
+        let Pace::Rate(rate) = self.pace else { return };
+        let begun = self.begun();
+        let mut released = 0;
+        while released < self.total && !stop.is_cancelled() {
+            let passed = (begun.elapsed().as_secs_f64() * rate) as u64;
+            let due = passed.saturating_add(1).min(self.total);
+            if due > released {
+                self.released.store(due, Ordering::SeqCst);
+                self.due.add_permits((due - released) as usize);
+                released = due;
+            }
+            let next = self.due_at(released).saturating_duration_since(Instant::now());
+            thread::sleep(next.clamp(QUANTUM, PAUSE_MAX));
+        }
+        self.all_released.store(true, Ordering::SeqCst);
+        self.close_if_done();
+    }
+
+    fn due_at(&self, index: u64) -> Instant {
+        match self.pace {
+            Pace::Closed => self.begun(),
+            Pace::Rate(rate) => self.begun() + Duration::from_secs_f64(index as f64 / rate),
+        }
+    }
+
+    /// The last event's end and the end of releasing come in any order: whoever comes second sees both.
+    fn close_if_done(&self) {
+        if self.all_released.load(Ordering::SeqCst) && self.settled.load(Ordering::SeqCst) == self.released.load(Ordering::SeqCst) {
+            self.due.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_open_loop_releases_every_event_at_its_time_and_then_ends() {
+        let schedule = Arc::new(Schedule::new(Pace::Rate(1_000.0), None, Some(Duration::from_millis(100))));
+        assert_eq!(schedule.total(), Some(100));
+        let mut indexes = Vec::new();
+        let pacer = Arc::clone(&schedule);
+        let releasing = thread::spawn(move || pacer.release(&CancellationToken::new()));
+        while schedule.wait().await {
+            let turn = schedule.take_due();
+            assert_eq!(turn.due, schedule.begun() + Duration::from_millis(turn.index));
+            assert!(turn.due <= Instant::now());
+            indexes.push(turn.index);
+            schedule.settle();
+        }
+        releasing.join().unwrap();
+        assert_eq!(indexes, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_closed_loop_ends_by_count_or_time() {
+        let count = |schedule: &Schedule| {
+            schedule.begun();
+            std::iter::from_fn(|| schedule.take()).take(10).count()
+        };
+        assert_eq!(count(&Schedule::new(Pace::Closed, Some(3), None)), 3);
+        assert_eq!(count(&Schedule::new(Pace::Closed, Some(3), Some(Duration::ZERO))), 0);
+        assert_eq!(count(&Schedule::new(Pace::Closed, None, Some(Duration::from_secs(60)))), 10);
+        assert_eq!(count(&Schedule::new(Pace::Closed, None, None)), 10);
+    }
+}

@@ -100,9 +100,9 @@ impl Ingress {
         let head_at = Instant::now();
         self.metrics.received.inc();
         let number = peer.requests.fetch_add(1, Ordering::Relaxed);
-        let clock = if peer.first.swap(false, Ordering::Relaxed) { peer.accepted_at } else { head_at };
+        let deadline = self.clock(peer, head_at) + self.budget.answer_by;
         let mut body = Bytes::new();
-        let response = match self.deliver(request, peer, clock + self.budget.answer_by, &mut body).await {
+        let response = match self.deliver(request, peer, deadline, &mut body).await {
             Ok(receipt) => {
                 self.committed.inc();
                 committed(&receipt)
@@ -116,6 +116,14 @@ impl Ingress {
         };
         self.metrics.answer_seconds.observe(head_at.elapsed().as_secs_f64());
         response
+    }
+
+    /// From when the sender counts: it waits for the handshake too when it opened the connection for this request. One
+    /// that was opened long before its first request came from a pool.
+    fn clock(&self, peer: &Peer, head_at: Instant) -> Instant {
+        let first = peer.first.swap(false, Ordering::Relaxed);
+        let opened_for_it = head_at.duration_since(peer.accepted_at) < self.budget.answer_by / 2;
+        if first && opened_for_it { peer.accepted_at } else { head_at }
     }
 
     /// The flow: a body becomes an event, a record, a receipt.

@@ -3,6 +3,7 @@
 mod certificates;
 mod decode;
 mod dev;
+mod send;
 mod serve;
 mod tail;
 mod target;
@@ -31,6 +32,7 @@ Examples:
   causeway dev                            everything in one process, nothing to set up
   causeway serve --config causeway.toml   the bridge
   causeway check --config causeway.toml   is everything as it must be?
+  causeway send --generate --rate 100     a sender's side of the wire
   causeway tail --feed journey            what was committed, as JSON lines
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 wrong configuration or findings,
@@ -40,6 +42,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 wrong configuration or findings,
 enum Command {
     Dev(dev::Args),
     Serve(serve::Args),
+    Send(Box<send::Args>),
     Tail(tail::Args),
     /// Print the completions of a shell: causeway completions bash > /etc/bash_completion.d/causeway
     Completions {
@@ -94,6 +97,7 @@ pub fn run() -> ExitCode {
     let ended = match cli.command {
         Command::Dev(args) => dev::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut std::io::stdout());

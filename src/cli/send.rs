@@ -101,9 +101,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         load.run(&endpoint, args.load.connections as usize, args.load.streams as usize).await
     })?;
     if args.json {
-        println!("{}", summary.json())
+        println!("{}", summary.json());
     } else {
-        println!("{summary}")
+        println!("{summary}");
     }
     Ok(exit(&summary))
 }

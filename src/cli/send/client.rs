@@ -161,7 +161,11 @@ impl Http1 {
 }
 
 /// Lets the connection read and write what it can.
-fn drive<C: Future<Output = hyper::Result<()>> + Unpin>(connection: &mut C, ended: &mut bool, context: &mut Context<'_>) -> Result<(), Broken> {
+fn drive<C: Future<Output = hyper::Result<()>> + Unpin>(
+    connection: &mut C,
+    ended: &mut bool,
+    context: &mut Context<'_>,
+) -> Result<(), Broken> {
     if *ended {
         return Ok(());
     }
@@ -176,13 +180,17 @@ fn drive<C: Future<Output = hyper::Result<()>> + Unpin>(connection: &mut C, ende
 
 impl Http2 {
     /// The connection's sender; the first stream that finds none opens one, the others wait for it.
-    async fn sender(link: &Mutex<Option<Self>>, endpoint: &Endpoint) -> Result<http2::SendRequest<Full<Bytes>>, Broken> {
+    async fn sender(
+        link: &Mutex<Option<Self>>,
+        endpoint: &Endpoint,
+    ) -> Result<http2::SendRequest<Full<Bytes>>, Broken> {
         let mut link = link.lock().await;
         if let Some(http) = link.as_ref().filter(|http| !http.sender.is_closed()) {
             return Ok(http.sender.clone());
         }
         let stream = TokioIo::new(endpoint.connect().await?);
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(|error| Broken::of(&error))?;
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), stream).await.map_err(|error| Broken::of(&error))?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");

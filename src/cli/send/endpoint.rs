@@ -80,7 +80,9 @@ impl EndpointArgs {
         let authority = url.authority().ok_or_else(|| wrong("it names no host"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(443);
-        let found = tokio::net::lookup_host((host.as_str(), port)).await.map_err(|error| wrong(&format!("{host} was not found ({error})")))?;
+        let found = tokio::net::lookup_host((host.as_str(), port))
+            .await
+            .map_err(|error| wrong(&format!("{host} was not found ({error})")))?;
         let tls = self.tls(
             &self.ca.clone().unwrap_or_else(|| of_dev(|dev| &dev.ca)),
             &self.cert.clone().unwrap_or_else(|| of_dev(|dev| &dev.certificate)),
@@ -107,9 +109,13 @@ impl EndpointArgs {
     }
 
     fn tls(&self, ca: &Path, certificate: &Path, key: &Path) -> Result<ClientConfig, Failure> {
-        let wrong = |flag: &str, file: &Path, why: &dyn std::fmt::Display| Failure::new(format!("{flag} {}: {why}; give a readable PEM file", file.display()));
+        let wrong = |flag: &str, file: &Path, why: &dyn std::fmt::Display| {
+            Failure::new(format!("{flag} {}: {why}; give a readable PEM file", file.display()))
+        };
         let certificates = |flag: &str, file: &Path| {
-            let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|error| wrong(flag, file, &error))?;
+            let read = CertificateDer::pem_file_iter(file)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|error| wrong(flag, file, &error))?;
             if read.is_empty() { Err(wrong(flag, file, &"it holds no certificate")) } else { Ok(read) }
         };
         let mut roots = RootCertStore::empty();
@@ -163,7 +169,8 @@ impl Endpoint {
 
     fn unreachable(&self, error: &io::Error) -> Broken {
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        let remedy = (error.kind() == io::ErrorKind::ConnectionRefused).then_some("is `causeway dev`, or the bridge at --url, running?");
+        let remedy = (error.kind() == io::ErrorKind::ConnectionRefused)
+            .then_some("is `causeway dev`, or the bridge at --url, running?");
         Broken::connect(format!("{}: {error}", addresses.join(", ")), remedy)
     }
 }

@@ -62,7 +62,8 @@ const QUEUES: [&str; 12] = [
     "Spanish",
 ];
 const GIVEN: [&str; 10] = ["Dana", "Priya", "Marcus", "Elena", "Tomás", "Aisha", "Wei", "Jordan", "Sofia", "Kwame"];
-const FAMILY: [&str; 10] = ["Whitfield", "Raman", "Oyelaran", "Petrova", "Núñez", "Haddad", "Chen", "Ellis", "Marino", "Boateng"];
+const FAMILY: [&str; 10] =
+    ["Whitfield", "Raman", "Oyelaran", "Petrova", "Núñez", "Haddad", "Chen", "Ellis", "Marino", "Boateng"];
 
 /// How often each feed stands in a mix, in percent.
 const fn share(feed: Feed) -> u64 {
@@ -74,8 +75,20 @@ const fn share(feed: Feed) -> u64 {
 }
 
 /// The words that a conversation fills in; a conversation has its texts in this order.
-const WORDS: [&str; 12] =
-    ["issue", "session", "customer", "client", "opportunity", "queue", "queue_name", "rep", "rep_name", "rep_given", "rep_family", "rep_external"];
+const WORDS: [&str; 12] = [
+    "issue",
+    "session",
+    "customer",
+    "client",
+    "opportunity",
+    "queue",
+    "queue_name",
+    "rep",
+    "rep_name",
+    "rep_given",
+    "rep_family",
+    "rep_external",
+];
 
 type Conversation = [String; WORDS.len()];
 
@@ -119,7 +132,11 @@ impl Generator {
     pub fn event(&self, index: u64, now: i64, scratch: &mut Scratch) -> Event {
         let mut dice = Dice::new(self.seed, index);
         let thrown = dice.below(self.shares);
-        let pieces = self.templates.iter().find(|template| thrown < template.below).map_or(&[] as &[Piece], |template| &template.pieces);
+        let pieces = self
+            .templates
+            .iter()
+            .find(|template| thrown < template.below)
+            .map_or(&[] as &[Piece], |template| &template.pieces);
         let conversation = self.conversations.get(dice.below(CONVERSATIONS) as usize);
         let Scratch { body, clock } = scratch;
         body.reserve(2_560);
@@ -133,7 +150,8 @@ impl Generator {
                 }
                 Piece::Time(back) => clock.print(now - back, body),
                 Piece::Number(range) => number(range.start + dice.below(range.end - range.start), body),
-                Piece::Word(word) => body.extend_from_slice(conversation.and_then(|texts| texts.get(*word)).map_or(b"", String::as_bytes)),
+                Piece::Word(word) => body
+                    .extend_from_slice(conversation.and_then(|texts| texts.get(*word)).map_or(b"", String::as_bytes)),
             }
         }
         Event { body: body.split().freeze(), id }
@@ -332,7 +350,15 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin { received_at: NOW, sender: Arc::from("cn:test"), content_type: None, content_encoding: None, traceparent: None, tracestate: None, attempts: 0 }
+        Origin {
+            received_at: NOW,
+            sender: Arc::from("cn:test"),
+            content_type: None,
+            content_encoding: None,
+            traceparent: None,
+            tracestate: None,
+            attempts: 0,
+        }
     }
 
     #[test]
@@ -351,7 +377,12 @@ mod tests {
                 route.fill(&mut record, &read, body_hash(&event.body), &origin(), &mut Transcoder::default());
                 let prefix = crate::record::single_object_prefix(route.schema.fingerprint);
                 let value = record.value.strip_prefix(prefix.as_slice()).unwrap();
-                assert_eq!(value.last(), Some(&0), "extras is the last field, and an empty map is a zero byte: {:?}", event.body);
+                assert_eq!(
+                    value.last(),
+                    Some(&0),
+                    "extras is the last field, and an empty map is a zero byte: {:?}",
+                    event.body
+                );
                 let restored = restore(value, &route.schema).unwrap();
                 assert_eq!(restored, serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
                 keys.entry(route.label.clone()).or_default().insert(record.key.expect("a key"));
@@ -367,7 +398,8 @@ mod tests {
         let bodies = |seed| events(seed, &[], 500).into_iter().map(|event| event.body).collect::<Vec<_>>();
         assert_eq!(bodies(7), bodies(7));
         assert_ne!(bodies(7), bodies(8));
-        let ids: HashSet<Vec<u8>> = (1..=4).flat_map(|seed| events(seed, &[], 25_000)).map(|event| event.id().to_vec()).collect();
+        let ids: HashSet<Vec<u8>> =
+            (1..=4).flat_map(|seed| events(seed, &[], 25_000)).map(|event| event.id().to_vec()).collect();
         assert_eq!(ids.len(), 100_000);
         let id = String::from_utf8(events(1, &[], 1)[0].id().to_vec()).unwrap();
         assert_eq!((id.len(), id.as_bytes()[14]), (36, b'4'), "{id}");
@@ -376,7 +408,11 @@ mod tests {
 
     #[test]
     fn events_are_as_large_as_typical_ones_and_feeds_can_be_chosen() {
-        for (feed, name, least, most) in [(Feed::Activity, "activity", 600, 950), (Feed::Journey, "journey", 800, 2_000), (Feed::Queue, "queue", 700, 1_000)] {
+        for (feed, name, least, most) in [
+            (Feed::Activity, "activity", 600, 950),
+            (Feed::Journey, "journey", 800, 2_000),
+            (Feed::Queue, "queue", 700, 1_000),
+        ] {
             for event in events(1, &[feed], 500) {
                 let text = std::str::from_utf8(&event.body).unwrap();
                 assert!(text.contains(&format!(r#""name":"com.asapp.event.{name}""#)), "{text}");

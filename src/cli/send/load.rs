@@ -72,14 +72,26 @@ struct Sender {
 const TALLIES: usize = 8;
 
 impl Load {
-    pub fn new(rule: Rule, source: Source, schedule: Schedule, log: Log, warm_up: Duration, stop: CancellationToken) -> Result<Self, Failure> {
+    pub fn new(
+        rule: Rule,
+        source: Source,
+        schedule: Schedule,
+        log: Log,
+        warm_up: Duration,
+        stop: CancellationToken,
+    ) -> Result<Self, Failure> {
         let tallies = (0..TALLIES).map(|_| Tally::new().map(Mutex::new)).collect::<Result<_, _>>()?;
         let (again, pauses, fatal) = (Mutex::default(), TaskTracker::new(), Mutex::default());
         Ok(Self { rule, source, schedule, log, warm_up, stop, tallies, again, pauses, fatal })
     }
 
     /// Posts until all events have their end, or until `stop`: then those that are in flight get theirs.
-    pub async fn run(self: &Arc<Self>, endpoint: &Arc<Endpoint>, connections: usize, streams: usize) -> Result<Summary, Failure> {
+    pub async fn run(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        connections: usize,
+        streams: usize,
+    ) -> Result<Summary, Failure> {
         let clients = (0..connections).flat_map(|_| Client::of_connection(endpoint, streams));
         let mut senders = JoinSet::new();
         let begun = self.schedule.begun();
@@ -180,7 +192,8 @@ impl Load {
             return None;
         }
         let sent_at = Instant::now();
-        let answer = timeout(Duration::from_millis(self.rule.timeout_ms), sender.client.post(pending.event.body.clone())).await;
+        let answer =
+            timeout(Duration::from_millis(self.rule.timeout_ms), sender.client.post(pending.event.body.clone())).await;
         let answer = answer.unwrap_or_else(|_| Err(Broken::timeout()));
         let answered_at = Instant::now();
         pending.attempts = pending.attempts.saturating_add(1);
@@ -193,7 +206,8 @@ impl Load {
         tally.attempted(pending.last, broken);
         if pending.last == Outcome::Status(200) {
             let warm = pending.due >= self.schedule.begun() + self.warm_up;
-            let times = (answered_at.saturating_duration_since(pending.due), answered_at.saturating_duration_since(sent_at));
+            let times =
+                (answered_at.saturating_duration_since(pending.due), answered_at.saturating_duration_since(sent_at));
             tally.answered(pending.event.body.len(), warm.then_some(times));
             self.end(&pending, Fate::Acked, &mut tally);
             return None;

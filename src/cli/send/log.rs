@@ -82,7 +82,7 @@ fn write_word(out: &mut impl Write, id: &[u8]) -> io::Result<()> {
     if id.is_empty() {
         return out.write_all(b"-");
     }
-    let mut words = id.split(|byte| byte.is_ascii_whitespace());
+    let mut words = id.split(u8::is_ascii_whitespace);
     out.write_all(words.next().unwrap_or_default())?;
     words.try_for_each(|word| out.write_all(b"\\u0020").and_then(|()| out.write_all(word)))
 }

@@ -79,5 +79,6 @@ fn tls_remedy(fault: &rustls::Error) -> Option<&'static str> {
     if let rustls::Error::InvalidCertificate(_) = fault {
         return Some("give the CA of the server's certificate with --ca, and its name in --url");
     }
-    matches!(fault, rustls::Error::AlertReceived(_)).then_some("the server does not take this client certificate: give another with --cert and --key")
+    matches!(fault, rustls::Error::AlertReceived(_))
+        .then_some("the server does not take this client certificate: give another with --cert and --key")
 }

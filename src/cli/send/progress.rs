@@ -22,7 +22,8 @@ impl Progress {
         if bar.is_hidden() {
             return Self { bar, _drawing: None };
         }
-        let template = if total.is_some() { "{bar:30} {percent:>3}%  {msg}  {eta} left" } else { "{spinner} {elapsed}  {msg}" };
+        let template =
+            if total.is_some() { "{bar:30} {percent:>3}%  {msg}  {eta} left" } else { "{spinner} {elapsed}  {msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -34,7 +35,8 @@ impl Progress {
                 let Ok(tally) = load.total() else { return };
                 let rate = (tally.acked - acked_before) as f64 / REDRAW.as_secs_f64();
                 acked_before = tally.acked;
-                let [rate, acked, retried, dropped] = [rate as u64, tally.acked, tally.retried, tally.dropped].map(HumanCount);
+                let [rate, acked, retried, dropped] =
+                    [rate as u64, tally.acked, tally.retried, tally.dropped].map(HumanCount);
                 drawn.set_message(format!("{rate}/s  {acked} acked  {retried} retried  {dropped} dropped"));
                 drawn.set_position(tally.sent());
             }

@@ -47,7 +47,8 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 
 impl Tally {
     pub fn new() -> Result<Self, Failure> {
-        let histogram = Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, SIGNIFICANT_DIGITS).map_err(Failure::new)?;
+        let histogram =
+            Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, SIGNIFICANT_DIGITS).map_err(Failure::new)?;
         Ok(Self {
             acked: 0,
             dropped: 0,
@@ -129,8 +130,10 @@ impl Summary {
     /// One object; times in milliseconds, `p99_9` for the 99.9th percentile.
     pub fn json(&self) -> Json {
         let tally = &self.tally;
-        let by_status: BTreeMap<String, u64> = tally.by_outcome.iter().map(|(outcome, count)| (outcome.to_string(), *count)).collect();
-        let reasons: BTreeMap<String, &String> = tally.reasons.iter().map(|(outcome, reason)| (outcome.to_string(), reason)).collect();
+        let by_status: BTreeMap<String, u64> =
+            tally.by_outcome.iter().map(|(outcome, count)| (outcome.to_string(), *count)).collect();
+        let reasons: BTreeMap<String, &String> =
+            tally.reasons.iter().map(|(outcome, reason)| (outcome.to_string(), reason)).collect();
         json!({
             "sent": tally.sent(),
             "acked": tally.acked,
@@ -154,7 +157,9 @@ fn percentiles(histogram: &Histogram<u64>) -> Json {
         return Json::Null;
     }
     let millis = |micros: u64| micros as f64 / 1_000.0;
-    let quantiles = QUANTILES.iter().map(|(name, quantile)| (name.replace('.', "_"), json!(millis(histogram.value_at_quantile(*quantile)))));
+    let quantiles = QUANTILES
+        .iter()
+        .map(|(name, quantile)| (name.replace('.', "_"), json!(millis(histogram.value_at_quantile(*quantile)))));
     quantiles.chain([("max".to_owned(), json!(millis(histogram.max())))]).collect()
 }
 
@@ -216,8 +221,14 @@ mod tests {
         assert!(one.has_answers());
         let summary = Summary { tally: one, took: Duration::from_secs(2) };
         let text = summary.to_string();
-        for line in ["sent      2 in 2.0 s", "acked     1, 0 events/s, 350 B/s", "retried   1", "dropped   1", "200       1", "timeout   4  no answer in time"]
-        {
+        for line in [
+            "sent      2 in 2.0 s",
+            "acked     1, 0 events/s, 350 B/s",
+            "retried   1",
+            "dropped   1",
+            "200       1",
+            "timeout   4  no answer in time",
+        ] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
         }
         let json = summary.json();

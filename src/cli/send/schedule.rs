@@ -145,7 +145,9 @@ impl Schedule {
 
     /// The last event's end and the end of releasing come in any order: whoever comes second sees both.
     fn close_if_done(&self) {
-        if self.all_released.load(Ordering::SeqCst) && self.settled.load(Ordering::SeqCst) == self.released.load(Ordering::SeqCst) {
+        if self.all_released.load(Ordering::SeqCst)
+            && self.settled.load(Ordering::SeqCst) == self.released.load(Ordering::SeqCst)
+        {
             self.due.close();
         }
     }

@@ -62,7 +62,8 @@ impl SourceArgs {
         if bodies.is_empty() {
             return Err(Failure::new("there is no event in what was given"));
         }
-        let events: Vec<Event> = bodies.into_iter().map(|body| event(if one_line { on_one_line(body) } else { body })).collect();
+        let events: Vec<Event> =
+            bodies.into_iter().map(|body| event(if one_line { on_one_line(body) } else { body })).collect();
         let rounds = self.repeat.or((!endless).then_some(1));
         let total = rounds.map(|rounds| rounds.saturating_mul(events.len() as u64));
         Ok(Source { kind: Kind::Read { events, seed: self.seed, same_id: self.same_id }, total })
@@ -76,7 +77,8 @@ impl Source {
             Kind::Generated(generator) => generator.event(index, millis_now(), scratch),
             Kind::Read { events, seed, same_id } => {
                 let count = events.len().max(1) as u64;
-                let event = events.get((index % count) as usize).cloned().unwrap_or(Event { body: Bytes::new(), id: 0..0 });
+                let event =
+                    events.get((index % count) as usize).cloned().unwrap_or(Event { body: Bytes::new(), id: 0..0 });
                 if index < count || *same_id { event } else { with_fresh_id(&event, &Dice::new(*seed, index).uuid()) }
             }
         }
@@ -95,7 +97,10 @@ fn read(file: &Path) -> Result<Vec<Bytes>, Failure> {
     } else {
         std::fs::read(file)
     };
-    let whole = Bytes::from(whole.map_err(|error| Failure::new(format!("{}: {error}; give a file with an event as JSON", file.display())))?);
+    let whole =
+        Bytes::from(whole.map_err(|error| {
+            Failure::new(format!("{}: {error}; give a file with an event as JSON", file.display()))
+        })?);
     if !stdin && file.extension().is_none_or(|extension| extension != "ndjson") {
         return Ok(vec![whole]);
     }
@@ -118,7 +123,9 @@ fn event(body: Bytes) -> Event {
 }
 
 fn with_fresh_id(event: &Event, id: &[u8]) -> Event {
-    let (Some(before), Some(behind)) = (event.body.get(..event.id.start), event.body.get(event.id.end..)) else { return event.clone() };
+    let (Some(before), Some(behind)) = (event.body.get(..event.id.start), event.body.get(event.id.end..)) else {
+        return event.clone();
+    };
     if event.id.is_empty() {
         return event.clone();
     }
@@ -192,8 +199,16 @@ mod tests {
         let (one, lines) = (dir.path().join("one.json"), dir.path().join("lines.ndjson"));
         std::fs::write(&one, "{\n\"event_id\":\"a\"\n}").unwrap();
         std::fs::write(&lines, "{\"event_id\":\"b\"}\r\n\nno event\n").unwrap();
-        let mut args = SourceArgs { files: vec![one, lines], repeat: Some(2), same_id: false, generate: false, feed: Vec::new(), seed: 1 };
-        let posted = |source: &Source| (0..6).map(|index| source.event(index, &mut Scratch::default())).collect::<Vec<_>>();
+        let mut args = SourceArgs {
+            files: vec![one, lines],
+            repeat: Some(2),
+            same_id: false,
+            generate: false,
+            feed: Vec::new(),
+            seed: 1,
+        };
+        let posted =
+            |source: &Source| (0..6).map(|index| source.event(index, &mut Scratch::default())).collect::<Vec<_>>();
         let source = args.open(false, true).unwrap();
         assert_eq!(source.total, Some(6));
         let events = posted(&source);

@@ -26,7 +26,8 @@ pub fn event(feed: &str, meta: &str, event_type: &Type) -> String {
 pub const CUSTOMER_META: &str = r#""create_time":"<now>","event_time":"<now-7>","session_id":"<session>","issue_id":"<issue>","company_subdivision":"US","company_id":"acme","company_segments":["consumer","broadband"],"client_id":"<client>","client_type":"SMS""#;
 
 /// Agents' and queues' events come from the system: no session, no issue, no client.
-pub const SYSTEM_META: &str = r#""create_time":"<now>","event_time":"<now-4>","company_id":"acme","company_segments":["consumer"]"#;
+pub const SYSTEM_META: &str =
+    r#""create_time":"<now>","event_time":"<now-4>","company_id":"acme","company_segments":["consumer"]"#;
 
 pub const ACTIVITY: &[Type] = &[
     of("agent_activity_status_updated", 30, &[REP], &[STATUS]),
@@ -52,27 +53,34 @@ pub const JOURNEY: &[Type] = &[
     of("ASSIGNED", 8, &[CUSTOMER, OPPORTUNITY, AGENT], &[BEGUN, INTENT, QUEUED, ASSIGNED]),
     of("AGENT_FIRST_RESPONDED", 8, &[CUSTOMER, OPPORTUNITY, AGENT], &[BEGUN, INTENT, QUEUED, ASSIGNED, RESPONDED]),
     of("TEXT_MESSAGE", 16, &[CUSTOMER, OPPORTUNITY, AGENT], &[BEGUN, QUEUED, ASSIGNED, RESPONDED, UTTERED]),
-    of("ASSIGNMENT_ENDED", 6, &[CUSTOMER, OPPORTUNITY, AGENT], &[BEGUN, QUEUED, ASSIGNED, RESPONDED, UTTERED, ASSIGNMENT_ENDED]),
+    of(
+        "ASSIGNMENT_ENDED",
+        6,
+        &[CUSTOMER, OPPORTUNITY, AGENT],
+        &[BEGUN, QUEUED, ASSIGNED, RESPONDED, UTTERED, ASSIGNMENT_ENDED],
+    ),
     of("ISSUE_ENDED", 6, &[CUSTOMER, OPPORTUNITY, AGENT], &[BEGUN, INTENT, QUEUED, ASSIGNED, UTTERED, ENDED]),
     of("SURVEY_SUBMITTED", 4, &[CUSTOMER, SESSION], &[BEGUN, ENDED, SURVEY]),
 ];
 
 const CUSTOMER: &str = r#""customer_id":"<customer>","session_id":"<session>","session_type":"asapp-sms""#;
 const SESSION: &str = r#""user_id":"<customer>","user_type":"customer","session_update_ts":"<now-15>""#;
-const OPPORTUNITY: &str =
-    r#""opportunity_origin":"FLOW","opportunity_id":"<opportunity>","queue_id":"<queue>","group_id":"<queue>","queue_name":"<queue_name>""#;
+const OPPORTUNITY: &str = r#""opportunity_origin":"FLOW","opportunity_id":"<opportunity>","queue_id":"<queue>","group_id":"<queue>","queue_name":"<queue_name>""#;
 const AGENT: &str = r#""agent_id":"<rep>","rep_id":"<rep>","agent_name":"<rep_name>","agent_given_name":"<rep_given>","agent_family_name":"<rep_family>","agent_display_name":"<rep_given>","external_agent_id":"<rep_external>""#;
 const BEGUN: &str = r#""issue_start_ts":"<now-94210>""#;
-const FIRST_INTENT: &str = r#""intent_code":"BILLING_QUESTION","business_intent_code":"billing/question","is_ghost_customer":false"#;
+const FIRST_INTENT: &str =
+    r#""intent_code":"BILLING_QUESTION","business_intent_code":"billing/question","is_ghost_customer":false"#;
 const INTENT: &str = r#""intent_code":"BILLING_DISPUTE","business_intent_code":"billing/dispute","intent_code_path":"BILLING_QUESTION>BILLING_DISPUTE","business_intent_code_path":"billing/question>billing/dispute""#;
 const FLOW: &str = r#""flow_node_type":"RESPONSE","flow_node_name":"show_balance_<1..40>","flow_name_path":"Welcome>Billing>ShowBalance","business_flow_name_path":"Welcome>Billing>Show balance""#;
 const ACTION: &str = r#""last_flow_action_called_ts":"<now-130>","last_flow_action_called_node_name":"lookup_account","last_flow_action_called_action_id":"account_lookup","last_flow_action_called_version":"<1..9>.2.0","last_flow_action_called_inputs":{"account_type":{"value":"residential","value_type":"VALUE_TYPE_STRING"},"months":{"value":"<1..24>","value_type":"VALUE_TYPE_NUMBER"}}"#;
 const PARAMETERS: &str = r#""customer_params_key_name_01":"account_tier","customer_params_field_01":"gold","customer_params_key_name_02":"tenure_months","customer_params_field_02":"<1..240>","customer_params_key_name_03":"region","customer_params_field_03":"north-east","customer_params_key_name_04":"open_orders","customer_params_field_04":"<0..5>""#;
 const QUEUED: &str = r#""detected_ts":"<now-71400>","escalated_ts":"<now-70900>","queued_ts":"<now-70850>""#;
 const ASSIGNED: &str = r#""assigned_ts":"<now-52300>","queued_ms":<1000..90000>"#;
-const RESPONDED: &str = r#""agent_first_response_ms":<900..40000>,"last_agent_utterance_ts":"<now-3900>","agent_utterance_ct":<1..30>"#;
+const RESPONDED: &str =
+    r#""agent_first_response_ms":<900..40000>,"last_agent_utterance_ts":"<now-3900>","agent_utterance_ct":<1..30>"#;
 const UTTERED: &str = r#""last_customer_utterance_ts":"<now-1250>","customer_utterance_ct":<1..40>"#;
-const ASSIGNMENT_ENDED: &str = r#""assigment_ended_ts":"<now-25>","handle_ms":<20000..900000>,"ended_type":"AGENT_ENDED""#;
+const ASSIGNMENT_ENDED: &str =
+    r#""assigment_ended_ts":"<now-25>","handle_ms":<20000..900000>,"ended_type":"AGENT_ENDED""#;
 const ENDED: &str = r#""issue_ended_ts":"<now-12>","opportunity_ended_ts":"<now-12>","is_resolved":true"#;
 const SURVEY: &str = r#""survey_submit_ts":"<now-31>","survey_responses":[{"question":"How likely are you to recommend us?","question_category":"NPS","question_type":"SCALE","answer":"<0..10>","ordering":1},{"question":"Was your problem solved today?","question_category":"RESOLUTION","question_type":"YES_NO","answer":"yes","ordering":2}]"#;
 
@@ -85,7 +93,7 @@ pub const QUEUE: &[Type] = &[
 const QUEUE_DATA: &str = r#""queue_id":"<queue>","queue_name":"<queue_name>""#;
 const HOURS: &str = r#""business_hours_time_zone_offset_minutes":-300,"business_hours_time_zone_name":"America/New_York","business_hours_start_minutes":[1920,3360,4800,6240,7680],"business_hours_end_minutes":[2640,4080,5520,6960,8400]"#;
 const HOLIDAYS: &str = r#""holiday_closed_dates":["2025-12-25T05:00:00.000Z","2026-01-01T05:00:00.000Z"]"#;
-const CAPPING: &str =
-    r#""queue_capping_enabled":true,"queue_capping_estimated_wait_time_seconds":900.0,"queue_capping_size":120,"queue_capping_fallback_size":0"#;
-const SIZE: &str = r#""last_queue_size":<0..120>,"last_queue_size_ts":"<now-18>","last_queue_size_update_type":"ENQUEUE""#;
+const CAPPING: &str = r#""queue_capping_enabled":true,"queue_capping_estimated_wait_time_seconds":900.0,"queue_capping_size":120,"queue_capping_fallback_size":0"#;
+const SIZE: &str =
+    r#""last_queue_size":<0..120>,"last_queue_size_ts":"<now-18>","last_queue_size_update_type":"ENQUEUE""#;
 const WAIT: &str = r#""estimated_wait_time_updated_ts":"<now-21>","estimated_wait_time_seconds":<4..900>.5,"estimated_wait_time_is_available":true"#;

@@ -55,7 +55,10 @@ async fn serve(certificates: &Certificates, answer: fn(usize) -> u16) -> (u16, A
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![CertificateDer::from_pem_file(&certificates.server).unwrap()], PrivateKeyDer::from_pem_file(&certificates.server_key).unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(&certificates.server).unwrap()],
+            PrivateKeyDer::from_pem_file(&certificates.server_key).unwrap(),
+        )
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -84,7 +87,11 @@ async fn serve(certificates: &Certificates, answer: fn(usize) -> u16) -> (u16, A
     (port, shown)
 }
 
-async fn reply(request: Request<Incoming>, seen: Arc<Seen>, answer: fn(usize) -> u16) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn reply(
+    request: Request<Incoming>,
+    seen: Arc<Seen>,
+    answer: fn(usize) -> u16,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     request.into_body().collect().await.unwrap();
     let status = answer(seen.requests.fetch_add(1, Ordering::SeqCst));
     if status == 0 {
@@ -118,10 +125,13 @@ async fn send(dir: &Path, certificates: &Certificates, port: u16, flags: &str) -
         "--record",
         &file(&record),
     ];
-    let args = Line::parse_from(fixed.into_iter().map(str::to_owned).chain(flags.split_whitespace().map(str::to_owned))).args;
+    let args =
+        Line::parse_from(fixed.into_iter().map(str::to_owned).chain(flags.split_whitespace().map(str::to_owned))).args;
     let source = args.source.open(true, false).unwrap();
     let schedule = Schedule::new(args.pace(), args.load.count, args.load.seconds);
-    let load = Load::new(args.rule, source, schedule, args.log.create().unwrap(), Duration::ZERO, CancellationToken::new()).unwrap();
+    let load =
+        Load::new(args.rule, source, schedule, args.log.create().unwrap(), Duration::ZERO, CancellationToken::new())
+            .unwrap();
     let endpoint = Arc::new(args.endpoint.resolve().await.unwrap());
     let summary = Arc::new(load).run(&endpoint, args.load.connections as usize, args.load.streams as usize).await;
     (summary, std::fs::read_to_string(record).unwrap())
@@ -135,20 +145,31 @@ fn counts(summary: &Summary) -> (u64, u64, u64, u64) {
 
 #[tokio::test]
 async fn two_503_and_then_200_is_acked_in_the_third_attempt() {
-    for pace in ["--closed-loop", "--rate 1000", "--closed-loop --http2", "--rate 1000 --http2", "--closed-loop --fresh", "--closed-loop --fresh --http2"] {
+    for pace in [
+        "--closed-loop",
+        "--rate 1000",
+        "--closed-loop --http2",
+        "--rate 1000 --http2",
+        "--closed-loop --fresh",
+        "--closed-loop --fresh --http2",
+    ] {
         let flags = format!("--generate --count 1 --retry-pause-ms 5 {pace}");
         let (summary, record, seen) = run(&flags, |request| if request < 2 { 503 } else { 200 }).await;
         assert_eq!(counts(&summary.unwrap()), (1, 0, 1, 3), "{pace}");
         assert!(record.ends_with(" 200 3\n") && record.lines().count() == 1, "{pace}: {record}");
         let connections = seen.connections.load(Ordering::SeqCst);
-        assert!(if pace.contains("--fresh") { connections == 3 } else { connections <= 3 }, "{pace}: {connections} connections");
+        assert!(
+            if pace.contains("--fresh") { connections == 3 } else { connections <= 3 },
+            "{pace}: {connections} connections"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_event_that_is_never_answered_200_is_dropped_after_the_last_attempt() {
     for pace in ["--closed-loop", "--rate 1000"] {
-        let (summary, record, seen) = run(&format!("--generate --count 3 --retry-pause-ms 5 --retries 2 {pace}"), |_| 503).await;
+        let (summary, record, seen) =
+            run(&format!("--generate --count 3 --retry-pause-ms 5 --retries 2 {pace}"), |_| 503).await;
         assert_eq!(counts(&summary.unwrap()), (0, 3, 3, 9), "{pace}");
         assert!(record.lines().count() == 3 && record.lines().all(|line| line.ends_with(" 503 3")), "{pace}: {record}");
         assert_eq!(seen.requests.load(Ordering::SeqCst), 9, "{pace}");
@@ -169,7 +190,11 @@ async fn no_answer_in_time_is_a_failed_attempt() {
 
 #[tokio::test]
 async fn many_events_are_each_posted_once_and_connections_are_kept() {
-    for flags in ["--closed-loop --connections 4", "--rate 2000 --connections 4", "--rate 2000 --connections 2 --http2 --streams 8"] {
+    for flags in [
+        "--closed-loop --connections 4",
+        "--rate 2000 --connections 4",
+        "--rate 2000 --connections 2 --http2 --streams 8",
+    ] {
         let (summary, record, seen) = run(&format!("--generate --count 400 {flags}"), |_| 200).await;
         assert_eq!(counts(&summary.unwrap()), (400, 0, 0, 400), "{flags}");
         let ids: std::collections::HashSet<&str> = record.lines().map(|line| line.split(' ').next().unwrap()).collect();

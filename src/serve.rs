@@ -28,19 +28,29 @@ use crate::{
     tls::{self, ServerTls},
 };
 
-/// Where the schemas' ids come from.
+/// Which command runs the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchemaIds {
-    /// From the configured registry; without one, values are in single-object encoding.
-    Registry,
-    /// Numbered here and served on the admin port: `dev`.
-    Local,
+pub enum Run {
+    /// Schema ids come from the configured registry; without one, values are in single-object encoding.
+    Serve,
+    /// Schemas are numbered here and served on the admin port. The embedded broker tells nothing of its topics' settings.
+    Dev { embedded: bool },
+}
+
+impl Run {
+    /// The flags that set the two ports.
+    fn port_flags(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Serve => ("--listen", "--admin-listen"),
+            Self::Dev { .. } => ("--port", "--admin-port"),
+        }
+    }
 }
 
 /// Everything local is read and bound: what can still go wrong lies with Kafka or the registry.
 pub struct Bound {
     config: Config,
-    ids: SchemaIds,
+    run: Run,
     routes: Vec<Route>,
     tls: Arc<ServerTls>,
     ingress: TcpSocket,
@@ -85,28 +95,32 @@ impl Bound {
     ///
     /// # Errors
     /// Every file and port that cannot be used.
-    pub fn new(config: Config, ids: SchemaIds) -> Result<Self, StartError> {
+    pub fn new(config: Config, run: Run) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let readiness = Readiness::new(Arc::clone(&metrics));
         readiness.wait_for("start", "the bridge is starting");
+        let (port_flag, admin_flag) = run.port_flags();
         let mut faults = Vec::new();
         let tls =
             ServerTls::load(&config.ingress.tls).map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
         let routes = routes(&config).map_err(|found| faults.extend(found));
         let ingress = bind(config.ingress.listen)
-            .map_err(|error| faults.push(port_fault("ingress.listen", "--listen", config.ingress.listen, &error)));
+            .map_err(|error| faults.push(port_fault("ingress.listen", port_flag, config.ingress.listen, &error)));
         let admin = StdListener::bind(config.admin.listen)
-            .map_err(|error| faults.push(port_fault("admin.listen", "--admin-listen", config.admin.listen, &error)));
+            .map_err(|error| faults.push(port_fault("admin.listen", admin_flag, config.admin.listen, &error)));
         let (Ok((tls, expiries)), Ok(mut routes), Ok(ingress), Ok(admin)) = (tls, routes, ingress, admin) else {
             return Err(StartError(faults));
         };
         tls::publish(&expiries, &metrics.certificate_expiry);
-        let schemas = if ids == SchemaIds::Local { number_locally(&mut routes) } else { Vec::new() };
+        let schemas = match run {
+            Run::Serve => Vec::new(),
+            Run::Dev { .. } => number_locally(&mut routes),
+        };
         let io = |error: std::io::Error| StartError(vec![error.to_string()]);
         let served = admin::Admin { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics), schemas };
         let addresses =
             Addresses { ingress: ingress.local_addr().map_err(io)?, admin: admin::start(served, admin).map_err(io)? };
-        Ok(Self { config, ids, routes, tls: Arc::new(tls), ingress, addresses, readiness, metrics })
+        Ok(Self { config, run, routes, tls: Arc::new(tls), ingress, addresses, readiness, metrics })
     }
 
     /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
@@ -177,13 +191,13 @@ impl Bound {
     async fn resolve(&mut self, connection: &Connection) -> Result<(), StartError> {
         let topics = Topics::of(&self.config);
         loop {
-            match topics.look(connection, &self.config).await? {
+            match topics.look(connection, &self.config, self.run).await? {
                 Found::AllRight => break,
                 Found::NotYet(why) => self.not_yet("topics", why).await,
             }
         }
         self.readiness.done("topics");
-        let Some(registry) = self.config.registry.as_ref().filter(|_| self.ids == SchemaIds::Registry) else {
+        let Some(registry) = self.config.registry.as_ref().filter(|_| self.run == Run::Serve) else {
             return Ok(());
         };
         let auto_register = registry.auto_register;
@@ -300,7 +314,7 @@ impl Topics {
         Self { names: config.topics(), message_bytes_max: config.kafka.message_bytes_max() }
     }
 
-    async fn look(&self, connection: &Connection, config: &Config) -> Result<Found, StartError> {
+    async fn look(&self, connection: &Connection, config: &Config, run: Run) -> Result<Found, StartError> {
         let admin = kafka::admin::Admin::new(connection).map_err(|error| error.to_string())?;
         let mut survey = match tokio::task::block_in_place(|| admin.survey(&self.names)) {
             Ok(survey) => survey,
@@ -319,7 +333,9 @@ impl Topics {
                 list.join(", ")
             )));
         }
-        admin.describe(&mut survey).await;
+        if run != (Run::Dev { embedded: true }) {
+            admin.describe(&mut survey).await;
+        }
         let too_small = survey.found.iter().filter_map(|topic| {
             Some((topic, topic.number("max.message.bytes").filter(|max| *max < self.message_bytes_max)?))
         });

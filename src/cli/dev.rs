@@ -23,7 +23,7 @@ use crate::{
         embedded::EmbeddedBroker,
         reader::{Reader, Start},
     },
-    serve::{Addresses, Bound, SchemaIds},
+    serve::{Addresses, Bound, Run},
 };
 
 /// Run everything in one process: a Kafka-protocol broker, throw-away certificates, schemas and the bridge.
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let ended = runtime()?.block_on(async {
         let stop = stop_signal()?;
-        let bound = Bound::new(config, SchemaIds::Local).map_err(Failure::new)?;
+        let bound = Bound::new(config, Run::Dev { embedded: args.brokers.is_none() }).map_err(Failure::new)?;
         let started = |addresses: &Addresses| {
             let dev = args.dev(addresses, &brokers, &certificates, &file);
             if let Err(failure) = args.announce(&dev, &toml(addresses, &brokers, &certificates)) {

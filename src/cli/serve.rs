@@ -1,7 +1,7 @@
 //! `causeway serve`: the bridge.
 
 use super::{Exit, Failure, runtime, stop_signal, target};
-use crate::serve::{Bound, SchemaIds};
+use crate::serve::{Bound, Run};
 
 /// Run the bridge: events over mutual TLS in, committed Kafka records out.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let stop = stop_signal()?;
-        let bound = Bound::new(config, SchemaIds::Registry).map_err(Failure::findings)?;
+        let bound = Bound::new(config, Run::Serve).map_err(Failure::findings)?;
         let ready = |addresses: &crate::serve::Addresses| {
             let Some(file) = &args.ready_file else { return };
             let json = serde_json::json!({ "ingress": addresses.ingress, "admin": addresses.admin });

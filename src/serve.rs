@@ -202,8 +202,7 @@ impl Bound {
         };
         let auto_register = registry.auto_register;
         let registry = Registry::new(registry).map_err(|error| error.to_string())?;
-        let pinned: BTreeMap<String, u32> =
-            self.config.feeds.iter().filter_map(|feed| Some((feed.label.clone(), feed.schema_id?))).collect();
+        let pinned = pinned(&self.config);
         loop {
             let resolved =
                 tokio::task::block_in_place(|| fetch_ids(&mut self.routes, &registry, &pinned, auto_register));
@@ -244,6 +243,28 @@ pub fn routes(config: &Config) -> Result<Vec<Route>, Vec<String>> {
         })
         .collect();
     if faults.is_empty() { Ok(routes) } else { Err(faults) }
+}
+
+/// The same with the ids in front of their values: what else writes as the bridge does begins with these.
+///
+/// # Errors
+/// Every schema that cannot be used, or why its id cannot be had.
+pub fn routes_with_ids(config: &Config, run: Run) -> Result<Vec<Route>, StartError> {
+    let mut routes = routes(config).map_err(StartError)?;
+    match (run, &config.registry) {
+        (Run::Dev { .. }, _) => drop(number_locally(&mut routes)),
+        (Run::Serve, Some(registry)) => {
+            let client = Registry::new(registry).map_err(|error| error.to_string())?;
+            fetch_ids(&mut routes, &client, &pinned(config), registry.auto_register)?;
+        }
+        (Run::Serve, None) => {}
+    }
+    Ok(routes)
+}
+
+/// The ids that the configuration fixes, by feed.
+fn pinned(config: &Config) -> BTreeMap<String, u32> {
+    config.feeds.iter().filter_map(|feed| Some((feed.label.clone(), feed.schema_id?))).collect()
 }
 
 /// Bound, not yet listening: until it is ready, a client is refused at once instead of left waiting.
@@ -323,7 +344,7 @@ impl Topics {
         if !survey.missing.is_empty() {
             let missing: Vec<String> = survey.missing.iter().map(|(name, _)| name.clone()).collect();
             if config.kafka.create_topics
-                && let Err(error) = admin.create(&missing, &config.kafka.topics).await
+                && let Err(error) = admin.create(&missing, &config.kafka).await
             {
                 return Ok(Found::NotYet(error.to_string()));
             }

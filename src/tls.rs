@@ -25,10 +25,10 @@ pub struct ServerTls {
 #[derive(Debug, thiserror::Error)]
 #[error("{key} = \"{file}\": {reason}; {remedy}")]
 pub struct TlsError {
-    key: &'static str,
-    file: String,
-    reason: String,
-    remedy: &'static str,
+    pub key: &'static str,
+    pub file: String,
+    pub reason: String,
+    pub remedy: &'static str,
 }
 
 /// When a certificate or CRL ends.

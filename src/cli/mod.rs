@@ -1,12 +1,17 @@
 //! The command line: one file per command.
 
 mod certificates;
+mod check;
 mod decode;
 mod dev;
+mod findings;
+mod replay;
+mod schemas;
 mod send;
 mod serve;
 mod tail;
 mod target;
+mod topics;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -44,6 +49,10 @@ enum Command {
     Serve(serve::Args),
     Send(Box<send::Args>),
     Tail(tail::Args),
+    Check(check::Args),
+    Topics(topics::Args),
+    Schemas(schemas::Args),
+    Replay(replay::Args),
     /// Print the completions of a shell: causeway completions bash > /etc/bash_completion.d/causeway
     Completions {
         shell: clap_complete::Shell,
@@ -99,6 +108,10 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Topics(args) => topics::run(&args),
+        Command::Schemas(args) => schemas::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut std::io::stdout());
             Ok(Exit::Done)

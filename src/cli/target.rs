@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use crate::{
-    config::{self, Config, Sources},
+    config::{self, Config, Faults, Sources},
     kafka,
 };
 
@@ -45,13 +45,19 @@ pub struct Target {
 impl TargetArgs {
     /// Loads the configuration, with every error in it.
     pub fn load(&self, flags: &[(String, String)]) -> Result<Target, Failure> {
-        match &self.config {
-            Some(file) => Ok(Target { config: load(file, flags)?, dev: None }),
+        self.read(flags)?.map_err(|faults| unusable(&faults))
+    }
+
+    /// The same, with what is wrong in the configuration left to the caller to tell.
+    pub fn read(&self, flags: &[(String, String)]) -> Result<Result<Target, Faults>, Failure> {
+        let (file, dev) = match &self.config {
+            Some(file) => (file.clone(), None),
             None => {
                 let dev = self.dev()?;
-                Ok(Target { config: load(&dev.config, flags)?, dev: Some(dev) })
+                (dev.config.clone(), Some(dev))
             }
-        }
+        };
+        Ok(read(&file, flags)?.map(|config| Target { config, dev }))
     }
 
     /// What the running `causeway dev` says.
@@ -67,13 +73,20 @@ impl TargetArgs {
 
 /// Reads a configuration file, the environment and flags.
 pub fn load(file: &Path, flags: &[(String, String)]) -> Result<Config, Failure> {
+    read(file, flags)?.map_err(|faults| unusable(&faults))
+}
+
+fn unusable(faults: &Faults) -> Failure {
+    Failure::findings(format!("the configuration cannot be used:\n{faults}"))
+}
+
+fn read(file: &Path, flags: &[(String, String)]) -> Result<Result<Config, Faults>, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::findings(format!("{}: {error}; give a readable file with --config", file.display()))
     })?;
     let env: Vec<(String, String)> = environment();
     let sources = Sources { file: Some((file, &text)), env: &env, flags };
-    config::load(&sources, &kafka::property_fault)
-        .map_err(|faults| Failure::findings(format!("the configuration cannot be used:\n{faults}")))
+    Ok(config::load(&sources, &kafka::property_fault))
 }
 
 /// The variables that are ours.

@@ -10,7 +10,7 @@ use rdkafka::{
 };
 
 use super::Connection;
-use crate::config::NewTopics;
+use crate::config;
 
 /// A topic as the cluster has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Topic {
     pub partitions: usize,
     /// The smallest number of replicas that any partition has.
     pub replication: usize,
+    /// The smallest number of in-sync replicas that any partition has now.
+    pub in_sync: usize,
     /// Partitions without a leader.
     pub leaderless: usize,
     /// Its configuration, defaults included; `None` where the broker cannot tell (no DescribeConfigs right, or the embedded broker).
@@ -40,6 +42,9 @@ pub struct Survey {
     /// Not there, with the broker's word for it.
     pub missing: Vec<(String, String)>,
 }
+
+/// A broker's own default of `max.message.bytes`.
+const BROKER_MESSAGE_BYTES_MAX: i64 = 1_048_588;
 
 /// Asks and changes topics. Every call blocks for at most the connection's request timeout.
 pub struct Admin {
@@ -92,6 +97,7 @@ impl Admin {
                 name: name.clone(),
                 partitions: partitions.len(),
                 replication: partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+                in_sync: partitions.iter().map(|partition| partition.isr().len()).min().unwrap_or(0),
                 leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
                 settings: None,
             });
@@ -121,19 +127,29 @@ impl Admin {
         }
     }
 
-    /// Creates `topics` in the given shape. One that is there already is no error.
+    /// Creates `topics` in the configured shape, with what the promise needs spelled out. One that is there already is no error.
     ///
     /// # Errors
     /// The first topic that could not be created, with the broker's reason.
-    pub async fn create(&self, topics: &[String], shape: &NewTopics) -> Result<(), CreateError> {
-        let retention = shape.retention_ms.to_string();
+    pub async fn create(&self, topics: &[String], kafka: &config::Kafka) -> Result<(), CreateError> {
+        let shape = &kafka.topics;
+        let (retention, bytes_max) =
+            (shape.retention_ms.to_string(), kafka.message_bytes_max().max(BROKER_MESSAGE_BYTES_MAX).to_string());
         let new: Vec<_> = topics
             .iter()
             .map(|name| {
                 let topic = NewTopic::new(name, shape.partitions, TopicReplication::Fixed(shape.replication))
-                    .set("retention.ms", &retention);
-                // Two of three in sync: an acked record outlives the loss of a broker.
-                if shape.replication >= 3 { topic.set("min.insync.replicas", "2") } else { topic }
+                    .set("retention.ms", &retention)
+                    .set("max.message.bytes", &bytes_max)
+                    .set("cleanup.policy", "delete")
+                    .set("unclean.leader.election.enable", "false");
+                match shape.replication {
+                    // Two of three in sync: an acked record outlives the loss of a broker.
+                    3.. => topic.set("min.insync.replicas", "2"),
+                    // The broker's default may be more than there are.
+                    1 | 2 => topic.set("min.insync.replicas", "1"),
+                    _ => topic,
+                }
             })
             .collect();
         for created in self.client.create_topics(&new, &self.options()).await? {

@@ -165,11 +165,14 @@ impl Reader {
             .map(|(topic, partition, end)| {
                 let at =
                     |list: &TopicPartitionList| list.find_partition(topic, *partition).map(|element| element.offset());
-                match (at(&positions), at(&assigned)) {
-                    (Some(Offset::Offset(next)), _) | (_, Some(Offset::Offset(next))) => (end - next).max(0),
-                    (_, Some(Offset::End)) => 0,
-                    _ => *end - self.first(topic, *partition).unwrap_or(0),
-                }
+                let next = match (at(&positions), at(&assigned)) {
+                    (Some(Offset::Offset(next)), _) | (_, Some(Offset::Offset(next))) => next,
+                    (_, Some(Offset::End)) => *end,
+                    _ => 0,
+                };
+                // What retention has deleted since `next` was committed does not come any more.
+                let first = if next < *end { self.first(topic, *partition).unwrap_or(0) } else { next };
+                (end - next.max(first)).max(0)
             })
             .sum())
     }

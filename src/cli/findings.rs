@@ -1,0 +1,176 @@
+//! What a command found: how bad it is, what it is about, and what to do.
+
+use std::io::Write;
+
+use console::{measure_text_width, style};
+use serde::Serialize;
+
+use super::Exit;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it must be.
+    Ok,
+    /// Worth knowing; nothing needs to be done.
+    Note,
+    /// It works, and leaves less room than it should.
+    Warning,
+    /// It breaks the promise, or keeps the bridge from starting.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub level: Level,
+    /// `topic asapp.journey`, `certificate`.
+    pub about: String,
+    pub what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// Findings in the order in which they were made.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Findings(Vec<Finding>);
+
+impl Findings {
+    pub fn ok(&mut self, about: &str, what: impl Into<String>) {
+        self.push(Level::Ok, about, what.into(), None);
+    }
+
+    pub fn note(&mut self, about: &str, what: impl Into<String>) {
+        self.push(Level::Note, about, what.into(), None);
+    }
+
+    /// Anything else, with what to do about it.
+    pub fn add(&mut self, level: Level, about: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.push(level, about, what.into(), Some(remedy.into()));
+    }
+
+    fn push(&mut self, level: Level, about: &str, what: String, remedy: Option<String>) {
+        self.0.push(Finding { level, about: about.to_owned(), what, remedy });
+    }
+
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
+    /// Those that say more than that something is as it must be.
+    pub fn notable(&self) -> Self {
+        Self(self.0.iter().filter(|finding| finding.level > Level::Ok).cloned().collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The worst of them; [`Level::Ok`] where there is none.
+    pub fn worst(&self) -> Level {
+        self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
+    }
+
+    pub fn count(&self, level: Level) -> usize {
+        self.0.iter().filter(|finding| finding.level == level).count()
+    }
+
+    /// The exit code that says whether one of them is `intolerable` or worse.
+    pub fn exit(&self, intolerable: Level) -> Exit {
+        if self.worst() >= intolerable { Exit::Findings } else { Exit::Done }
+    }
+
+    /// One line each, and one more where there is a remedy.
+    pub fn text(&self) -> String {
+        let about_width = self.0.iter().map(|finding| measure_text_width(&finding.about)).max().unwrap_or(0);
+        self.0.iter().map(|finding| finding.text(about_width)).collect()
+    }
+
+    /// `2 errors, 1 warning`.
+    pub fn summary(&self) -> String {
+        let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (errors, warnings) = (self.count(Level::Error), self.count(Level::Warning));
+        let text = format!("{}, {}", plural(errors, "error"), plural(warnings, "warning"));
+        match self.worst() {
+            Level::Error => style(text).red().bold().to_string(),
+            Level::Warning => style(text).yellow().bold().to_string(),
+            Level::Note | Level::Ok => style(text).green().to_string(),
+        }
+    }
+}
+
+impl Finding {
+    fn text(&self, about_width: usize) -> String {
+        let level = match self.level {
+            Level::Ok => style("ok     ").green(),
+            Level::Note => style("note   ").cyan(),
+            Level::Warning => style("warning").yellow().bold(),
+            Level::Error => style("error  ").red().bold(),
+        };
+        let mut text = format!("{level}  {:about_width$}  {}\n", self.about, self.what);
+        if let Some(remedy) = &self.remedy {
+            for (number, line) in remedy.lines().enumerate() {
+                let arrow = if number == 0 { "->" } else { "  " };
+                text.push_str(&format!("{:9}{:about_width$}  {} {line}\n", "", "", style(arrow).dim()));
+            }
+        }
+        text
+    }
+}
+
+/// Prints a line. Whoever reads our output may go at any time: that is their right, and no failure.
+pub fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Columns under a header line, two spaces apart; a cell may have colours.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let header: Vec<String> = header.iter().map(|title| style(title).bold().to_string()).collect();
+    let lines = || [&header].into_iter().chain(rows);
+    let width = |column: usize| {
+        lines().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell)).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut text = String::new();
+    for row in lines() {
+        let cells =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell}{:1$}", "", width - measure_text_width(cell)));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_finding_is_the_exit_code() {
+        let mut findings = Findings::default();
+        findings.ok("a", "fine");
+        findings.note("a", "by the way");
+        assert_eq!(findings.exit(Level::Warning), Exit::Done);
+        findings.add(Level::Warning, "b", "thin", "thicken it");
+        assert_eq!((findings.exit(Level::Error), findings.exit(Level::Warning)), (Exit::Done, Exit::Findings));
+        findings.add(Level::Error, "long", "broken", "mend it\nor not");
+        assert_eq!(findings.exit(Level::Error), Exit::Findings);
+        let text = console::strip_ansi_codes(&findings.text()).into_owned();
+        assert!(
+            text.contains("error    long  broken\n               -> mend it\n                  or not\n"),
+            "{text}"
+        );
+        assert_eq!(console::strip_ansi_codes(&findings.summary()), "1 error, 1 warning");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let text = table(
+            &["a", "b"],
+            &[vec!["long".to_owned(), style("x").red().to_string()], vec!["s".to_owned(), "y".to_owned()]],
+        );
+        assert_eq!(console::strip_ansi_codes(&text), "a     b\nlong  x\ns     y\n");
+    }
+}

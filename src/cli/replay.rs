@@ -1,0 +1,363 @@
+//! `causeway replay`: dead letters through the bridge's own path again, once each.
+
+mod letter;
+mod passage;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use console::style;
+use indicatif::{ProgressBar, ProgressStyle};
+use letter::{Letter, Skipped};
+use passage::{Passage, Sent};
+use serde_json::{Value as Json, json};
+
+use super::{
+    Exit, Failure,
+    findings::say,
+    runtime,
+    target::{Target, TargetArgs},
+};
+use crate::{
+    bridge::Binding,
+    config::{Config, RECORD_OVERHEAD_BYTES_MAX},
+    event::Parser,
+    kafka::{
+        Connection, Receipt,
+        admin::Admin,
+        reader::{Reader, Start, Stored},
+    },
+    record::dead_letter,
+};
+
+/// Put dead letters through the bridge's own path again, once each: what can be read now goes to its feed's topic.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  causeway replay --config causeway.toml --dry-run    what would become of each, and why
+  causeway replay --config causeway.toml              all that came since the last run
+  causeway replay --max 10                            ten of them, to see
+
+It goes on where the last run ended (consumer group causeway-replay), and ends at what is there when
+it starts. Progress is committed once the records are: a crash in between can store up to 64 events
+again, with the same ce_source, ce_id and causeway_body. What still cannot be read is a dead letter
+again, its attempts counted. Ctrl-C ends after what is on its way.
+Rights needed beside the bridge's own: Read on the dead-letter topic and on that group. Run one at a
+time.
+Exit codes: 0 done; 1 stopped at a record that could not be committed: the next run begins with it.")]
+pub struct Args {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// End after this many records.
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+    /// Only say what would happen.
+    #[arg(long)]
+    dry_run: bool,
+    /// Skip what was put through this many times already.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    attempts_max: u32,
+    /// Begin with the oldest record: events that earlier runs stored are stored once more.
+    #[arg(long)]
+    from_beginning: bool,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Records on their way together.
+const BATCH_RECORDS: usize = 64;
+
+/// The consumer group that keeps the progress.
+const GROUP: &str = "causeway-replay";
+
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let target = args.target.load(&[])?;
+    let connection = Connection::new(&target.config);
+    require_topics(&connection, &target.config)?;
+    let topic = &target.config.dead_letter.topic;
+    let start = if args.from_beginning { Start::Beginning } else { Start::Committed };
+    let reader = Reader::open(&connection, GROUP, std::slice::from_ref(topic), start).map_err(|error| {
+        Failure::new(format!(
+            "{topic} could not be read from {}: {error}\n  may this user Read the topic and the group {GROUP}?",
+            connection.brokers()
+        ))
+    })?;
+    let behind = reader.behind().map_err(Failure::new)?;
+    let mut replay = Replay {
+        args,
+        config: &target.config,
+        reader,
+        taken: 0,
+        bar: progress(args, behind),
+        summary: Summary::default(),
+        shown: Vec::new(),
+    };
+    if args.dry_run {
+        replay.foresee()?;
+    } else {
+        runtime()?.block_on(replay.run(&target, &connection))?;
+    }
+    Ok(replay.tell())
+}
+
+/// A topic that is missing now would only be waited for, record by record.
+fn require_topics(connection: &Connection, config: &Config) -> Result<(), Failure> {
+    let admin = Admin::new(connection).map_err(Failure::new)?;
+    let survey = admin
+        .survey(&config.topics())
+        .map_err(|error| Failure::new(format!("no answer from {}: {error}", connection.brokers())))?;
+    if survey.missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    Err(Failure::findings(format!("missing: {}\n  run `causeway topics --apply`", missing.join(", "))))
+}
+
+fn progress(args: &Args, behind: i64) -> ProgressBar {
+    if args.dry_run || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let behind = u64::try_from(behind).unwrap_or(0);
+    let bar = ProgressBar::new(args.max.map_or(behind, |max| max.min(behind)));
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} dead letters, {per_sec}, {eta} left");
+    style.map_or_else(|_| ProgressBar::hidden(), |style| bar.with_style(style))
+}
+
+/// One run over the dead letters.
+struct Replay<'a> {
+    args: &'a Args,
+    config: &'a Config,
+    reader: Reader,
+    /// Records read so far.
+    taken: u64,
+    bar: ProgressBar,
+    summary: Summary,
+    /// What `--dry-run` foresees of each record, for `--json`.
+    shown: Vec<Json>,
+}
+
+/// What became of the records.
+#[derive(Debug, Default)]
+struct Summary {
+    replayed: u64,
+    still_dead: u64,
+    skipped_stubs: u64,
+    skipped_empty: u64,
+    skipped_attempts: u64,
+    /// The record at which the run stopped, and why.
+    failed: Option<String>,
+}
+
+/// A record that is done.
+enum Outcome {
+    Stored(Receipt),
+    Skipped(Skipped),
+}
+
+impl Replay<'_> {
+    /// Puts the records through the bridge, some at a time, and commits that they are done once they are.
+    async fn run(&mut self, target: &Target, connection: &Connection) -> Result<(), Failure> {
+        let passage = Passage::open(target, connection)?;
+        while self.summary.failed.is_none() && !passage.stop.is_cancelled() {
+            let batch = tokio::task::block_in_place(|| self.batch())?;
+            if batch.is_empty() {
+                break;
+            }
+            let attempts_max = self.args.attempts_max;
+            let send = |record| {
+                let sent = Letter::of(&record, self.config, attempts_max).map(|letter| passage.send(letter));
+                (record, sent)
+            };
+            let sent: Vec<_> = batch.into_iter().map(send).collect();
+            self.settle(&passage, sent).await;
+        }
+        if passage.stop.is_cancelled() && self.summary.failed.is_none() {
+            self.summary.failed = Some("stopped: the next run goes on from here".to_owned());
+        }
+        tokio::task::block_in_place(|| passage.producers.drain(Instant::now()));
+        Ok(())
+    }
+
+    /// The next records, as many as may be on their way together: what a crash can repeat is bounded by it.
+    fn batch(&mut self) -> Result<Vec<Stored>, Failure> {
+        let ingress = &self.config.ingress;
+        let (records_max, bytes_max) = (BATCH_RECORDS.min(ingress.in_flight_max), ingress.queue_bytes_max / 2);
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < records_max && bytes + 2 * ingress.body_bytes_max + RECORD_OVERHEAD_BYTES_MAX <= bytes_max {
+            // The first is waited for; what is not here yet then belongs to the next batch.
+            let Some(record) = self.next(batch.is_empty())? else { break };
+            bytes += 2 * record.value.len() + RECORD_OVERHEAD_BYTES_MAX;
+            batch.push(record);
+        }
+        Ok(batch)
+    }
+
+    /// Waits for the receipts, in order. The progress of a partition ends before its first record without one.
+    async fn settle(&mut self, passage: &Passage, sent: Vec<(Stored, Result<Sent, Skipped>)>) {
+        let mut progress = BTreeMap::new();
+        let mut stuck = BTreeSet::new();
+        for (record, sent) in sent {
+            let outcome = match sent {
+                Ok(sent) => passage.receipt(sent).await.map(Outcome::Stored),
+                Err(skipped) => Ok(Outcome::Skipped(skipped)),
+            };
+            match outcome {
+                Err(why) => {
+                    stuck.insert(record.partition);
+                    self.summary.failed.get_or_insert_with(|| format!("{}: {why}", place(&record)));
+                }
+                Ok(outcome) if !stuck.contains(&record.partition) => {
+                    self.summary.count(&outcome, &self.config.dead_letter.topic);
+                    progress.insert(record.partition, record);
+                    self.bar.inc(1);
+                }
+                // Done, and yet it comes again with the next run: what stands before it is not.
+                Ok(_) => {}
+            }
+        }
+        for record in progress.values() {
+            if let Err(error) = tokio::task::block_in_place(|| self.reader.commit(record)) {
+                let why =
+                    format!("{}: the progress could not be committed to the group {GROUP}: {error}", place(record));
+                self.summary.failed.get_or_insert(why);
+            }
+        }
+    }
+
+    /// Says of each record what would become of it.
+    fn foresee(&mut self) -> Result<(), Failure> {
+        let mut parser = Parser::new(self.config.ingress.depth_max);
+        while let Some(record) = self.next(true)? {
+            let (readable, what) = match Letter::of(&record, self.config, self.args.attempts_max) {
+                Ok(letter) => self.foresee_letter(&letter, &record, &mut parser),
+                Err(skipped) => {
+                    self.summary.skip(skipped);
+                    (None, format!("skipped: {skipped}"))
+                }
+            };
+            if self.args.json {
+                self.shown.push(json!({ "partition": record.partition, "offset": record.offset, "readable": readable, "what": what }));
+            } else {
+                let mark = match readable {
+                    Some(true) => style("readable  ").green(),
+                    Some(false) => style("still dead").red(),
+                    None => style("skipped   ").dim(),
+                };
+                say(format_args!("{}  {mark}  {what}", place(&record)));
+            }
+        }
+        Ok(())
+    }
+
+    fn foresee_letter(&mut self, letter: &Letter, record: &Stored, parser: &mut Parser) -> (Option<bool>, String) {
+        let read = parser.read(&letter.body, |event| {
+            event.map(|event| {
+                let by_name = || self.config.feeds.iter().position(|feed| feed.name.as_deref() == Some(event.name));
+                let other = || self.config.feeds.iter().position(|feed| feed.name.is_none());
+                let at = match letter.binding {
+                    Binding::Feed(at) => Some(at),
+                    Binding::ByName => by_name().or_else(other),
+                };
+                let feed = at.and_then(|at| self.config.feeds.get(at));
+                feed.map(|feed| feed.event_types.get(event.event_type).unwrap_or(&feed.topic).clone())
+                    .unwrap_or_default()
+            })
+        });
+        match read {
+            Ok(topic) => {
+                self.summary.replayed += 1;
+                let refused_by_topic = record.text(dead_letter::STAGE) == Some("PRODUCE");
+                let before = record
+                    .text(dead_letter::REASON)
+                    .filter(|_| refused_by_topic)
+                    .map(|reason| format!("; before: {reason}"));
+                (Some(true), format!("goes to {topic}{}", before.unwrap_or_default()))
+            }
+            Err(why) => {
+                self.summary.still_dead += 1;
+                (Some(false), why.to_string())
+            }
+        }
+    }
+
+    /// The next record that stood there at the start; `None` at the end, after `--max`, or if none is here to `wait` for.
+    fn next(&mut self, wait: bool) -> Result<Option<Stored>, Failure> {
+        if self.args.max.is_some_and(|max| self.taken >= max) {
+            return Ok(None);
+        }
+        let patience = if wait { Duration::from_millis(100) } else { Duration::ZERO };
+        loop {
+            let read = self.reader.next(patience).map_err(|error| {
+                Failure::new(format!("{} could not be read on: {error}", self.config.dead_letter.topic))
+            })?;
+            match read {
+                Some(record) if self.reader.was_there(&record) => {
+                    self.taken += 1;
+                    return Ok(Some(record));
+                }
+                Some(_) => {}
+                None if !wait || self.reader.behind().map_err(Failure::new)? == 0 => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// Prints the summary; gives the exit code.
+    fn tell(&self) -> Exit {
+        self.bar.finish_and_clear();
+        let Summary { replayed, still_dead, skipped_stubs, skipped_empty, skipped_attempts, failed } = &self.summary;
+        if self.args.json {
+            let summary = json!({
+                "dry_run": self.args.dry_run,
+                "replayed": replayed,
+                "still_dead": still_dead,
+                "skipped_stubs": skipped_stubs,
+                "skipped_empty": skipped_empty,
+                "skipped_attempts": skipped_attempts,
+                "failed": failed,
+                "records": self.args.dry_run.then_some(&self.shown),
+            });
+            say(format_args!("{summary:#}"));
+        } else {
+            let (would, dead) = if self.args.dry_run {
+                ("would be replayed", "would be dead letters again")
+            } else {
+                ("replayed", "dead letters again")
+            };
+            say(format_args!(
+                "{replayed} {would}, {still_dead} {dead}; skipped: {skipped_stubs} stubs, {skipped_empty} empty, {skipped_attempts} with too many attempts"
+            ));
+            if let Some(why) = failed {
+                eprintln!("error: {why}");
+            }
+        }
+        if failed.is_none() { Exit::Done } else { Exit::Failed }
+    }
+}
+
+impl Summary {
+    fn count(&mut self, outcome: &Outcome, dead_letters: &str) {
+        match outcome {
+            Outcome::Stored(receipt) if receipt.topic() == dead_letters => self.still_dead += 1,
+            Outcome::Stored(_) => self.replayed += 1,
+            Outcome::Skipped(skipped) => self.skip(*skipped),
+        }
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        match skipped {
+            Skipped::Stub => self.skipped_stubs += 1,
+            Skipped::Empty => self.skipped_empty += 1,
+            Skipped::Attempts => self.skipped_attempts += 1,
+        }
+    }
+}
+
+fn place(record: &Stored) -> String {
+    format!("{}/{}@{}", record.topic, record.partition, record.offset)
+}

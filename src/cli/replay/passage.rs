@@ -1,0 +1,71 @@
+//! The bridge's own path, without its endpoint.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::letter::Letter;
+use crate::{
+    bridge::{Bridge, InFlight, Overload},
+    cli::{Failure, stop_signal, target::Target},
+    kafka::{Accepted, Connection, Producers, Receipt},
+    metrics::Metrics,
+    serve::{Run, routes_with_ids},
+};
+
+/// The bridge as `serve` builds it, but for the endpoint, and the sign to stop.
+pub struct Passage {
+    bridge: Bridge,
+    pub producers: Arc<Producers>,
+    pub stop: CancellationToken,
+    /// What is on its way is no longer waited for.
+    cut_off: CancellationToken,
+}
+
+/// How long a stopped run waits for what is on its way.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the bridge says to a letter.
+pub type Sent = Result<InFlight, Overload>;
+
+impl Passage {
+    /// Resolves the schemas' ids and starts the producers.
+    pub fn open(target: &Target, connection: &Connection) -> Result<Self, Failure> {
+        let config = &target.config;
+        let run = target.dev.as_ref().map_or(Run::Serve, |dev| Run::Dev { embedded: dev.embedded });
+        let routes = tokio::task::block_in_place(|| routes_with_ids(config, run)).map_err(Failure::findings)?;
+        let metrics = Arc::new(Metrics::new().map_err(Failure::new)?);
+        let lanes = Bridge::lanes(&routes, config);
+        let producers = Producers::start(connection, &lanes, config.sender.budget().message_timeout, &metrics)
+            .map_err(Failure::new)?;
+        let (stop, cut_off) = (stop_signal()?, CancellationToken::new());
+        let (stopped, cut) = (stop.clone(), cut_off.clone());
+        tokio::spawn(async move {
+            stopped.cancelled().await;
+            tokio::time::sleep(STOP_WITHIN).await;
+            cut.cancel();
+        });
+        let bridge = Bridge::new(config, routes, Arc::clone(&producers), metrics);
+        Ok(Self { bridge, producers, stop, cut_off })
+    }
+
+    /// Hands a letter over; what it gives is waited on for the receipt.
+    pub fn send(&self, letter: Letter) -> Sent {
+        let Letter { binding, origin, body } = letter;
+        let bytes = self.bridge.admit(body.len())?;
+        self.bridge.deliver(Accepted { body, origin, bytes }, binding)
+    }
+
+    /// Waits for the receipt; until some seconds after the sign to stop.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn receipt(&self, sent: Sent) -> Result<Receipt, String> {
+        let mut in_flight = sent.map_err(|overload| format!("{overload}: raise ingress.queue_bytes_max"))?;
+        tokio::select! {
+            biased;
+            outcome = &mut in_flight.pending => outcome.map_err(|error| format!("{error}: is Kafka well? (`causeway check`)")),
+            () = self.cut_off.cancelled() => Err("stopped before it was committed: it may be stored twice".to_owned()),
+        }
+    }
+}

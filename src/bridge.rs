@@ -127,7 +127,7 @@ impl Bridge {
                 })
                 .collect(),
             producers,
-            bytes: Quota::new(config.ingress.queue_bytes_max),
+            bytes: Quota::shown(config.ingress.queue_bytes_max, metrics.queue_bytes.clone()),
             benches: Mutex::new(Vec::new()),
             depth_max: config.ingress.depth_max,
             metrics,
@@ -147,9 +147,7 @@ impl Bridge {
     /// # Errors
     /// [`Overload::Bytes`].
     pub fn admit(&self, bytes: usize) -> Result<Share, Overload> {
-        let share = self.bytes.take(bytes).ok_or(Overload::Bytes);
-        self.metrics.queue_bytes.set(self.bytes.taken() as i64);
-        share
+        self.bytes.take(bytes).ok_or(Overload::Bytes)
     }
 
     /// The whole path of a body: read it, make its record, hand it to Kafka. A body that is no event becomes a dead letter.
@@ -221,9 +219,7 @@ impl Bridge {
     /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
     fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
         let needed = accepted.body.len() + record.size();
-        let enough = accepted.bytes.resize(needed);
-        self.metrics.queue_bytes.set(self.bytes.taken() as i64);
-        enough.then_some(()).ok_or(Overload::Bytes)
+        accepted.bytes.resize(needed).then_some(()).ok_or(Overload::Bytes)
     }
 
     /// Reads a body once more for a log line: `(event_id, name, event_type)`, escaped, each at most 64 bytes.

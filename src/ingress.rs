@@ -14,10 +14,11 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     header::{self, HeaderName, HeaderValue},
+    http::request::Parts,
 };
 use prometheus::IntCounter;
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -76,6 +77,10 @@ enum Refusal {
 /// Bytes of a body over the limit that its stub keeps.
 const STUB_BYTES: usize = 16 * 1024;
 
+/// How much of a refused body is read and forgotten, and how long the next part of it is waited for.
+const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DISCARD_PAUSE_MAX: Duration = Duration::from_millis(250);
+
 /// A header that is carried into the record is cut out when it is longer: the record has room for 16 KiB beside the body.
 const CARRIED_BYTES_MAX: usize = 1024;
 
@@ -101,8 +106,9 @@ impl Ingress {
         self.metrics.received.inc();
         let number = peer.requests.fetch_add(1, Ordering::Relaxed);
         let deadline = self.clock(peer, head_at) + self.budget.answer_by;
+        let head_only = request.method() == Method::HEAD;
         let mut body = Bytes::new();
-        let response = match self.deliver(request, peer, deadline, &mut body).await {
+        let mut response = match self.deliver(request, peer, deadline, &mut body).await {
             Ok(receipt) => {
                 self.committed.inc();
                 committed(&receipt)
@@ -115,6 +121,10 @@ impl Ingress {
             }
         };
         self.metrics.answer_seconds.observe(head_at.elapsed().as_secs_f64());
+        if head_only {
+            // Over HTTP/2 hyper would send it, and the client would take that for a broken connection.
+            *response.body_mut() = Full::default();
+        }
         response
     }
 
@@ -134,10 +144,18 @@ impl Ingress {
         deadline: Instant,
         kept: &mut Bytes,
     ) -> Result<Receipt, Refusal> {
-        let binding = self.route(&request)?;
-        let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
-        let (head, body) = request.into_parts();
-        let received = self.receive(body, deadline).await?;
+        let (head, mut body) = request.into_parts();
+        let (binding, sender, share) = match self.admit(&head, &body, peer) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                // Who asks before sending (RFC 9110, section 10.1.1) is told by the answer not to.
+                if !head.headers.contains_key(header::EXPECT) {
+                    discard(&mut body, deadline).await;
+                }
+                return Err(refusal);
+            }
+        };
+        let received = self.receive(&mut body, share, deadline).await?;
         // From here to the hand-over nothing is awaited: a client that goes away cannot take the event with it.
         let origin = origin(&head.headers, sender);
         let in_flight = match received {
@@ -147,15 +165,36 @@ impl Ingress {
             }
             Received::TooLarge { first, bytes, share } => {
                 let first = Accepted { body: first, origin, bytes: share };
-                return Err(self.leave_stub(first, bytes, binding, deadline).await);
+                let (refusal, ()) =
+                    tokio::join!(self.leave_stub(first, bytes, binding, deadline), discard(&mut body, deadline));
+                return Err(refusal);
             }
         };
         self.hold(in_flight, deadline).await
     }
 
-    fn route(&self, request: &Request<Incoming>) -> Result<Binding, Refusal> {
-        let binding = self.bridge.binding(request.uri().path()).ok_or(Refusal::Path)?;
-        if request.method() == Method::POST { Ok(binding) } else { Err(Refusal::Method) }
+    /// What the head alone decides: where the event goes, whether its sender may, and room for its body.
+    fn admit<'a>(
+        &self,
+        head: &Parts,
+        body: &Incoming,
+        peer: &'a Peer,
+    ) -> Result<(Binding, &'a Arc<str>, Share), Refusal> {
+        let binding = self.bridge.binding(head.uri.path()).ok_or(Refusal::Path)?;
+        if head.method != Method::POST {
+            return Err(Refusal::Method);
+        }
+        let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
+        let share = self.bridge.admit(self.expected(body))?;
+        Ok((binding, sender, share))
+    }
+
+    /// How much of a body will be kept, as far as its head tells.
+    fn expected(&self, body: &Incoming) -> usize {
+        match body.size_hint().exact() {
+            Some(declared) if declared > self.body_bytes_max as u64 => STUB_BYTES,
+            declared => declared.unwrap_or(0) as usize,
+        }
     }
 
     /// Waits for the receipt, until D or until the drain is over.
@@ -171,9 +210,9 @@ impl Ingress {
     }
 
     /// Reads the body within its limit and its time, with room taken for it first.
-    async fn receive(&self, body: Incoming, deadline: Instant) -> Result<Received, Refusal> {
+    async fn receive(&self, body: &mut Incoming, share: Share, deadline: Instant) -> Result<Received, Refusal> {
         let by = deadline.min(Instant::now() + self.budget.body_by);
-        let read = self.read_body(body);
+        let read = self.read_body(body, share);
         tokio::select! {
             biased;
             read = timeout_at(by, read) => read.unwrap_or(Err(Refusal::SlowBody)),
@@ -181,11 +220,10 @@ impl Ingress {
         }
     }
 
-    async fn read_body(&self, mut body: Incoming) -> Result<Received, Refusal> {
+    async fn read_body(&self, body: &mut Incoming, mut share: Share) -> Result<Received, Refusal> {
         let declared = body.size_hint().exact();
         let too_large = declared.is_some_and(|declared| declared > self.body_bytes_max as u64);
-        let expected = if too_large { STUB_BYTES } else { declared.unwrap_or(0) as usize };
-        let mut share = self.bridge.admit(expected)?;
+        let expected = self.expected(body);
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
             // The client went away, or broke its framing.
@@ -235,6 +273,19 @@ impl Ingress {
         };
         tracing::warn!(request, status, code = refusal.code(), sender, event_id, name, event_type, "{reason}");
     }
+}
+
+/// Reads a refused body to its end and forgets it. Left unread it would cost the connection, and the reset that answers
+/// what still comes could overtake the refusal.
+async fn discard(body: &mut Incoming, deadline: Instant) {
+    let mut left = DISCARD_BYTES_MAX;
+    let read = async {
+        while let Ok(Some(Ok(frame))) = timeout(DISCARD_PAUSE_MAX, body.frame()).await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = rest;
+        }
+    };
+    let _ = timeout_at(deadline, read).await;
 }
 
 /// A body that was read as far as it will be.

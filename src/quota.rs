@@ -5,11 +5,15 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use prometheus::IntGauge;
+
 /// An amount of something (requests, bytes) of which at most `max` is taken at any time.
 #[derive(Debug)]
 pub struct Quota {
     taken: AtomicUsize,
     max: usize,
+    /// Shows what is taken.
+    gauge: Option<IntGauge>,
 }
 
 /// A part of a quota, given back on drop.
@@ -21,7 +25,12 @@ pub struct Share {
 
 impl Quota {
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), max })
+        Arc::new(Self { taken: AtomicUsize::new(0), max, gauge: None })
+    }
+
+    /// One whose amount taken a metric shows.
+    pub fn shown(max: usize, gauge: IntGauge) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0), max, gauge: Some(gauge) })
     }
 
     /// Takes `amount`, or nothing when that much is not left.
@@ -39,7 +48,18 @@ impl Quota {
 
     fn reserve(&self, amount: usize) -> bool {
         let add = |taken: usize| taken.checked_add(amount).filter(|sum| *sum <= self.max);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        let reserved = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok();
+        if let (true, Some(gauge)) = (reserved, &self.gauge) {
+            gauge.add(amount as i64);
+        }
+        reserved
+    }
+
+    fn give_back(&self, amount: usize) {
+        self.taken.fetch_sub(amount, Ordering::Relaxed);
+        if let Some(gauge) = &self.gauge {
+            gauge.sub(amount as i64);
+        }
     }
 }
 
@@ -51,7 +71,7 @@ impl Share {
                 return false;
             }
         } else {
-            self.quota.taken.fetch_sub(self.amount - amount, Ordering::Relaxed);
+            self.quota.give_back(self.amount - amount);
         }
         self.amount = amount;
         true
@@ -64,7 +84,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.quota.taken.fetch_sub(self.amount, Ordering::Relaxed);
+        self.quota.give_back(self.amount);
     }
 }
 

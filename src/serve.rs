@@ -87,6 +87,9 @@ impl From<String> for StartError {
 /// Between two looks at topics or registry that are not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
+/// The same for topics that were just created.
+const LOOK_AT_NEW: Duration = Duration::from_millis(100);
+
 /// What is left of the drain when held requests are cut off, for their answers and the last commits.
 const CUT_OFF_BEFORE_END: Duration = Duration::from_millis(500);
 
@@ -194,6 +197,10 @@ impl Bound {
             match topics.look(connection, &self.config, self.run).await? {
                 Found::AllRight => break,
                 Found::NotYet(why) => self.not_yet("topics", why).await,
+                Found::Created => {
+                    self.readiness.wait_for("topics", "created; not every broker knows them yet");
+                    sleep(LOOK_AT_NEW).await;
+                }
             }
         }
         self.readiness.done("topics");
@@ -327,6 +334,7 @@ struct Topics {
 
 enum Found {
     AllRight,
+    Created,
     NotYet(String),
 }
 
@@ -343,10 +351,9 @@ impl Topics {
         };
         if !survey.missing.is_empty() {
             let missing: Vec<String> = survey.missing.iter().map(|(name, _)| name.clone()).collect();
-            if config.kafka.create_topics
-                && let Err(error) = admin.create(&missing, &config.kafka).await
-            {
-                return Ok(Found::NotYet(error.to_string()));
+            if config.kafka.create_topics {
+                let created = admin.create(&missing, &config.kafka).await;
+                return Ok(created.map_or_else(|error| Found::NotYet(error.to_string()), |()| Found::Created));
             }
             let list: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
             return Ok(Found::NotYet(format!(

@@ -60,9 +60,9 @@ pub struct Args {
 const PARTITIONS: i32 = 3;
 
 const SAMPLES: [(&str, &str); 3] = [
-    ("activity.json", include_str!("../../tests/data/events/activity.sample.json")),
-    ("journey.json", include_str!("../../tests/data/events/journey.sample.json")),
-    ("queue.json", include_str!("../../tests/data/events/queue.sample.typed.json")),
+    ("activity.json", include_str!("samples/activity.json")),
+    ("journey.json", include_str!("samples/journey.json")),
+    ("queue.json", include_str!("samples/queue.json")),
 ];
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {

@@ -98,8 +98,13 @@ impl Failure {
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let quiet = !matches!(cli.command, Command::Serve(_));
-    if let Err(failure) = start_log(cli.log.as_deref(), cli.log_format, quiet) {
+    // Where a command speaks for itself, the Kafka client's every attempt to connect would drown it.
+    let level = match cli.command {
+        Command::Serve(_) => "info",
+        Command::Dev(_) => "warn",
+        _ => "error",
+    };
+    if let Err(failure) = start_log(cli.log.as_deref().unwrap_or(level), cli.log_format) {
         eprintln!("error: {}", failure.message);
         return ExitCode::from(2);
     }
@@ -131,7 +136,7 @@ pub fn run() -> ExitCode {
 }
 
 /// Logs go to standard error: standard output is for what a command is asked for.
-fn start_log(level: Option<&str>, format: Option<LogFormat>, quiet: bool) -> Result<(), Failure> {
+fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
     let default = if quiet { "warn" } else { "info" };
     let filter =
         EnvFilter::try_new(level.unwrap_or(default)).map_err(|error| Failure::new(format!("--log: {error}")))?;

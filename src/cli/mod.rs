@@ -137,9 +137,7 @@ pub fn run() -> ExitCode {
 
 /// Logs go to standard error: standard output is for what a command is asked for.
 fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
-    let default = if quiet { "warn" } else { "info" };
-    let filter =
-        EnvFilter::try_new(level.unwrap_or(default)).map_err(|error| Failure::new(format!("--log: {error}")))?;
+    let filter = EnvFilter::try_new(level).map_err(|error| Failure::new(format!("--log: {error}")))?;
     let terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {

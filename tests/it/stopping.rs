@@ -1,0 +1,261 @@
+//! How the bridge starts and stops: what it waits for, what it finishes, what it says.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value as Json;
+use tokio::task::JoinSet;
+
+use crate::{
+    outage::{self, LIMIT, post, wait_held},
+    sending::{Load, Raw, assert_all_there, assert_refused, copies, journey},
+    support::{
+        self,
+        bridge::{Bridge, Setup},
+        client::{Answer, Http},
+        process::{Child, Signal},
+        scratch, wait_until,
+    },
+};
+
+/// Starts a bridge on ports known before, and waits no longer than until it answers on its admin port.
+fn launch(setup: Setup) -> Bridge {
+    let address = || SocketAddr::from(([127, 0, 0, 1], scratch::port()));
+    let (ingress, admin) = (address(), address());
+    let setup = setup.set("ingress.listen", &ingress.to_string()).set("admin.listen", &admin.to_string());
+    let mut child = Child::spawn("causeway", &setup.command(&["serve"]), &setup.dir);
+    child.wait_ready(LIMIT, || TcpStream::connect(admin).is_ok());
+    Bridge { setup, child, ingress, admin }
+}
+
+/// Waits until the bridge says that it is not ready because of `why`.
+fn wait_unready(bridge: &Bridge, why: &str) {
+    let mut last = String::new();
+    wait_until(why, LIMIT, || {
+        let (status, text) = bridge.get("/readyz");
+        last = text;
+        let answer: Json = serde_json::from_str(&last).unwrap();
+        status == 503
+            && answer["ready"] == Json::Bool(false)
+            && answer["waiting_for"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains(why))
+    });
+}
+
+fn wait_ready(bridge: &Bridge) {
+    wait_until("the bridge is ready", LIMIT, || bridge.get("/readyz").0 == 200);
+}
+
+fn says_close(answer: &Answer) -> bool {
+    answer.headers.get("connection").is_some_and(|value| value == "close")
+}
+
+/// What a start that fails writes on standard error; its exit code is 3.
+fn refused_start(setup: &Setup) -> String {
+    let mut child = Child::spawn("causeway", &setup.command(&["serve"]), &setup.dir);
+    let status = child.wait(LIMIT);
+    assert_eq!(status.code(), Some(3), "{}", child.tail());
+    child.stderr()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_lets_held_requests_finish() {
+    let kafka = outage::kafka();
+    let mut bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "30000").start();
+    kafka.brokers()[0].pause();
+    let mut posts = JoinSet::new();
+    post(&mut posts, bridge.sender(Http::One), journey("one"));
+    post(&mut posts, bridge.sender(Http::Two), journey("two"));
+    wait_held(&bridge, 2.0);
+    bridge.child.signal(Signal::Terminate);
+    wait_unready(&bridge, "stopping");
+    assert_eq!(bridge.get("/livez").0, 200);
+    wait_until("new connections are refused", LIMIT, || TcpStream::connect(bridge.ingress).is_err());
+    assert_eq!(bridge.metric("causeway_in_flight_requests", &[]), 2.0);
+    kafka.brokers()[0].resume();
+    let answers: Vec<_> = posts.join_all().await.into_iter().map(|(answer, _)| answer).collect();
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert!(answers.iter().any(says_close), "over HTTP/1.1: {answers:?}");
+    assert_eq!(bridge.child.wait(LIMIT).code(), Some(0));
+    assert_eq!(copies(&kafka, &bridge, "journey").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_does_not_wait_for_connections_without_a_request() {
+    let mut bridge = Setup::new(support::kafka(), None).set("sender.timeout_ms", "60000").start();
+    let (one, two) = (bridge.sender(Http::One), bridge.sender(Http::Two));
+    // Both are kept after an answer; two more have not sent a request, not even a handshake.
+    for sender in [&one, &two] {
+        assert_eq!(sender.post("/", &[], journey("before")).await.unwrap().status, 200);
+    }
+    let fresh = Raw::open(&one).await;
+    let mute = TcpStream::connect(bridge.ingress).unwrap();
+    bridge.child.signal(Signal::Terminate);
+    assert_eq!(bridge.child.wait(Duration::from_secs(10)).code(), Some(0));
+    drop((fresh, mute));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sigterm_ends_the_drain() {
+    let kafka = outage::kafka();
+    let mut bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "60000").start();
+    kafka.brokers()[0].pause();
+    let sender = bridge.sender(Http::One);
+    let held = tokio::spawn(async move { sender.post("/", &[], journey("held")).await });
+    wait_held(&bridge, 1.0);
+    bridge.child.signal(Signal::Terminate);
+    wait_unready(&bridge, "stopping");
+    bridge.child.signal(Signal::Terminate);
+    assert_eq!(bridge.child.wait(Duration::from_secs(10)).code(), Some(1));
+    assert!(held.await.unwrap().is_err(), "nothing but a commit is answered 200");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_answers_200_only_and_loses_nothing() {
+    let kafka = support::kafka();
+    let mut bridge = Setup::new(kafka, None).set("sender.timeout_ms", "30000").start();
+    let load = Load::start(&bridge, 8, false);
+    wait_until("the load is on", LIMIT, || load.acked() >= 200);
+    bridge.child.signal(Signal::Terminate);
+    let posted = load.ended().await;
+    assert!(posted.others.is_empty(), "{:?}", posted.others);
+    assert_eq!(bridge.child.wait(LIMIT).code(), Some(0), "{}", bridge.child.tail());
+    assert_all_there(kafka, &bridge, &posted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigkill_under_load_loses_nothing_that_was_answered_200() {
+    let kafka = support::kafka();
+    let mut bridge = Setup::new(kafka, None).set("sender.timeout_ms", "30000").start();
+    let load = Load::start(&bridge, 8, false);
+    wait_until("the load is on", LIMIT, || load.acked() >= 200);
+    bridge.child.signal(Signal::Kill);
+    let posted = load.ended().await;
+    bridge.child.wait(LIMIT);
+    assert!(posted.others.is_empty(), "{:?}", posted.others);
+    assert_all_there(kafka, &bridge, &posted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_while_kafka_stays_away_answers_503_and_says_so_by_its_exit_code() {
+    let kafka = outage::kafka();
+    // A drain is never shorter than D = 3600 ms. 500 ms before its end, what is still held is cut off.
+    let drain = Duration::from_millis(3600);
+    let setup = Setup::new(&kafka, None).set("sender.timeout_ms", "4000").set("ingress.drain_ms_max", "3600");
+    let mut bridge = setup.start();
+    kafka.brokers()[0].pause();
+    let mut posts = JoinSet::new();
+    post(&mut posts, bridge.sender(Http::One), journey("one"));
+    post(&mut posts, bridge.sender(Http::Two), journey("two"));
+    wait_held(&bridge, 2.0);
+    bridge.child.signal(Signal::Terminate);
+    let told = Instant::now();
+    let answers: Vec<_> = posts.join_all().await.into_iter().map(|(answer, _)| answer).collect();
+    for answer in &answers {
+        // On a slow machine their own deadline may come first.
+        let code = if answer.body["code"] == "no_commit_in_time" { "no_commit_in_time" } else { "stopping" };
+        assert_refused(answer, 503, code);
+    }
+    assert!(answers.iter().any(says_close), "over HTTP/1.1: {answers:?}");
+    assert!(told.elapsed() < drain, "{:?}", told.elapsed());
+    assert_eq!(bridge.child.wait(LIMIT).code(), Some(4));
+    assert!(told.elapsed() < drain + Duration::from_secs(5), "{:?}", told.elapsed());
+    assert!(bridge.child.stderr().contains("\"given_up\":2"), "{}", bridge.child.tail());
+    kafka.brokers()[0].resume();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_that_starts_before_kafka_is_alive_and_says_what_it_waits_for() {
+    let kafka = outage::kafka();
+    kafka.brokers()[0].kill();
+    let bridge = launch(Setup::new(&kafka, None).set("sender.timeout_ms", "5000"));
+    wait_unready(&bridge, &format!("topics: no answer from {}", kafka.bootstrap()));
+    assert_eq!(bridge.get("/livez").0, 200);
+    assert_eq!(bridge.metric("causeway_ready", &[]), 0.0);
+    assert!(TcpStream::connect(bridge.ingress).is_err(), "nobody is let in who could not be served");
+    kafka.brokers()[0].start();
+    kafka.wait_ready();
+    wait_ready(&bridge);
+    assert_eq!(bridge.metric("causeway_ready", &[]), 1.0);
+    assert_eq!(bridge.sender(Http::One).post("/", &[], journey("first")).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_topic_is_named_until_it_is_there() {
+    let kafka = support::kafka();
+    let bridge = launch(Setup::new(kafka, None).set("kafka.create_topics", "false"));
+    let feeds = ["activity", "journey", "queue", "other", "dead-letter"];
+    for feed in feeds {
+        let topic = bridge.topic(feed);
+        wait_unready(&bridge, &format!("{topic} ("));
+        wait_unready(&bridge, "causeway topics --apply");
+        kafka.create_topic(&topic, 1, &[]);
+    }
+    wait_ready(&bridge);
+    assert_eq!(bridge.sender(Http::One).post("/", &[], journey("first")).await.unwrap().status, 200);
+}
+
+#[test]
+fn a_bridge_that_is_not_ready_stops_when_it_is_told() {
+    let setup = Setup::new(support::kafka(), None);
+    let nobody = format!("127.0.0.1:{}", scratch::port());
+    let mut bridge = launch(setup.set("kafka.brokers", &nobody));
+    wait_unready(&bridge, "no answer");
+    bridge.child.signal(Signal::Terminate);
+    assert_eq!(bridge.child.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_every_error_named() {
+    let setup = Setup::new(support::kafka(), None)
+        .set("sender.timeout_ms", "100")
+        .set("ingress.listen", "localhost:1")
+        .set("ingress.tls.client_names", "sender")
+        .set("kafka.client", "x")
+        .toml("[ingress]\nlistn = 'x'\n[kafka.client]\nacks = '1'\n'linger.ms' = 'soon'");
+    let errors = refused_start(&setup);
+    for part in [
+        "sender.timeout_ms is 100",
+        "ingress.listen is",
+        "client_names holds",
+        "ingress.listn is not a key",
+        "acks",
+        "linger.ms",
+    ] {
+        assert!(errors.contains(part), "{part} is not in:\n{errors}");
+    }
+}
+
+#[test]
+fn unusable_certificate_files_are_all_named() {
+    let setup = Setup::new(support::kafka(), None);
+    for file in ["server.crt", "server.key", "ca.crt"] {
+        std::fs::write(setup.dir.join(file), "not PEM").unwrap();
+    }
+    let setup = setup.set("ingress.tls.crl", "no-such.crl");
+    let errors = refused_start(&setup);
+    for key in ["ingress.tls.certificate", "ingress.tls.private_key", "ingress.tls.client_ca", "ingress.tls.crl"] {
+        assert!(errors.contains(key), "{key} is not in:\n{errors}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_flag() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let setup = Setup::new(support::kafka(), None).set("ingress.listen", &address).set("admin.listen", &address);
+    let errors = refused_start(&setup);
+    for part in ["--listen", "--admin-listen", &address] {
+        assert!(errors.contains(part), "{part} is not in:\n{errors}");
+    }
+}
+
+#[test]
+fn a_topic_that_takes_less_than_the_producer_sends_is_refused() {
+    let kafka = support::kafka();
+    let setup = Setup::new(kafka, None);
+    kafka.create_topic(&setup.topic("queue"), 1, &[("max.message.bytes", "500000")]);
+    let errors = refused_start(&setup);
+    assert!(errors.contains(&setup.topic("queue")) && errors.contains("max.message.bytes"), "{errors}");
+}

@@ -1,3 +1,5 @@
+//! Everything that needs the real thing: one binary, one Kafka and one registry for all that can share them.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,6 +8,16 @@
     reason = "a test that fails here has failed"
 )]
 
+mod admin;
+mod answers;
+mod dev;
 mod events;
+mod feeds;
+mod outage;
+mod schemas;
+mod security;
+mod sending;
+mod stopping;
 mod support;
+mod tls;
 mod translation;

@@ -109,7 +109,10 @@ async fn serve(admin: Arc<Admin>, listener: TcpListener) {
 impl Admin {
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
-            return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "only GET is answered here" }));
+            let error = json!({ "error": "only GET is answered here" });
+            let mut response = json_answer(StatusCode::METHOD_NOT_ALLOWED, &error);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
         }
         match path {
             "/livez" => json_answer(StatusCode::OK, &json!({ "alive": true })),

@@ -1,5 +1,7 @@
 //! Request -> answer: the flow, and the one table of what is answered.
 
+mod log_limit;
+
 use std::{
     sync::{
         Arc,
@@ -21,6 +23,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::log_limit::LogLimit;
 use crate::{
     bridge::{Binding, Bridge, InFlight, Overload},
     config::Budget,
@@ -408,27 +411,3 @@ fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
 const JSON: &[u8] = b"application/json";
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-
-/// Refusals come by the thousand under overload: at most ten of them a second are logged, the others are counted.
-#[derive(Default)]
-struct LogLimit {
-    second: AtomicU64,
-    logged: AtomicU64,
-}
-
-impl LogLimit {
-    const A_SECOND: u64 = 10;
-
-    fn run(&self, log: impl FnOnce()) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        if self.second.swap(now, Ordering::Relaxed) != now {
-            let before = self.logged.swap(0, Ordering::Relaxed);
-            if before > Self::A_SECOND {
-                tracing::warn!("{} more refusals were not logged", before - Self::A_SECOND);
-            }
-        }
-        if self.logged.fetch_add(1, Ordering::Relaxed) < Self::A_SECOND {
-            log();
-        }
-    }
-}

@@ -77,8 +77,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let file = args.dir.join("causeway.toml");
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let wanted = Addresses { ingress: loopback(args.port), admin: loopback(args.admin_port) };
-    write(&file, &toml(&wanted, &brokers, &certificates))?;
-    let config = target::load(&file, &[])?;
+    // Written once ready: until then the folder may be that of another dev, which runs.
+    let config = target::load_text(&file, &toml(&wanted, &brokers, &certificates))?;
     if let Some(broker) = &embedded {
         for topic in config.topics() {
             broker.create_topic(&topic, PARTITIONS).map_err(|error| Failure::new(format!("topic {topic}: {error}")))?;
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         };
         bound.run(stop.clone(), started).await.map_err(Failure::new)
     });
-    let _ = fs::remove_file(args.dir.join("dev.json"));
+    forget(&args.dir.join("dev.json"));
     // The process ends with the broker: taking it from the reader first would only make noise.
     std::mem::forget(embedded);
     Ok(if ended?.given_up == 0 { Exit::Done } else { Exit::NotCommitted })
@@ -123,7 +123,7 @@ impl Args {
         let json = serde_json::to_string_pretty(dev).map_err(Failure::new)?;
         let config = target::load(&dev.config, &[])?;
         if !self.quiet {
-            show_events(config);
+            show_events(&config)?;
         }
         let broker = if dev.embedded { " (embedded, in memory)" } else { "" };
         let dir = self.dir.display();
@@ -163,12 +163,12 @@ Stop:                    Ctrl-C
     }
 }
 
-/// A line per committed event, read back from the broker like any other reader would.
-fn show_events(config: Config) {
-    let show = move || -> Result<(), String> {
-        let mut decoder = Decoder::new(&config)?;
-        let reader = Reader::open(&Connection::new(&config), "causeway-dev", &config.topics(), Start::End)
-            .map_err(|error| error.to_string())?;
+/// A line per committed event, read back from the broker like any other reader would. From when it returns, none is missed.
+fn show_events(config: &Config) -> Result<(), Failure> {
+    let mut decoder = Decoder::new(config).map_err(Failure::new)?;
+    let reader = Reader::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)
+        .map_err(|error| Failure::new(format!("committed events could not be read back: {error}")))?;
+    let mut show = move || -> Result<(), String> {
         loop {
             if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
                 let decoded = decoder.decode(&record);
@@ -181,6 +181,15 @@ fn show_events(config: Config) {
             tracing::error!(error, "events are no longer shown");
         }
     });
+    Ok(())
+}
+
+/// Removes dev.json, unless it is another dev's.
+fn forget(file: &Path) {
+    let dev = fs::read_to_string(file).ok().and_then(|text| serde_json::from_str::<Dev>(&text).ok());
+    if dev.is_some_and(|dev| dev.pid == std::process::id()) {
+        let _ = fs::remove_file(file);
+    }
 }
 
 fn toml(addresses: &Addresses, brokers: &str, certificates: &Certificates) -> String {

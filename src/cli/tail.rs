@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::{
     Exit, Failure,
     decode::{Decoded, Decoder, json_line, text_line},
-    target::TargetArgs,
+    target::{Target, TargetArgs},
 };
 use crate::{
     config::Config,
@@ -64,11 +64,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let config = args.target.load(&[])?.config;
+    let Target { config, dev } = args.target.load(&[])?;
     let mut decoder = Decoder::new(&config).map_err(Failure::findings)?;
     let topics = args.topics(&config)?;
     let since = args.since.map(|age| millis_now() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let start = match since {
+        // The embedded broker has no look-up by time: all is read, and what is older left out below.
+        Some(_) if dev.is_some_and(|dev| dev.embedded) => Start::Beginning,
         Some(time) => Start::Since(time),
         None if args.beginning || args.no_follow => Start::Beginning,
         None => Start::End,

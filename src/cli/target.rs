@@ -76,6 +76,11 @@ pub fn load(file: &Path, flags: &[(String, String)]) -> Result<Config, Failure> 
     read(file, flags)?.map_err(|faults| unusable(&faults))
 }
 
+/// The same of a file that will hold this text once it is written.
+pub fn load_text(file: &Path, text: &str) -> Result<Config, Failure> {
+    of_text(file, text, &[]).map_err(|faults| unusable(&faults))
+}
+
 fn unusable(faults: &Faults) -> Failure {
     Failure::findings(format!("the configuration cannot be used:\n{faults}"))
 }
@@ -84,9 +89,13 @@ fn read(file: &Path, flags: &[(String, String)]) -> Result<Result<Config, Faults
     let text = std::fs::read_to_string(file).map_err(|error| {
         Failure::findings(format!("{}: {error}; give a readable file with --config", file.display()))
     })?;
+    Ok(of_text(file, &text, flags))
+}
+
+fn of_text(file: &Path, text: &str, flags: &[(String, String)]) -> Result<Config, Faults> {
     let env: Vec<(String, String)> = environment();
-    let sources = Sources { file: Some((file, &text)), env: &env, flags };
-    Ok(config::load(&sources, &kafka::property_fault))
+    let sources = Sources { file: Some((file, text)), env: &env, flags };
+    config::load(&sources, &kafka::property_fault)
 }
 
 /// The variables that are ours.

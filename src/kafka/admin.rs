@@ -1,12 +1,18 @@
 //! Topics: what they are, what they should be, and making them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
     ClientContext,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
+    producer::{DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
 };
 
 use super::Connection;
@@ -48,39 +54,67 @@ const BROKER_MESSAGE_BYTES_MAX: i64 = 1_048_588;
 
 /// Asks and changes topics. Every call blocks for at most the connection's request timeout.
 pub struct Admin {
-    client: AdminClient<Quiet>,
+    client: AdminClient<DefaultClientContext>,
+    /// Asks for metadata. Nobody polls an `AdminClient`'s main queue, so what librdkafka says of a broker that cannot be
+    /// reached, or does not let us in, would never be heard from that one.
+    metadata: ThreadedProducer<Said>,
+    said: Arc<Mutex<Option<String>>>,
     timeout: Duration,
 }
 
-/// Its client's log lines, under a name.
-struct Quiet;
+/// Logs, and keeps, why the cluster could not be reached.
+struct Said(Arc<Mutex<Option<String>>>);
 
-impl ClientContext for Quiet {
+impl ClientContext for Said {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         super::reports::log("admin", level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "Kafka client error");
+        // That all brokers are down follows from what was said before of each.
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *said = Some(reason.to_owned());
+        }
     }
+}
+
+impl ProducerContext for Said {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// No broker answered; with librdkafka's word for the reason, if it had one.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .said.clone().unwrap_or_else(|| .error.to_string()))]
+pub struct NoAnswer {
+    error: KafkaError,
+    said: Option<String>,
 }
 
 impl Admin {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
-        let client = connection.client().create_with_context(Quiet)?;
-        Ok(Self { client, timeout: connection.request_timeout() })
+        let said = Arc::new(Mutex::default());
+        let metadata = connection.client().create_with_context(Said(Arc::clone(&said)))?;
+        Ok(Self { client: connection.client().create()?, metadata, said, timeout: connection.request_timeout() })
     }
 
     /// Looks at `topics`.
     ///
     /// # Errors
     /// When no broker answers.
-    pub fn survey(&self, topics: &[String]) -> Result<Survey, KafkaError> {
+    pub fn survey(&self, topics: &[String]) -> Result<Survey, NoAnswer> {
         let mut survey = Survey::default();
         for name in topics {
-            let metadata = self.client.inner().fetch_metadata(Some(name), self.timeout)?;
+            let metadata = self
+                .metadata
+                .client()
+                .fetch_metadata(Some(name), self.timeout)
+                .map_err(|error| self.no_answer(error))?;
             survey.brokers =
                 metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
             let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
@@ -103,6 +137,10 @@ impl Admin {
             });
         }
         Ok(survey)
+    }
+
+    fn no_answer(&self, error: KafkaError) -> NoAnswer {
+        NoAnswer { error, said: self.said.lock().unwrap_or_else(PoisonError::into_inner).clone() }
     }
 
     /// Fills in the settings of the topics found, where the broker tells them.

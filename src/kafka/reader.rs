@@ -115,10 +115,7 @@ impl Reader {
             Start::Since(time) => {
                 let mut times = list.clone();
                 times.set_all_offsets(Offset::Offset(time))?;
-                // The embedded broker has no look-up by time: then all is read, and the caller leaves out what is older.
-                if let Ok(found) = self.consumer.offsets_for_times(times, self.timeout) {
-                    list = found;
-                }
+                list = self.consumer.offsets_for_times(times, self.timeout)?;
             }
             Start::Committed => {
                 for element in self.consumer.committed_offsets(list.clone(), self.timeout)?.elements() {

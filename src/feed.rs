@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 /// One stream of events and where it goes.
 ///
-/// Three feeds are built in, with [`Feed::other`] for events of any other `name`; the
+/// Three feeds are built in, with [`other`] for events of any other `name`; the
 /// configuration overrides their keys and adds feeds of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feed {

@@ -66,8 +66,8 @@ impl Connection {
         }
         client.set("acks", "all");
         client.set("enable.idempotence", "true");
-        // While one request is under way the next batch gathers by itself: no wait when idle, large batches under load.
-        client.set("max.in.flight.requests.per.connection", "1");
+        // The most that idempotence allows: batches gather at our own gate, not behind one request under way.
+        client.set("max.in.flight.requests.per.connection", "5");
         client.set("partitioner", "murmur2_random");
         client.set("message.timeout.ms", millis(self.budget.message_timeout));
         client.set("request.timeout.ms", millis(self.budget.socket_timeout));

@@ -3,6 +3,8 @@
 pub mod admin;
 mod client;
 pub mod embedded;
+mod gate;
+mod letter;
 mod producer;
 pub mod reader;
 mod redelivery;
@@ -11,7 +13,7 @@ mod reports;
 use std::sync::Arc;
 
 pub use client::{Connection, property_fault};
-pub use producer::{Accepted, LaneSpec, Pending, Producers, QueueFull};
+pub use producer::{Accepted, LaneSpec, Pending, Producers};
 
 /// The proof that a record is committed under `acks=all`.
 ///

@@ -182,7 +182,7 @@ impl Bridge {
         let share = feed.held.quota.take(1).ok_or(Overload::InFlight)?;
         let made = feed.route.fill(record, event, body_hash(&accepted.body), &accepted.origin, transcoder);
         self.make_room(&mut accepted, record)?;
-        let pending = self.producers.send_event(lane, made.target, record, accepted);
+        let pending = self.producers.send_event(lane, made.target, record, accepted).map_err(|_| Overload::Bytes)?;
         feed.count(event, made.extras, made.null_key, &self.metrics);
         Ok(feed.held.hold(share, pending))
     }
@@ -211,7 +211,8 @@ impl Bridge {
         record.fill_dead_letter(&accepted.body, refused, known, None, &accepted.origin);
         self.make_room(&mut accepted, record)?;
         let label = known.map(|(label, _)| label);
-        let pending = self.producers.send_dead_letter(record, &refused, label, accepted);
+        let pending =
+            self.producers.send_dead_letter(record, &refused, label, accepted).map_err(|_| Overload::Bytes)?;
         Ok(self.dead_letters.hold(share, pending))
     }
 

@@ -6,6 +6,10 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use crate::config::{Budget, Config};
 
+/// How long a record waits for others of its partition. A request to a broker costs both sides much the same whether it
+/// carries one record or a hundred: without this wait a busy bridge takes a fifth more CPU time per event.
+const LINGER_MS: &str = "4";
+
 /// Which cluster, and how to reach it. Not `Debug`: its properties hold secrets.
 #[derive(Clone)]
 pub struct Connection {
@@ -59,15 +63,15 @@ impl Connection {
             client.set("compression.type", "lz4");
         }
         if !self.properties.contains_key("linger.ms") && !self.properties.contains_key("queue.buffering.max.ms") {
-            client.set("linger.ms", "0");
+            client.set("linger.ms", LINGER_MS);
         }
         if alone {
             client.set("batch.num.messages", "1");
         }
         client.set("acks", "all");
         client.set("enable.idempotence", "true");
-        // The most that idempotence allows: batches gather at our own gate, not behind one request under way.
-        client.set("max.in.flight.requests.per.connection", "5");
+        // While one request is under way the next batches gather: few large requests cost less than many small ones.
+        client.set("max.in.flight.requests.per.connection", "1");
         client.set("partitioner", "murmur2_random");
         client.set("message.timeout.ms", millis(self.budget.message_timeout));
         client.set("request.timeout.ms", millis(self.budget.socket_timeout));

@@ -3,8 +3,6 @@
 pub mod admin;
 mod client;
 pub mod embedded;
-mod gate;
-mod letter;
 mod producer;
 pub mod reader;
 mod redelivery;
@@ -13,7 +11,7 @@ mod reports;
 use std::sync::Arc;
 
 pub use client::{Connection, property_fault};
-pub use producer::{Accepted, LaneSpec, Pending, Producers};
+pub use producer::{Accepted, LaneSpec, Pending, Producers, QueueFull};
 
 /// The proof that a record is committed under `acks=all`.
 ///

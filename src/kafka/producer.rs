@@ -1,7 +1,6 @@
 //! One producer per feed (a lane): records in, delivery reports out, each as a [`Receipt`].
 
 use std::{
-    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::{Arc, OnceLock, PoisonError, RwLock, mpsc},
@@ -12,7 +11,8 @@ use std::{
 use bytes::Bytes;
 use prometheus::IntCounter;
 use rdkafka::{
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer},
     util::Timeout,
 };
@@ -20,7 +20,6 @@ use tokio::sync::oneshot;
 
 use super::{
     Connection, Receipt, Undelivered,
-    letter::Letter,
     redelivery::{self, Failed},
     reports::{Counts, Fate, Parcel, Reports},
 };
@@ -66,6 +65,11 @@ pub struct Accepted {
     pub bytes: Share,
 }
 
+/// librdkafka's local queue would not take the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the producer's queue is full")]
+pub struct QueueFull;
+
 /// A record that was handed to Kafka. Dropping it changes nothing: the record lives on.
 pub struct Pending(oneshot::Receiver<Result<Receipt, Undelivered>>);
 
@@ -97,40 +101,53 @@ impl Producers {
             .map(|(index, spec)| Lane::new(index, spec, index == last, connection, metrics, &failed))
             .collect::<Result<Vec<_>, _>>()?;
         let producers = Arc::new(Self { lanes, message_timeout, redelivery: failed });
-        for lane in &producers.lanes {
-            lane.counts.settle(&producers);
-        }
         redelivery::start(&producers, failures);
         Ok(producers)
     }
 
-    /// Hands an event's `record` to the producer of `lane`, for the topic at this position of the lane's. Every fault of
-    /// Kafka's is waited out.
-    pub fn send_event(&self, lane: usize, topic: usize, record: &Record, accepted: Accepted) -> Pending {
+    /// Hands an event's `record` to the producer of `lane`, for the topic at this position of the lane's.
+    ///
+    /// # Errors
+    /// [`QueueFull`]: nothing was handed over. Every other fault of Kafka's is waited out.
+    pub fn send_event(
+        &self,
+        lane: usize,
+        topic: usize,
+        record: &Record,
+        accepted: Accepted,
+    ) -> Result<Pending, QueueFull> {
         self.send(lane, topic, record, accepted, Fate::Event)
     }
 
     /// Hands a dead letter to its producer; `record` was filled by [`Record::fill_dead_letter`].
+    ///
+    /// # Errors
+    /// [`QueueFull`]: nothing was handed over.
     pub fn send_dead_letter(
         &self,
         record: &Record,
         refused: &Refused<'_>,
         feed: Option<&str>,
         accepted: Accepted,
-    ) -> Pending {
+    ) -> Result<Pending, QueueFull> {
         let fate = Fate::DeadLetter { stage: refused.stage(), feed: feed.map(str::to_owned) };
         self.send(self.dead_letter_lane(), 0, record, accepted, fate)
     }
 
-    fn send(&self, lane: usize, topic: usize, record: &Record, accepted: Accepted, fate: Fate) -> Pending {
-        let lane = self.lanes.get(lane);
-        let topic = lane.and_then(|lane| lane.topics.get(topic)).cloned().unwrap_or_else(|| Arc::from(""));
-        let (parcel, pending) = Parcel::new(topic, accepted, fate);
-        // There is a lane for each feed: without one the parcel is dropped, which says that it was not committed.
-        if let Some(lane) = lane {
-            lane.produce(Letter::new(record, parcel));
-        }
-        Pending(pending)
+    fn send(
+        &self,
+        lane: usize,
+        topic: usize,
+        record: &Record,
+        accepted: Accepted,
+        fate: Fate,
+    ) -> Result<Pending, QueueFull> {
+        let Some((lane, topic)) = self.lanes.get(lane).and_then(|lane| Some((lane, lane.topics.get(topic)?))) else {
+            return Err(QueueFull);
+        };
+        let (parcel, pending) = Parcel::new(Arc::clone(topic), accepted, fate);
+        lane.produce(record, parcel)?;
+        Ok(Pending(pending))
     }
 
     pub(super) fn dead_letter_lane(&self) -> usize {
@@ -152,9 +169,6 @@ impl Producers {
         let left = self.outstanding();
         let _ = self.redelivery.send(Failed::GiveUp);
         for lane in &self.lanes {
-            for letter in lane.counts.gate.empty() {
-                letter.parcel.give_up(lane);
-            }
             lane.purge();
         }
         left
@@ -186,37 +200,36 @@ impl Lane {
         })
     }
 
-    /// Takes a record over: from here on it lives until it is committed or given up.
-    pub(super) fn produce(&self, letter: Letter) {
-        self.counts.begin();
-        if let Some(letter) = self.counts.gate.enter(letter) {
-            self.let_through(vec![letter]);
+    fn produce(&self, record: &Record, parcel: Box<Parcel>) -> Result<(), QueueFull> {
+        let mut headers = OwnedHeaders::new_with_capacity(10);
+        for (key, value) in record.headers.iter() {
+            headers = headers.insert(Header { key, value: Some(value) });
         }
-    }
-
-    /// Hands a set of letters that passed the gate to librdkafka, in their order.
-    pub(super) fn let_through(&self, letters: Vec<Letter>) {
-        let mut sets = VecDeque::from([letters]);
-        while let Some(set) = sets.pop_front() {
-            for letter in set {
-                sets.extend(Some(self.hand_over(letter)).filter(|freed| !freed.is_empty()));
-            }
-            self.counts.gate.handed();
-        }
-    }
-
-    /// Gives a letter to librdkafka. What it does not take is tried again by redelivery.
-    ///
-    /// Returns the letters that may go in this one's place when it was not taken.
-    pub(super) fn hand_over(&self, letter: Letter) -> Vec<Letter> {
-        let Letter { key, value, headers, timestamp, partition, parcel } = letter;
         let topic = Arc::clone(&parcel.topic);
-        let alone = parcel.alone;
-        let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, parcel).payload(value.as_slice());
-        message.key = key.as_deref();
-        message.headers = headers;
-        message.timestamp = timestamp;
-        let sent = if alone {
+        let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, parcel)
+            .payload(record.value.as_slice())
+            .headers(headers)
+            .timestamp(record.timestamp);
+        if let Some(key) = &record.key {
+            message = message.key(key.as_slice());
+        }
+        self.hand_over(message)
+    }
+
+    /// Takes over a parcel whose event's topic refused it. Not a first attempt: a full queue is waited out.
+    pub(super) fn accept_dead_letter(&self, record: &Record, mut parcel: Box<Parcel>) {
+        self.counts.begin();
+        parcel.attempts = 1;
+        let _ = self.produce(record, parcel);
+    }
+
+    /// Gives a message to librdkafka. What it refuses for now is tried again by redelivery; only a full queue is the caller's.
+    pub(super) fn hand_over(&self, message: BaseRecord<'_, [u8], [u8], Box<Parcel>>) -> Result<(), QueueFull> {
+        let first = message.delivery_opaque.attempts == 0;
+        if first {
+            self.counts.begin();
+        }
+        let sent = if message.delivery_opaque.alone {
             match self.alone() {
                 Ok(producer) => producer.send(message),
                 Err(error) => Err((error, message)),
@@ -224,13 +237,15 @@ impl Lane {
         } else {
             self.current().send(message)
         };
-        let Err((error, message)) = sent else { return Vec::new() };
-        let (headers, mut parcel) = (message.headers, message.delivery_opaque);
-        let freed = self.counts.pass(&mut parcel);
-        let letter = Letter { key, value, headers, timestamp, partition, parcel };
+        let Err((error, message)) = sent else { return Ok(()) };
+        if first && error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            self.counts.end();
+            return Err(QueueFull);
+        }
+        let failed = Failed::Record { lane: self.counts.lane(), error, letter: redelivery::Letter::of(message) };
         // The receiver lives as long as the process: redelivery never ends.
-        let _ = self.failed.send(Failed::Record { lane: self.counts.lane(), error, letter });
-        freed
+        let _ = self.failed.send(failed);
+        Ok(())
     }
 
     pub(super) fn current(&self) -> Arc<ThreadedProducer<Reports>> {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock, Weak,
+        Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -21,10 +21,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Receipt, Undelivered,
-    gate::Gate,
-    letter::Letter,
-    producer::{Accepted, Lane, Producers},
-    redelivery::Failed,
+    producer::{Accepted, Lane},
+    redelivery::{Failed, Letter},
 };
 use crate::{
     metrics::{Metrics, ProducerMetrics},
@@ -32,11 +30,8 @@ use crate::{
     record::Origin,
 };
 
-/// What a lane shares with its delivery reports.
+/// What a lane's delivery reports count.
 pub(super) struct Counts {
-    pub(super) gate: Gate,
-    /// The lanes, this one among them.
-    home: OnceLock<Weak<Producers>>,
     lane: usize,
     label: String,
     records: IntGauge,
@@ -61,8 +56,6 @@ pub(super) struct Parcel {
     pub(super) attempts: u32,
     /// Produced in a batch of its own: what is refused now is refused for itself.
     pub(super) alone: bool,
-    /// The lane's gate waits for its report.
-    pub(super) through_gate: bool,
     done: Option<oneshot::Sender<Result<Receipt, Undelivered>>>,
     _bytes: Share,
 }
@@ -87,8 +80,6 @@ impl Counts {
             }
         };
         Self {
-            gate: Gate::default(),
-            home: OnceLock::new(),
             lane,
             label: label.to_owned(),
             records: metrics.queue_records.with_label_values(&labels),
@@ -96,16 +87,6 @@ impl Counts {
             committed,
             metrics: Arc::clone(metrics),
         }
-    }
-
-    /// Tells the reports where their lane is.
-    pub(super) fn settle(&self, producers: &Arc<Producers>) {
-        let _ = self.home.set(Arc::downgrade(producers));
-    }
-
-    /// A parcel was reported, or not even taken: gives the letters that waited for that.
-    pub(super) fn pass(&self, parcel: &mut Parcel) -> Vec<Letter> {
-        if std::mem::take(&mut parcel.through_gate) { self.gate.reported() } else { Vec::new() }
     }
 
     /// Which lane this is, counted from 0.
@@ -144,8 +125,7 @@ impl Reports {
 impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Parcel>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, mut parcel: Box<Parcel>) {
-        let freed = self.counts.pass(&mut parcel);
+    fn delivery(&self, result: &DeliveryResult<'_>, parcel: Box<Parcel>) {
         match result {
             Ok(message) => {
                 // The one place where a receipt is made. Librdkafka gives no offset after "duplicate sequence".
@@ -154,16 +134,10 @@ impl ProducerContext for Reports {
                 parcel.committed(receipt, &self.counts);
             }
             Err((error, message)) => {
-                let letter = Letter::returned(message, parcel);
+                let letter = Letter { message: message.detach(), parcel };
                 let _ = self.failed.send(Failed::Record { lane: self.counts.lane, error: error.clone(), letter });
             }
         }
-        if freed.is_empty() {
-            return;
-        }
-        let home = self.counts.home.get().and_then(Weak::upgrade);
-        let Some(lane) = home.as_ref().and_then(|home| home.lanes.get(self.counts.lane)) else { return };
-        lane.let_through(freed);
     }
 }
 
@@ -178,21 +152,7 @@ impl Parcel {
         let (done, answer) = oneshot::channel();
         let accepted = Instant::now();
         let done = Some(done);
-        (
-            Box::new(Self {
-                body,
-                origin,
-                topic,
-                fate,
-                accepted,
-                attempts: 0,
-                alone: false,
-                through_gate: false,
-                done,
-                _bytes: bytes,
-            }),
-            answer,
-        )
+        (Box::new(Self { body, origin, topic, fate, accepted, attempts: 0, alone: false, done, _bytes: bytes }), answer)
     }
 
     fn committed(mut self: Box<Self>, receipt: Receipt, counts: &Counts) {

@@ -110,8 +110,8 @@ drain                               {drain:>9}   whatever stops the bridge must 
 
 An outage of Kafka, at {rate} events/s of 2 KB in one feed (--rate):
   up to {bridged:<8} every event is answered 200: {held} requests are held for D, in_flight_max is {in_flight_max}
-  up to {kept:<8} later events are answered 503 at D, but none is forgotten: once Kafka is back they are committed,
-                 and the sender's retries find them there
+  up to {kept:<8} later events are answered 503 at D, but none is forgotten: once Kafka is back they are committed;
+                 a retry of one is a duplicate, the same by ce_source, ce_id and causeway_body
   beyond         what is refused then depends on the sender's retries
   queue_bytes_max = {queue} MiB holds some {events} events of 2 KB: {queue_seconds} at that rate, beyond it 503 at once
 ",

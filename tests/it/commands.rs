@@ -1,0 +1,107 @@
+//! `topics`, `schemas`, `check`, `send` and `replay` against a real cluster and a real registry.
+
+use std::{collections::BTreeSet, fs, process::Output};
+
+use rdkafka::{
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use serde_json::{Value as Json, json};
+
+use crate::support::{
+    self,
+    bridge::{SENDER, Setup},
+    certs::ClientOptions,
+    client::Http,
+};
+
+fn run(setup: &Setup, arguments: &[&str]) -> Output {
+    setup.command(arguments).env("CAUSEWAY_LOG", "error").output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("{output:?}"))
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn topics_and_schemas_say_what_is_missing_and_apply_it_once() {
+    let setup = Setup::new(support::kafka(), Some(support::registry()))
+        .set("kafka.create_topics", "false")
+        .set("registry.auto_register", "false");
+    let journey = setup.topic("journey");
+
+    let missing = run(&setup, &["topics"]);
+    assert_eq!(code(&missing), 3, "{}", stdout(&missing));
+    assert!(stdout(&missing).contains(&journey), "{}", stdout(&missing));
+    assert_eq!(code(&run(&setup, &["check", "--quiet"])), 3, "a missing topic is an error");
+    assert_eq!(code(&run(&setup, &["topics", "--apply"])), 0);
+    assert_eq!(code(&run(&setup, &["topics"])), 0);
+
+    let missing = run(&setup, &["schemas", "--json"]);
+    assert_eq!(code(&missing), 3, "{}", stdout(&missing));
+    assert_eq!(code(&run(&setup, &["schemas", "--apply"])), 0);
+    assert_eq!(code(&run(&setup, &["schemas"])), 0);
+    let (_, config) = support::registry().get(&format!("/config/{journey}-value"));
+    assert_eq!(config["compatibilityLevel"], "FULL_TRANSITIVE");
+
+    let checked = run(&setup, &["check", "--quiet", "--json"]);
+    assert_eq!(code(&checked), 0, "{}", stdout(&checked));
+    let report: Json = serde_json::from_str(&stdout(&checked)).unwrap();
+    assert!(report["findings"].as_array().is_some_and(|findings| findings.len() > 5), "{report}");
+    assert_eq!(code(&run(&setup, &["check", "--quiet", "--strict"])), 3, "one replica is a warning");
+}
+
+#[test]
+fn what_send_says_was_acked_is_in_kafka() {
+    let bridge = Setup::new(support::kafka(), None).start();
+    bridge.setup.identity(ClientOptions::dns(SENDER)).write(&bridge.setup.dir, "sender");
+    let url = format!("https://localhost:{}/", bridge.ingress.port());
+    let ends = ["--ca", "ca.crt", "--cert", "sender.crt", "--key", "sender.key", "--url", &url];
+    let load = ["send", "--generate", "--count", "60", "--rate", "200", "--record", "record.txt", "--json"];
+    let sent = run(&bridge.setup, &[load.as_slice(), ends.as_slice()].concat());
+    assert_eq!(code(&sent), 0, "{sent:?}");
+    let summary: Json = serde_json::from_str(&stdout(&sent)).unwrap();
+    assert_eq!((&summary["acked"], &summary["dropped"]), (&json!(60), &json!(0)));
+    let record = fs::read_to_string(bridge.setup.dir.join("record.txt")).unwrap();
+    let acked: BTreeSet<&str> = record.lines().filter_map(|line| line.strip_suffix(" 200 1")).collect();
+    assert_eq!(acked.len(), 60, "{record}");
+    let read = ["activity", "journey", "queue"].map(|feed| support::kafka().read(&bridge.topic(feed)));
+    let stored: BTreeSet<&str> = read.iter().flatten().filter_map(|record| record.header("ce_id")).collect();
+    assert_eq!(stored, acked);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
+    let bridge = Setup::new(support::kafka(), None).start();
+    bridge.sender(Http::One).post("/", &[], "no event").await.unwrap();
+    let event = include_str!("../data/events/journey.newer.json");
+    put_dead_letter(&bridge.topic("dead-letter"), event, &[("causeway_received_at", "1700000000123")]);
+    put_dead_letter(&bridge.topic("dead-letter"), event, &[("causeway_stub", "true")]);
+
+    let replayed = run(&bridge.setup, &["replay", "--json"]);
+    assert_eq!(code(&replayed), 0, "{replayed:?}");
+    let stored = support::kafka().read(&bridge.topic("journey"));
+    assert_eq!(stored.len(), 1, "the stub is skipped");
+    assert_eq!(stored[0].timestamp, 1_700_000_000_123);
+    let dead = support::kafka().read(&bridge.topic("dead-letter"));
+    let again: Vec<_> = dead.iter().filter(|record| record.header("causeway_attempts") == Some("1")).collect();
+    assert_eq!(again.len(), 1, "what is no event is a dead letter again");
+    assert_eq!(again[0].value.as_deref(), Some(b"no event".as_slice()));
+
+    // Progress was committed: only the dead letter that the first run left is new.
+    assert_eq!(code(&run(&bridge.setup, &["replay"])), 0);
+    assert_eq!(support::kafka().read(&bridge.topic("journey")).len(), 1);
+}
+
+fn put_dead_letter(topic: &str, body: &str, headers: &[(&str, &str)]) {
+    let producer: BaseProducer = support::kafka().client().create().unwrap();
+    let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(value.as_bytes()) })
+    });
+    producer.send(BaseRecord::<str, str>::to(topic).payload(body).headers(headers)).unwrap();
+    producer.flush(support::SERVER_LIMIT).unwrap();
+}

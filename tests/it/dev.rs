@@ -168,10 +168,11 @@ async fn dev_prints_every_event_also_one_that_comes_at_once() {
         let body = event("com.asapp.event.journey", &format!("event-{number}."), "T", json!({}));
         assert_eq!(sender.post("/", &[], body).await.unwrap().status, 200);
     }
-    wait_until("the last event's line is printed", LIMIT, || dev.child.stdout().contains("event-49."));
-    let printed = dev.child.stdout();
-    let missing: Vec<u32> = (0..50).filter(|number| !printed.contains(&format!("event-{number}."))).collect();
-    assert!(missing.is_empty(), "not printed: {missing:?}");
+    // Events without a key go to any partition, and partitions are read in no order: wait for each.
+    wait_until("every event's line is printed", LIMIT, || {
+        let printed = dev.child.stdout();
+        (0..50).all(|number| printed.contains(&format!("event-{number}.")))
+    });
     dev.stop(Signal::Interrupt);
 }
 

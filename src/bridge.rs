@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     event::{Event, Parser},
     feed,
-    kafka::{Accepted, LaneSpec, Pending, Producers},
+    kafka::{Accepted, Entered, Key, LaneSpec, Pending, Producers},
     metrics::Metrics,
     quota::{Quota, Share},
     record::{Record, Refused, Route, body_hash},
@@ -180,9 +180,14 @@ impl Bridge {
         };
         let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
         let share = feed.held.quota.take(1).ok_or(Overload::InFlight)?;
-        let made = feed.route.fill(record, event, body_hash(&accepted.body), &accepted.origin, transcoder);
+        let body_hash = body_hash(&accepted.body);
+        let (ticket, pending) = match self.producers.enter(Key::event(lane, event.event_id, body_hash)) {
+            Entered::First(ticket, pending) => (ticket, pending),
+            Entered::Again(pending) => return Ok(feed.held.hold(share, pending)),
+        };
+        let made = feed.route.fill(record, event, body_hash, &accepted.origin, transcoder);
         self.make_room(&mut accepted, record)?;
-        let pending = self.producers.send_event(lane, made.target, record, accepted).map_err(|_| Overload::Bytes)?;
+        self.producers.send_event(lane, made.target, record, accepted, ticket);
         feed.count(event, made.extras, made.null_key, &self.metrics);
         Ok(feed.held.hold(share, pending))
     }
@@ -208,11 +213,19 @@ impl Bridge {
         };
         let known = feed.and_then(|route| Some((route.label.as_str(), route.topics.first()?.topic.as_str())));
         let share = self.dead_letters.quota.take(1).ok_or(Overload::InFlight)?;
+        let entered = match refused {
+            // Two bodies may begin alike.
+            Refused::TooLarge { .. } => self.producers.enter_alone(),
+            _ => self.producers.enter_dead_letter(body_hash(&accepted.body)),
+        };
+        let (ticket, pending) = match entered {
+            Entered::First(ticket, pending) => (ticket, pending),
+            Entered::Again(pending) => return Ok(self.dead_letters.hold(share, pending)),
+        };
         record.fill_dead_letter(&accepted.body, refused, known, None, &accepted.origin);
         self.make_room(&mut accepted, record)?;
         let label = known.map(|(label, _)| label);
-        let pending =
-            self.producers.send_dead_letter(record, &refused, label, accepted).map_err(|_| Overload::Bytes)?;
+        self.producers.send_dead_letter(record, &refused, label, accepted, ticket);
         Ok(self.dead_letters.hold(share, pending))
     }
 

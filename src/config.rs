@@ -37,6 +37,7 @@ pub struct Config {
     pub admin: Admin,
     pub kafka: Kafka,
     pub registry: Option<Registry>,
+    pub dedupe: Dedupe,
     pub dead_letter: DeadLetter,
     /// Built-in feeds (overridden) first, then those that the configuration adds.
     pub feeds: Vec<Feed>,
@@ -195,6 +196,15 @@ pub struct Registry {
     pub password: Option<Secret>,
     pub ca: Option<PathBuf>,
     pub auto_register: bool,
+}
+
+/// `[dedupe]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dedupe {
+    /// Memory for the events that were committed of late.
+    pub bytes_max: usize,
+    /// Fill it at the start from the topics.
+    pub warm: bool,
 }
 
 /// `[dead_letter]`.

@@ -22,6 +22,7 @@
 //!
 //! The modules stand in the order of the flow; each uses only those above it (`tests/tidy.rs` keeps that so).
 
+pub mod sabotage;
 pub mod feed;
 pub mod config;
 pub mod quota;

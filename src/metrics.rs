@@ -33,7 +33,18 @@ pub struct Metrics {
     pub null_keys: IntCounterVec,
     pub events_by_major: IntCounterVec,
     pub ready: IntGauge,
+    pub window: WindowMetrics,
     pub producer: ProducerMetrics,
+}
+
+/// Of events that came again.
+#[derive(Clone)]
+pub struct WindowMetrics {
+    pub joined_under_way: IntCounter,
+    pub joined_committed: IntCounter,
+    pub ids_reused: IntCounter,
+    pub remembered: IntGauge,
+    pub forgotten_early: IntCounter,
 }
 
 /// What librdkafka says of itself (its `STATISTICS.md`), by producer.
@@ -157,6 +168,7 @@ impl Metrics {
                 &["feed", "major"],
             )?,
             ready: gauge(&r, "causeway_ready", "1 when /readyz says so.")?,
+            window: WindowMetrics::new(&r)?,
             producer: ProducerMetrics::new(&r)?,
             registry: r,
         })
@@ -170,6 +182,32 @@ impl Metrics {
             tracing::error!(%error, "metrics could not be written");
         }
         text
+    }
+}
+
+impl WindowMetrics {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        let joined = counters(
+            r,
+            "causeway_joined_total",
+            "Requests with an event that was here before: `under_way` waited for the first attempt's receipt, `committed` got it.",
+            &["first_attempt"],
+        )?;
+        Ok(Self {
+            joined_under_way: joined.with_label_values(&["under_way"]),
+            joined_committed: joined.with_label_values(&["committed"]),
+            ids_reused: counter(
+                r,
+                "causeway_event_ids_reused_total",
+                "Events whose event_id came before with another body: each is an event of its own.",
+            )?,
+            remembered: gauge(r, "causeway_dedupe_events", "Committed events that are remembered.")?,
+            forgotten_early: counter(
+                r,
+                "causeway_dedupe_forgotten_early_total",
+                "Committed events forgotten before their time, as dedupe.bytes_max was full.",
+            )?,
+        })
     }
 }
 

@@ -19,10 +19,11 @@ use crate::{
     config::Config,
     feed::SchemaSource,
     ingress::Ingress,
-    kafka::{self, Connection, Producers},
+    kafka::{self, Connection, Producers, Warmed},
     metrics::Metrics,
     record::{Route, confluent_prefix},
     registry::{Registry, subject},
+    sabotage::Sabotage,
     schema::Schema,
     server::Server,
     tls::{self, ServerTls},
@@ -139,8 +140,12 @@ impl Bound {
         resolved?;
         let budget = self.config.sender.budget();
         let lanes = Bridge::lanes(&self.routes, &self.config);
-        let producers = Producers::start(&connection, &lanes, budget.message_timeout, &self.metrics)
-            .map_err(|error| error.to_string())?;
+        let producers =
+            Producers::start(&connection, &lanes, budget.message_timeout, self.config.dedupe.bytes_max, &self.metrics)
+                .map_err(|error| error.to_string())?;
+        if self.config.dedupe.warm {
+            self.warm(&producers, &connection);
+        }
         let bridge = Bridge::new(
             &self.config,
             std::mem::take(&mut self.routes),
@@ -171,7 +176,11 @@ impl Bound {
         let end = Instant::now() + self.config.ingress.drain_max;
         self.readiness.wait_for("drain", "the bridge is stopping");
         tracing::info!(outstanding = producers.outstanding(), "draining");
+        if Sabotage::ProducerClosedFirst.is_on() {
+            tokio::task::block_in_place(|| producers.drain(std::time::Instant::now()));
+        }
         draining.cancel();
+        let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
         if let Ok(connections) = serving.await
             && timeout_at(end - CUT_OFF_BEFORE_END, connections.wait()).await.is_err()
         {
@@ -188,6 +197,21 @@ impl Bound {
             tracing::info!("drained: every accepted event is committed");
         }
         Ok(Drained { given_up })
+    }
+
+    /// Without it retries of what an earlier run committed are committed again: no reason not to start.
+    fn warm(&self, producers: &Producers, connection: &Connection) {
+        self.readiness.wait_for("start", "reading back what was committed of late (dedupe.warm)");
+        match tokio::task::block_in_place(|| producers.warm(connection)) {
+            Ok(Warmed { events, whole: true }) => tracing::info!(events, "events of an earlier run are remembered"),
+            Ok(Warmed { events, whole: false }) => {
+                tracing::warn!(events, "not all events of an earlier run could be read back in time (dedupe.warm)");
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "events of an earlier run could not be read back (dedupe.warm): may this user read the topics?"
+            ),
+        }
     }
 
     /// Waits until topics and schemas are there and right.

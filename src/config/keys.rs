@@ -54,6 +54,9 @@ pub const KEYS: &[Key] = &[
     key("kafka.topics.retention_ms", "604800000", "How long a topic that we create keeps its records, in milliseconds; -1 is for ever"),
     key("kafka.client.PROPERTY", "", "Any librdkafka property that breaks no promise; with _file after its name, the file that holds its value"),
 
+    key("dedupe.bytes_max", "67108864", "Memory for the events committed of late, whose retries get the same receipt, in bytes (0 to 4294967296); 0 remembers none"),
+    key("dedupe.warm", "false", "Fill that memory at the start from the topics' tails; needs the right to read them"),
+
     key("registry.url", "", "A Confluent-compatible schema registry, http:// or https://; without one, records are Avro single-object encoded"),
     key("registry.user", "", "The registry's user, for basic authentication"),
     key("registry.password", "", "That user's password"),

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    Admin, Budget, ClientName, Config, DeadLetter, Faults, Ingress, Kafka, NewTopics, Registry, Sender, Tls, client,
-    fault::Wrong, feeds, relations, settings::Settings, source::Sources,
+    Admin, Budget, ClientName, Config, DeadLetter, Dedupe, Faults, Ingress, Kafka, NewTopics, Registry, Sender, Tls,
+    client, fault::Wrong, feeds, relations, settings::Settings, source::Sources,
 };
 
 /// Reads a configuration. `property_fault(name, value)` says what librdkafka has against a property, if anything.
@@ -21,6 +21,10 @@ pub fn load(sources: &Sources<'_>, property_fault: &dyn Fn(&str, &str) -> Option
         admin: Admin { listen: address(&mut settings, "admin.listen") },
         kafka: kafka(&mut settings, property_fault),
         registry: registry(&mut settings),
+        dedupe: Dedupe {
+            bytes_max: settings.integer("dedupe.bytes_max", 0..=1 << 32),
+            warm: settings.boolean("dedupe.warm"),
+        },
         feeds: feeds::read(&mut settings, &dead_letter.topic),
         dead_letter,
     };
@@ -342,7 +346,7 @@ configuration: ingress.tls.client_names is required: it names the senders that m
             ("[dead_letter]\ntopic = ''", "dead_letter.topic is empty"),
             ("[dead_letter]\ntopic = 5", "a number without quotes, not text"),
             ("[dead_letters]\ntopic = 'a'", "did you mean dead_letter.topic?"),
-            ("[elsewhere]", "known here: sender, ingress, admin, kafka, registry, dead_letter, feeds"),
+            ("[elsewhere]", "known here: sender, ingress, admin, kafka, dedupe, registry, dead_letter, feeds"),
             ("[registry]\nuser = 'me'", "has no registry"),
             ("[registry]\nurl = 'ftp://a'", "neither http:// nor https://"),
             ("[registry]\nurl = 'http://me:word@a'", "set registry.user and registry.password_file"),

@@ -16,6 +16,8 @@ impl Config {
         self.write_sender_and_ingress(&mut page);
         page.put("admin.listen", self.admin.listen.to_string());
         self.write_kafka(&mut page);
+        page.put("dedupe.bytes_max", number(self.dedupe.bytes_max));
+        page.put("dedupe.warm", self.dedupe.warm);
         self.write_registry(&mut page);
         page.put("dead_letter.topic", self.dead_letter.topic.as_str());
         for feed in &self.feeds {

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-use crate::config::{Budget, Config};
-
-/// How long a record waits for others of its partition. A request to a broker costs both sides much the same whether it
-/// carries one record or a hundred: without this wait a busy bridge takes up to a fifth more CPU time per event.
-const LINGER_MS: &str = "3";
+use crate::{
+    config::{Budget, Config},
+    sabotage::Sabotage,
+};
 
 /// Which cluster, and how to reach it. Not `Debug`: its properties hold secrets.
 #[derive(Clone)]
@@ -63,7 +62,8 @@ impl Connection {
             client.set("compression.type", "lz4");
         }
         if !self.properties.contains_key("linger.ms") && !self.properties.contains_key("queue.buffering.max.ms") {
-            client.set("linger.ms", LINGER_MS);
+            // What should go together is handed over together (`pace.rs`): librdkafka need not wait for more.
+            client.set("linger.ms", "0");
         }
         if alone {
             client.set("batch.num.messages", "1");
@@ -72,7 +72,8 @@ impl Connection {
         client.set("enable.idempotence", "true");
         // While one request is under way the next batches gather: few large requests cost less than many small ones.
         client.set("max.in.flight.requests.per.connection", "1");
-        client.set("partitioner", "murmur2_random");
+        let partitioner = if Sabotage::KeyHashedAnotherWay.is_on() { "consistent_random" } else { "murmur2_random" };
+        client.set("partitioner", partitioner);
         client.set("message.timeout.ms", millis(self.budget.message_timeout));
         client.set("request.timeout.ms", millis(self.budget.socket_timeout));
         client.set("delivery.report.only.error", "false");

@@ -3,15 +3,21 @@
 pub mod admin;
 mod client;
 pub mod embedded;
+mod letter;
+mod pace;
 mod producer;
 pub mod reader;
 mod redelivery;
 mod reports;
+mod warm;
+mod window;
 
 use std::sync::Arc;
 
 pub use client::{Connection, property_fault};
-pub use producer::{Accepted, LaneSpec, Pending, Producers, QueueFull};
+pub use producer::{Accepted, LaneSpec, Pending, Producers};
+pub use warm::Warmed;
+pub use window::{ENTRY_BYTES, Entered, Key, Ticket};
 
 /// The proof that a record is committed under `acks=all`.
 ///
@@ -36,6 +42,14 @@ impl Receipt {
     /// `None` where the broker knew the record from an earlier attempt ("duplicate sequence") and did not say where it stands.
     pub fn offset(&self) -> Option<i64> {
         self.offset
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Receipt {
+    /// No proof of anything.
+    fn forged(topic: &Arc<str>) -> Self {
+        Self { topic: Arc::clone(topic), partition: 0, offset: None }
     }
 }
 

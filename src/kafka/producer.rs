@@ -5,23 +5,26 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock, PoisonError, RwLock, mpsc},
     task::{Context, Poll},
+    thread::Thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use prometheus::IntCounter;
 use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
-    producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer},
+    error::KafkaError,
+    producer::{Producer as _, PurgeConfig, ThreadedProducer},
     util::Timeout,
 };
 use tokio::sync::oneshot;
 
 use super::{
     Connection, Receipt, Undelivered,
+    letter::Letter,
+    pace::{self, Gate},
     redelivery::{self, Failed},
     reports::{Counts, Fate, Parcel, Reports},
+    window::{Entered, Key, Outcome, Ticket, Window},
 };
 use crate::{
     metrics::Metrics,
@@ -29,10 +32,14 @@ use crate::{
     record::{Origin, Record, Refused},
 };
 
+/// How long a committed event is remembered beyond `message.timeout.ms`, the longest that its sender tries.
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
 /// All lanes; the last one is the dead letters'.
 pub struct Producers {
     pub(super) lanes: Vec<Lane>,
     pub(super) message_timeout: Duration,
+    pub(super) window: Arc<Window>,
     redelivery: mpsc::Sender<Failed>,
 }
 
@@ -47,6 +54,7 @@ pub struct LaneSpec {
 pub(super) struct Lane {
     pub(super) label: String,
     pub(super) topics: Vec<Arc<str>>,
+    pub(super) gate: Gate,
     /// Replaced when librdkafka calls an error fatal.
     pub(super) producer: RwLock<Arc<ThreadedProducer<Reports>>>,
     /// Produces suspects one to a batch; made at the first one.
@@ -65,19 +73,21 @@ pub struct Accepted {
     pub bytes: Share,
 }
 
-/// librdkafka's local queue would not take the record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the producer's queue is full")]
-pub struct QueueFull;
-
-/// A record that was handed to Kafka. Dropping it changes nothing: the record lives on.
-pub struct Pending(oneshot::Receiver<Result<Receipt, Undelivered>>);
+/// Where the receipt of an accepted event will be, or is. Dropping it changes nothing: the record lives on.
+pub enum Pending {
+    Waiting(oneshot::Receiver<Outcome>),
+    /// It was committed before this attempt came.
+    Known(Receipt),
+}
 
 impl Future for Pending {
-    type Output = Result<Receipt, Undelivered>;
+    type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(|done| done.unwrap_or(Err(Undelivered)))
+        match &mut *self {
+            Self::Waiting(answer) => Pin::new(answer).poll(context).map(|done| done.unwrap_or(Err(Undelivered))),
+            Self::Known(receipt) => Poll::Ready(Ok(receipt.clone())),
+        }
     }
 }
 
@@ -90,64 +100,70 @@ impl Producers {
         connection: &Connection,
         lanes: &[LaneSpec],
         message_timeout: Duration,
+        dedupe_bytes_max: usize,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, KafkaError> {
         #[allow(clippy::disallowed_methods, reason = "bounded by queue_bytes_max: every record in it holds its share")]
         let (failed, failures) = mpsc::channel();
+        let (to_opener, paced) = mpsc::sync_channel(1);
+        let opener = pace::start(paced);
         let last = lanes.len().saturating_sub(1);
         let lanes = lanes
             .iter()
             .enumerate()
-            .map(|(index, spec)| Lane::new(index, spec, index == last, connection, metrics, &failed))
+            .map(|(index, spec)| Lane::new(index, spec, index == last, connection, metrics, &failed, &opener))
             .collect::<Result<Vec<_>, _>>()?;
-        let producers = Arc::new(Self { lanes, message_timeout, redelivery: failed });
+        let topics = lanes.iter().flat_map(|lane| lane.topics.iter().map(Arc::clone)).collect();
+        let window = Window::new(topics, dedupe_bytes_max, message_timeout + REMEMBERED_FOR, metrics);
+        let producers = Arc::new(Self { lanes, message_timeout, window, redelivery: failed });
         redelivery::start(&producers, failures);
+        let _ = to_opener.send(Arc::downgrade(&producers));
         Ok(producers)
     }
 
-    /// Hands an event's `record` to the producer of `lane`, for the topic at this position of the lane's.
-    ///
-    /// # Errors
-    /// [`QueueFull`]: nothing was handed over. Every other fault of Kafka's is waited out.
-    pub fn send_event(
-        &self,
-        lane: usize,
-        topic: usize,
-        record: &Record,
-        accepted: Accepted,
-    ) -> Result<Pending, QueueFull> {
-        self.send(lane, topic, record, accepted, Fate::Event)
+    /// Looks whether an event is on its way already, or was committed of late.
+    pub fn enter(&self, key: Key) -> Entered {
+        self.window.enter(key)
+    }
+
+    /// The same for a dead letter, known by its body's hash alone.
+    pub fn enter_dead_letter(&self, body_hash: u128) -> Entered {
+        self.window.enter(Key::dead_letter(self.dead_letter_lane(), body_hash))
+    }
+
+    /// For a record that is like no other, such as a stub.
+    pub fn enter_alone(&self) -> Entered {
+        let (ticket, pending) = self.window.alone();
+        Entered::First(ticket, pending)
+    }
+
+    /// Hands an event's `record` to the producer of `lane`, for the topic at this position of the lane's. Every fault of
+    /// Kafka's is waited out.
+    pub fn send_event(&self, lane: usize, topic: usize, record: &Record, accepted: Accepted, ticket: Ticket) {
+        self.send(lane, topic, record, accepted, Fate::Event, ticket);
     }
 
     /// Hands a dead letter to its producer; `record` was filled by [`Record::fill_dead_letter`].
-    ///
-    /// # Errors
-    /// [`QueueFull`]: nothing was handed over.
     pub fn send_dead_letter(
         &self,
         record: &Record,
         refused: &Refused<'_>,
         feed: Option<&str>,
         accepted: Accepted,
-    ) -> Result<Pending, QueueFull> {
+        ticket: Ticket,
+    ) {
         let fate = Fate::DeadLetter { stage: refused.stage(), feed: feed.map(str::to_owned) };
-        self.send(self.dead_letter_lane(), 0, record, accepted, fate)
+        self.send(self.dead_letter_lane(), 0, record, accepted, fate, ticket);
     }
 
-    fn send(
-        &self,
-        lane: usize,
-        topic: usize,
-        record: &Record,
-        accepted: Accepted,
-        fate: Fate,
-    ) -> Result<Pending, QueueFull> {
-        let Some((lane, topic)) = self.lanes.get(lane).and_then(|lane| Some((lane, lane.topics.get(topic)?))) else {
-            return Err(QueueFull);
-        };
-        let (parcel, pending) = Parcel::new(Arc::clone(topic), accepted, fate);
-        lane.produce(record, parcel)?;
-        Ok(Pending(pending))
+    fn send(&self, lane: usize, topic: usize, record: &Record, accepted: Accepted, fate: Fate, ticket: Ticket) {
+        let lane = self.lanes.get(lane).and_then(|lane| Some((lane, lane.topics.get(topic)?)));
+        if let Some((lane, topic)) = lane {
+            #[cfg(debug_assertions)]
+            let ticket = ticket.sabotaged(topic);
+            let parcel = Parcel::new(Arc::clone(topic), accepted, fate, ticket);
+            lane.produce(Letter::new(record, parcel));
+        }
     }
 
     pub(super) fn dead_letter_lane(&self) -> usize {
@@ -183,6 +199,7 @@ impl Lane {
         connection: &Connection,
         metrics: &Arc<Metrics>,
         failed: &mpsc::Sender<Failed>,
+        opener: &Thread,
     ) -> Result<Self, KafkaError> {
         let label = [spec.label.as_str()];
         let counts = Arc::new(Counts::new(index, &spec.label, dead_letter, metrics));
@@ -190,6 +207,7 @@ impl Lane {
         Ok(Self {
             label: spec.label.clone(),
             topics: spec.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+            gate: Gate::new(opener),
             producer: RwLock::new(Arc::new(connection.producer(false).create_with_context(reports)?)),
             alone: OnceLock::new(),
             connection: connection.clone(),
@@ -200,52 +218,26 @@ impl Lane {
         })
     }
 
-    fn produce(&self, record: &Record, parcel: Box<Parcel>) -> Result<(), QueueFull> {
-        let mut headers = OwnedHeaders::new_with_capacity(10);
-        for (key, value) in record.headers.iter() {
-            headers = headers.insert(Header { key, value: Some(value) });
-        }
-        let topic = Arc::clone(&parcel.topic);
-        let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, parcel)
-            .payload(record.value.as_slice())
-            .headers(headers)
-            .timestamp(record.timestamp);
-        if let Some(key) = &record.key {
-            message = message.key(key.as_slice());
-        }
-        self.hand_over(message)
-    }
-
-    /// Takes over a parcel whose event's topic refused it. Not a first attempt: a full queue is waited out.
-    pub(super) fn accept_dead_letter(&self, record: &Record, mut parcel: Box<Parcel>) {
+    /// Takes a record over for the first time.
+    pub(super) fn produce(&self, letter: Letter) {
         self.counts.begin();
-        parcel.attempts = 1;
-        let _ = self.produce(record, parcel);
+        self.gate.pass(letter, |letter| self.hand_over(letter));
     }
 
-    /// Gives a message to librdkafka. What it refuses for now is tried again by redelivery; only a full queue is the caller's.
-    pub(super) fn hand_over(&self, message: BaseRecord<'_, [u8], [u8], Box<Parcel>>) -> Result<(), QueueFull> {
-        let first = message.delivery_opaque.attempts == 0;
-        if first {
-            self.counts.begin();
-        }
-        let sent = if message.delivery_opaque.alone {
+    /// Gives a letter to librdkafka. What it refuses is redelivery's to decide.
+    pub(super) fn hand_over(&self, letter: Letter) {
+        let sent = if letter.parcel.alone {
             match self.alone() {
-                Ok(producer) => producer.send(message),
-                Err(error) => Err((error, message)),
+                Ok(producer) => letter.hand_over(producer),
+                Err(error) => Err((error, letter)),
             }
         } else {
-            self.current().send(message)
+            letter.hand_over(&self.current())
         };
-        let Err((error, message)) = sent else { return Ok(()) };
-        if first && error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            self.counts.end();
-            return Err(QueueFull);
+        if let Err((error, letter)) = sent {
+            // The receiver lives as long as the process: redelivery never ends.
+            let _ = self.failed.send(Failed::Record { lane: self.counts.lane(), error, letter });
         }
-        let failed = Failed::Record { lane: self.counts.lane(), error, letter: redelivery::Letter::of(message) };
-        // The receiver lives as long as the process: redelivery never ends.
-        let _ = self.failed.send(failed);
-        Ok(())
     }
 
     pub(super) fn current(&self) -> Arc<ThreadedProducer<Reports>> {
@@ -265,6 +257,9 @@ impl Lane {
     }
 
     fn purge(&self) {
+        for letter in self.gate.clear() {
+            letter.parcel.give_up(self);
+        }
         let everything = || PurgeConfig::default().queue().inflight();
         self.current().purge(everything());
         if let Some(alone) = self.alone.get() {

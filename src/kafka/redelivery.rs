@@ -11,16 +11,11 @@ use std::{
 };
 
 use rdkafka::{
-    Message,
     error::{KafkaError, RDKafkaErrorCode},
-    message::OwnedMessage,
-    producer::{BaseRecord, Producer as _},
+    producer::Producer as _,
 };
 
-use super::{
-    producer::{Lane, Producers},
-    reports::{Fate, Parcel},
-};
+use super::{letter::Letter, producer::Producers, reports::Fate};
 use crate::record::{Record, Refused};
 
 /// What a lane reports to the redelivery thread.
@@ -36,32 +31,6 @@ pub(super) enum Failed {
     },
     /// The drain is over: what waits here is given up.
     GiveUp,
-}
-
-/// A record that came back, with everything needed to send it again.
-pub(super) struct Letter {
-    pub(super) message: OwnedMessage,
-    pub(super) parcel: Box<Parcel>,
-}
-
-impl Letter {
-    /// Of a message that librdkafka did not take.
-    pub(super) fn of(mut message: BaseRecord<'_, [u8], [u8], Box<Parcel>>) -> Self {
-        let headers = message.headers.take();
-        let timestamp = message.timestamp.map_or(rdkafka::Timestamp::NotAvailable, rdkafka::Timestamp::CreateTime);
-        Self {
-            message: OwnedMessage::new(
-                message.payload.map(<[u8]>::to_vec),
-                message.key.map(<[u8]>::to_vec),
-                message.topic.to_owned(),
-                timestamp,
-                -1,
-                -1,
-                headers,
-            ),
-            parcel: message.delivery_opaque,
-        }
-    }
 }
 
 /// A letter that waits for its next attempt; the earliest first.
@@ -126,7 +95,7 @@ impl Redelivery {
         }
         let own_fault = code.is_some_and(refused_for_itself);
         // librdkafka itself refuses what is over its message.max.bytes, before there is a batch or a partition.
-        let was_alone = letter.parcel.alone || letter.message.partition() < 0;
+        let was_alone = letter.parcel.alone || !letter.batched;
         let is_event = matches!(letter.parcel.fate, Fate::Event);
         if own_fault && was_alone && is_event {
             return dead_letter(producers, error, letter);
@@ -146,21 +115,9 @@ impl Redelivery {
         while self.waiting.peek().is_some_and(|Reverse(next)| next.due <= now) {
             let Some(Reverse(Waiting { lane, letter, .. })) = self.waiting.pop() else { return };
             let Some(lane) = producers.lanes.get(lane) else { continue };
-            send_again(lane, letter);
+            lane.hand_over(letter);
         }
     }
-}
-
-fn send_again(lane: &Lane, Letter { message, parcel }: Letter) {
-    let topic = Arc::clone(&parcel.topic);
-    let (key, payload) = (message.key(), message.payload());
-    let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, parcel);
-    record.key = key;
-    record.payload = payload;
-    record.timestamp = message.timestamp().to_millis();
-    record.headers = message.headers().cloned();
-    // Refused here, it comes back through the channel: `QueueFull` is for first attempts only.
-    let _ = lane.hand_over(record);
 }
 
 /// The broker's objection is to the record, whatever else was in its batch.
@@ -177,26 +134,27 @@ fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
 
 /// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
 fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
-    let Letter { message, mut parcel } = letter;
+    let Letter { key, mut parcel, .. } = letter;
     let Some(lane) = producers.lanes.get(producers.dead_letter_lane()) else { return };
     let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
     let refused = Refused::Unstorable(&reason);
-    let from = producers.lanes.iter().find(|lane| lane.topics.iter().any(|topic| topic.as_ref() == message.topic()));
+    let from = producers.lanes.iter().find(|lane| lane.topics.iter().any(|topic| *topic == parcel.topic));
     let feed = from.map(|lane| lane.label.clone());
     let mut record = Record::default();
     let origin = parcel.origin.clone();
-    let known = feed.as_deref().map(|feed| (feed, message.topic()));
-    record.fill_dead_letter(&parcel.body, refused, known, message.key().map(<[u8]>::to_vec), &origin);
+    let known = feed.as_deref().map(|feed| (feed, parcel.topic.as_ref()));
+    record.fill_dead_letter(&parcel.body, refused, known, key, &origin);
     tracing::warn!(feed, reason, "a record that its topic refuses goes to the dead letters");
     parcel.fate = Fate::DeadLetter { stage: refused.stage(), feed };
     parcel.alone = false;
+    parcel.attempts = 1;
     if let Some(topic) = lane.topics.first() {
         parcel.topic = Arc::clone(topic);
     }
     if let Some(from) = from {
         from.counts.end();
     }
-    lane.accept_dead_letter(&record, parcel);
+    lane.produce(Letter::new(&record, parcel));
 }
 
 fn give_up(producers: &Producers, lane: usize, letter: Letter) {

@@ -17,12 +17,13 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{DeliveryResult, ProducerContext},
 };
-use tokio::sync::oneshot;
 
 use super::{
-    Receipt, Undelivered,
+    Receipt,
+    letter::Letter,
     producer::{Accepted, Lane},
-    redelivery::{Failed, Letter},
+    redelivery::Failed,
+    window::Ticket,
 };
 use crate::{
     metrics::{Metrics, ProducerMetrics},
@@ -56,7 +57,7 @@ pub(super) struct Parcel {
     pub(super) attempts: u32,
     /// Produced in a batch of its own: what is refused now is refused for itself.
     pub(super) alone: bool,
-    done: Option<oneshot::Sender<Result<Receipt, Undelivered>>>,
+    ticket: Ticket,
     _bytes: Share,
 }
 
@@ -126,36 +127,54 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Parcel>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, parcel: Box<Parcel>) {
+        #[cfg(debug_assertions)]
+        let parcel = match sabotaged(result, parcel, &self.counts) {
+            Some(parcel) => parcel,
+            None => return,
+        };
         match result {
             Ok(message) => {
                 // The one place where a receipt is made. Librdkafka gives no offset after "duplicate sequence".
                 let offset = Some(message.offset()).filter(|offset| *offset >= 0);
                 let receipt = Receipt { topic: Arc::clone(&parcel.topic), partition: message.partition(), offset };
-                parcel.committed(receipt, &self.counts);
+                parcel.committed(&receipt, &self.counts);
             }
             Err((error, message)) => {
-                let letter = Letter { message: message.detach(), parcel };
+                let letter = Letter::returned(&message.detach(), parcel);
                 let _ = self.failed.send(Failed::Record { lane: self.counts.lane, error: error.clone(), letter });
             }
         }
     }
 }
 
+#[cfg(debug_assertions)]
+fn sabotaged(result: &DeliveryResult<'_>, parcel: Box<Parcel>, counts: &Counts) -> Option<Box<Parcel>> {
+    use crate::sabotage::Sabotage;
+    if Sabotage::ProducerThreadHangs.is_on() {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+    #[allow(clippy::panic, reason = "it is what this one is for")]
+    if Sabotage::ProducerThreadDies.is_on() {
+        panic!("as the sabotage says");
+    }
+    let dead_letter = matches!(parcel.fate, Fate::DeadLetter { .. });
+    let ignored = Sabotage::ReportErrorIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on();
+    if result.is_err() && ignored {
+        let receipt = Receipt::forged(&parcel.topic);
+        parcel.committed(&receipt, counts);
+        return None;
+    }
+    Some(parcel)
+}
+
 impl Parcel {
-    /// A parcel, and where the answer to its sender will be.
-    pub(super) fn new(
-        topic: Arc<str>,
-        accepted: Accepted,
-        fate: Fate,
-    ) -> (Box<Self>, oneshot::Receiver<Result<Receipt, Undelivered>>) {
+    pub(super) fn new(topic: Arc<str>, accepted: Accepted, fate: Fate, ticket: Ticket) -> Box<Self> {
         let Accepted { body, origin, bytes } = accepted;
-        let (done, answer) = oneshot::channel();
         let accepted = Instant::now();
-        let done = Some(done);
-        (Box::new(Self { body, origin, topic, fate, accepted, attempts: 0, alone: false, done, _bytes: bytes }), answer)
+        Box::new(Self { body, origin, topic, fate, accepted, attempts: 0, alone: false, ticket, _bytes: bytes })
     }
 
-    fn committed(mut self: Box<Self>, receipt: Receipt, counts: &Counts) {
+    fn committed(self: Box<Self>, receipt: &Receipt, counts: &Counts) {
         let elapsed = self.accepted.elapsed();
         // Counted before it is answered, so that who was answered finds it counted.
         match (&counts.committed, &self.fate) {
@@ -170,18 +189,16 @@ impl Parcel {
             (Committed::DeadLetter, Fate::Event) => {}
         }
         counts.end();
-        let answered = self.done.take().is_some_and(|done| done.send(Ok(receipt)).is_ok());
+        let answered = self.ticket.commit(receipt);
         if let (false, Committed::Feed { late, .. }) = (answered, &counts.committed) {
             late.inc();
         }
     }
 
-    pub(super) fn give_up(mut self: Box<Self>, lane: &Lane) {
+    /// Whoever waits is told by the ticket's end.
+    pub(super) fn give_up(self: Box<Self>, lane: &Lane) {
         lane.undelivered.inc();
         lane.counts.end();
-        if let Some(done) = self.done.take() {
-            let _ = done.send(Err(Undelivered));
-        }
     }
 }
 

@@ -248,11 +248,11 @@ async fn a_record_that_its_topic_refuses_becomes_a_dead_letter_and_holds_up_no_o
     let kafka = support::kafka();
     let bridge = Setup::new(kafka, None).set("sender.timeout_ms", "30000").start();
     kafka.alter_topic_config(&bridge.topic("journey"), &[("max.message.bytes", "10000")]);
-    let large = event("com.asapp.event.journey", "large", &noise(100_000));
+    let large = |id: usize| event("com.asapp.event.journey", &format!("large-{id}"), &noise(100_000));
     let (mut posts, mut larges) = (JoinSet::new(), JoinSet::new());
     for number in 0..100 {
         if number % 25 == 10 {
-            post(&mut larges, bridge.sender(BOTH[number % 2]), large.clone());
+            post(&mut larges, bridge.sender(BOTH[number % 2]), large(number));
         }
         post(&mut posts, bridge.sender(BOTH[number % 2]), journey(&format!("small-{number}")));
     }
@@ -267,8 +267,9 @@ async fn a_record_that_its_topic_refuses_becomes_a_dead_letter_and_holds_up_no_o
     assert_eq!(letters.len(), 4);
     let topic = bridge.topic("journey");
     for letter in letters {
-        assert_eq!(letter.value.as_deref(), Some(large.as_bytes()));
-        assert_eq!(letter.key.as_deref(), Some(b"large".as_slice()));
+        let key = std::str::from_utf8(letter.key.as_deref().unwrap()).unwrap();
+        let number = key.strip_prefix("large-").unwrap().parse().unwrap();
+        assert_eq!(letter.value.as_deref(), Some(large(number).as_bytes()));
         for (header, expected) in [
             ("__connect.errors.stage", "PRODUCE"),
             ("__connect.errors.topic", topic.as_str()),
@@ -281,7 +282,7 @@ async fn a_record_that_its_topic_refuses_becomes_a_dead_letter_and_holds_up_no_o
     assert_eq!(bridge.metric("causeway_dead_letters_total", &["feed=\"journey\"", "stage=\"PRODUCE\""]), 4.0);
     // The topic takes small ones at once, and large ones again as soon as it may.
     kafka.alter_topic_config(&bridge.topic("journey"), &[("max.message.bytes", "1048588")]);
-    let answer = bridge.sender(Http::One).post("/", &[], large).await.unwrap();
+    let answer = bridge.sender(Http::One).post("/", &[], large(100)).await.unwrap();
     assert_eq!(answer.body["topic"], json!(bridge.topic("journey")), "{answer:?}");
 }
 

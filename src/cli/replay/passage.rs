@@ -36,8 +36,14 @@ impl Passage {
         let routes = tokio::task::block_in_place(|| routes_with_ids(config, run)).map_err(Failure::findings)?;
         let metrics = Arc::new(Metrics::new().map_err(Failure::new)?);
         let lanes = Bridge::lanes(&routes, config);
-        let producers = Producers::start(connection, &lanes, config.sender.budget().message_timeout, &metrics)
-            .map_err(Failure::new)?;
+        let producers = Producers::start(
+            connection,
+            &lanes,
+            config.sender.budget().message_timeout,
+            config.dedupe.bytes_max,
+            &metrics,
+        )
+        .map_err(Failure::new)?;
         let (stop, cut_off) = (stop_signal()?, CancellationToken::new());
         let (stopped, cut) = (stop.clone(), cut_off.clone());
         tokio::spawn(async move {

@@ -1,0 +1,67 @@
+//! The window's start: what an earlier run committed, read back from the topics' tails.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::error::KafkaError;
+
+use super::{
+    Connection, Key, Producers, Receipt,
+    reader::{Reader, Start, Stored},
+};
+use crate::record::dead_letter;
+
+/// How long reading back may hold up the start.
+const WARMING_MAX: Duration = Duration::from_secs(30);
+
+/// What was read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warmed {
+    pub events: u64,
+    /// False when the time was over first: what was not read is not remembered.
+    pub whole: bool,
+}
+
+impl Producers {
+    /// Remembers what was committed before, as far back as a retry can come. Blocks.
+    ///
+    /// # Errors
+    /// When no broker answers, a topic is not there, or the right to read it is missing.
+    pub fn warm(&self, connection: &Connection) -> Result<Warmed, KafkaError> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
+        let until = Instant::now() + WARMING_MAX;
+        let topics: Vec<String> = self.window.topics().iter().map(ToString::to_string).collect();
+        let age = i64::try_from(self.window.age().as_millis()).unwrap_or(i64::MAX);
+        let reader = Reader::open(connection, "causeway-warm", &topics, Start::Since(now.saturating_sub(age)))?;
+        let mut left = reader.behind()?;
+        let mut events = 0;
+        while left > 0 && Instant::now() < until {
+            match reader.next(Duration::from_millis(200))? {
+                Some(record) => {
+                    left -= i64::from(reader.was_there(&record));
+                    events += u64::from(self.recall(&record, now));
+                }
+                // What compaction or a transaction left out never comes.
+                None => left = reader.behind()?,
+            }
+        }
+        Ok(Warmed { events, whole: left <= 0 })
+    }
+
+    fn recall(&self, record: &Stored, now: i64) -> bool {
+        let hash = record.text(dead_letter::BODY).and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        let lane = self.lanes.iter().position(|lane| lane.topics.iter().any(|topic| **topic == *record.topic));
+        let (Some(hash), Some(lane)) = (hash, lane) else { return false };
+        let key = if lane == self.dead_letter_lane() {
+            Key::dead_letter(lane, hash)
+        } else {
+            let Some(event_id) = record.text("ce_id") else { return false };
+            Key::event(lane, event_id, hash)
+        };
+        let ago = now.saturating_sub(record.timestamp.unwrap_or(now)).max(0);
+        let topic = record.topic.as_str().into();
+        let receipt = Receipt { topic, partition: record.partition, offset: Some(record.offset) };
+        self.window.warm(key, &receipt, Duration::from_millis(ago.unsigned_abs()));
+        true
+    }
+}

@@ -1,0 +1,283 @@
+//! Which events are on their way and which were committed of late: a retry joins its first attempt, or gets its receipt.
+//!
+//! An event is known by its feed, `event_id` and body hash, a dead letter by the hash alone; and it is remembered only once
+//! it is committed. All memory is reserved at the start: the oldest is forgotten when it is full.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashTable;
+use tokio::sync::oneshot;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Pending, Receipt, Undelivered};
+use crate::metrics::{Metrics, WindowMetrics};
+
+/// What a waiting request gets.
+pub(super) type Outcome = Result<Receipt, Undelivered>;
+
+/// Who is the same again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    lane: u16,
+    /// Of the `event_id`.
+    id: u64,
+    body: [u64; 2],
+}
+
+impl Key {
+    pub fn event(lane: usize, event_id: &str, body_hash: u128) -> Self {
+        let lane = u16::try_from(lane).unwrap_or(u16::MAX);
+        Self { lane, id: xxh3_64_with_seed(event_id.as_bytes(), lane.into()), body: halves(body_hash) }
+    }
+
+    pub(super) fn dead_letter(lane: usize, body_hash: u128) -> Self {
+        let body = halves(body_hash);
+        Self { lane: u16::try_from(lane).unwrap_or(u16::MAX), id: body[0], body }
+    }
+
+    fn same_id(&self, other: &Self) -> bool {
+        self.id == other.id && self.lane == other.lane
+    }
+}
+
+fn halves(hash: u128) -> [u64; 2] {
+    [hash as u64, (hash >> 64) as u64]
+}
+
+/// What was accepted and not yet decided, and what was committed within `age`.
+pub(super) struct Window {
+    state: Mutex<State>,
+    topics: Vec<Arc<str>>,
+    capacity: usize,
+    age: u32,
+    /// `age` before the start, so that what was committed before it has a time too.
+    epoch: Instant,
+    metrics: WindowMetrics,
+}
+
+struct State {
+    under_way: HashTable<UnderWay>,
+    /// In the order in which they were committed.
+    committed: VecDeque<Committed>,
+    /// Where each stands: its number of all that were ever remembered, cut to 32 bits.
+    index: HashTable<u32>,
+    /// The number of the first in `committed`.
+    first: u32,
+}
+
+struct UnderWay {
+    key: Key,
+    joined: Vec<oneshot::Sender<Outcome>>,
+}
+
+#[derive(Clone, Copy)]
+struct Committed {
+    key: Key,
+    topic: u16,
+    partition: i32,
+    /// -1 where the broker told none.
+    offset: i64,
+    /// Seconds since the epoch.
+    at: u32,
+}
+
+/// What one committed event takes: its entry, and its place in the index when that is as sparse as it gets.
+pub const ENTRY_BYTES: usize = size_of::<Committed>() + 12;
+
+/// What becomes of an event that comes in.
+pub enum Entered {
+    /// It is new here: its record is to be made, and this is where its receipt will be.
+    First(Ticket, Pending),
+    /// It was here before.
+    Again(Pending),
+}
+
+/// An accepted event's claim on its receipt. Dropped, it is given up: who joined it is told so.
+pub struct Ticket {
+    window: Arc<Window>,
+    key: Option<Key>,
+    done: Option<oneshot::Sender<Outcome>>,
+}
+
+impl Window {
+    /// `bytes_max` is for what is remembered; what is under way is bounded by the room that its records take.
+    pub(super) fn new(topics: Vec<Arc<str>>, bytes_max: usize, age: Duration, metrics: &Metrics) -> Arc<Self> {
+        let capacity = (bytes_max / ENTRY_BYTES).min(u32::MAX as usize / 2);
+        let now = Instant::now();
+        let state = State {
+            under_way: HashTable::new(),
+            committed: VecDeque::with_capacity(capacity),
+            index: HashTable::with_capacity(capacity),
+            first: 0,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            topics,
+            capacity,
+            age: u32::try_from(age.as_secs()).unwrap_or(u32::MAX),
+            epoch: now.checked_sub(age).unwrap_or(now),
+            metrics: metrics.window.clone(),
+        })
+    }
+
+    pub(super) fn enter(self: &Arc<Self>, key: Key) -> Entered {
+        let (done, answer) = oneshot::channel();
+        let now = self.seconds();
+        let mut state = self.lock();
+        if let Some(under_way) = state.under_way.find_mut(key.id, |it| it.key == key) {
+            under_way.joined.push(done);
+            self.metrics.joined_under_way.inc();
+            return Entered::Again(Pending::Waiting(answer));
+        }
+        if let Some(known) = state.find(&key).filter(|known| now.saturating_sub(known.at) <= self.age) {
+            drop(state);
+            self.metrics.joined_committed.inc();
+            return Entered::Again(Pending::Known(self.receipt(&known)));
+        }
+        if state.has_other_body(&key) {
+            self.metrics.ids_reused.inc();
+        }
+        state.under_way.insert_unique(key.id, UnderWay { key, joined: Vec::new() }, |it| it.key.id);
+        drop(state);
+        Entered::First(Ticket { window: Arc::clone(self), key: Some(key), done: Some(done) }, Pending::Waiting(answer))
+    }
+
+    /// A ticket that no other attempt can join.
+    pub(super) fn alone(self: &Arc<Self>) -> (Ticket, Pending) {
+        let (done, answer) = oneshot::channel();
+        (Ticket { window: Arc::clone(self), key: None, done: Some(done) }, Pending::Waiting(answer))
+    }
+
+    pub(super) fn topics(&self) -> &[Arc<str>] {
+        &self.topics
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        Duration::from_secs(self.age.into())
+    }
+
+    /// Remembers what was committed `ago`, by an earlier run.
+    pub(super) fn warm(&self, key: Key, receipt: &Receipt, ago: Duration) {
+        let ago = u32::try_from(ago.as_secs()).unwrap_or(u32::MAX);
+        let at = self.seconds().saturating_sub(ago);
+        self.remember(&mut self.lock(), key, receipt, at);
+    }
+
+    fn remember(&self, state: &mut State, key: Key, receipt: &Receipt, at: u32) {
+        if self.capacity == 0 {
+            return;
+        }
+        let now = self.seconds();
+        while state.committed.front().is_some_and(|oldest| now.saturating_sub(oldest.at) > self.age) {
+            state.forget_oldest();
+        }
+        if state.committed.len() >= self.capacity {
+            state.forget_oldest();
+            self.metrics.forgotten_early.inc();
+        }
+        let topic = self.topics.iter().position(|topic| **topic == *receipt.topic).unwrap_or_default();
+        let topic = u16::try_from(topic).unwrap_or_default();
+        let (partition, offset) = (receipt.partition, receipt.offset.unwrap_or(-1));
+        state.push(Committed { key, topic, partition, offset, at });
+        self.metrics.remembered.set(state.committed.len() as i64);
+    }
+
+    fn receipt(&self, known: &Committed) -> Receipt {
+        let topic = self.topics.get(usize::from(known.topic)).map(Arc::clone).unwrap_or_default();
+        Receipt { topic, partition: known.partition, offset: Some(known.offset).filter(|offset| *offset >= 0) }
+    }
+
+    fn seconds(&self) -> u32 {
+        u32::try_from(self.epoch.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn find(&self, key: &Key) -> Option<Committed> {
+        let number = self.index.find(key.id, |number| self.at(*number).is_some_and(|known| known.key == *key))?;
+        self.at(*number).copied()
+    }
+
+    /// The same event id came with another body: another event, by the rules, and worth counting.
+    fn has_other_body(&self, key: &Key) -> bool {
+        self.index.iter_hash(key.id).any(|number| self.at(*number).is_some_and(|known| known.key.same_id(key)))
+            || self.under_way.iter_hash(key.id).any(|it| it.key.same_id(key))
+    }
+
+    fn at(&self, number: u32) -> Option<&Committed> {
+        self.committed.get(number.wrapping_sub(self.first) as usize)
+    }
+
+    fn push(&mut self, committed: Committed) {
+        let number = self.first.wrapping_add(self.committed.len() as u32);
+        self.committed.push_back(committed);
+        let Self { committed, index, first, .. } = self;
+        let id = |number: &u32| committed.get(number.wrapping_sub(*first) as usize).map_or(0, |known| known.key.id);
+        index.insert_unique(id(&number), number, id);
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.committed.front() else { return };
+        if let Ok(entry) = self.index.find_entry(oldest.key.id, |number| *number == self.first) {
+            entry.remove();
+        }
+        self.committed.pop_front();
+        self.first = self.first.wrapping_add(1);
+    }
+
+    fn end(&mut self, key: &Key) -> Vec<oneshot::Sender<Outcome>> {
+        match self.under_way.find_entry(key.id, |it| it.key == *key) {
+            Ok(entry) => entry.remove().0.joined,
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+impl Ticket {
+    /// Gives the receipt to all who wait for it, and remembers it. False when nobody waited any more.
+    pub(super) fn commit(mut self, receipt: &Receipt) -> bool {
+        let joined = self.key.take().map_or_else(Vec::new, |key| {
+            let at = self.window.seconds();
+            let mut state = self.window.lock();
+            self.window.remember(&mut state, key, receipt, at);
+            state.end(&key)
+        });
+        let tell = |waiting: oneshot::Sender<Outcome>| waiting.send(Ok(receipt.clone())).is_ok();
+        let first = self.done.take().is_some_and(tell);
+        joined.into_iter().fold(first, |told, waiting| tell(waiting) || told)
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Ticket {
+    pub(super) fn sabotaged(mut self, topic: &Arc<str>) -> Self {
+        use crate::sabotage::Sabotage;
+        let receipt = Receipt::forged(topic);
+        if Sabotage::AckBeforeReport.is_on() {
+            let _ = self.done.take().map(|done| done.send(Ok(receipt.clone())));
+        }
+        if let Some(key) = self.key.filter(|_| Sabotage::RememberBeforeCommit.is_on()) {
+            let mut state = self.window.lock();
+            self.window.remember(&mut state, key, &receipt, self.window.seconds());
+            let _ = state.end(&key);
+        }
+        self
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            // Their senders are dropped, and that tells those who joined.
+            drop(self.window.lock().end(&key));
+        }
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     feed,
     kafka::{Accepted, Entered, Key, LaneSpec, Pending, Producers},
     metrics::Metrics,
-    quota::{Quota, Share},
+    quota::{Account, Quota, Share},
     record::{Record, Refused, Route, body_hash},
     transcode::Transcoder,
 };
@@ -45,6 +45,7 @@ struct FeedLane {
 /// The requests that wait for one producer.
 struct Held {
     quota: Arc<Quota>,
+    bytes: Arc<Account>,
     gauge: IntGauge,
 }
 
@@ -105,6 +106,7 @@ impl Bridge {
     pub fn new(config: &Config, routes: Vec<Route>, producers: Arc<Producers>, metrics: Arc<Metrics>) -> Self {
         let held = |label: &str| Held {
             quota: Quota::new(config.ingress.in_flight_max),
+            bytes: Arc::default(),
             gauge: metrics.in_flight.with_label_values(&[label]),
         };
         let position = |key: fn(&feed::Feed) -> Option<&String>| {
@@ -186,7 +188,7 @@ impl Bridge {
             Entered::Again(pending) => return Ok(feed.held.hold(share, pending)),
         };
         let made = feed.route.fill(record, event, body_hash, &accepted.origin, transcoder);
-        self.make_room(&mut accepted, record)?;
+        feed.held.make_room(&mut accepted, record)?;
         self.producers.send_event(lane, made.target, record, accepted, ticket);
         feed.count(event, made.extras, made.null_key, &self.metrics);
         Ok(feed.held.hold(share, pending))
@@ -223,16 +225,10 @@ impl Bridge {
             Entered::Again(pending) => return Ok(self.dead_letters.hold(share, pending)),
         };
         record.fill_dead_letter(&accepted.body, refused, known, None, &accepted.origin);
-        self.make_room(&mut accepted, record)?;
+        self.dead_letters.make_room(&mut accepted, record)?;
         let label = known.map(|(label, _)| label);
         self.producers.send_dead_letter(record, &refused, label, accepted, ticket);
         Ok(self.dead_letters.hold(share, pending))
-    }
-
-    /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
-    fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
-        let needed = accepted.body.len() + record.size();
-        accepted.bytes.resize(needed).then_some(()).ok_or(Overload::Bytes)
     }
 
     /// Reads a body once more for a log line: `(event_id, name, event_type)`, escaped, each at most 64 bytes.
@@ -284,6 +280,12 @@ impl FeedLane {
 }
 
 impl Held {
+    /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
+    fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
+        let needed = accepted.body.len() + record.size();
+        accepted.bytes.charge(&self.bytes, needed).then_some(()).ok_or(Overload::Bytes)
+    }
+
     fn hold(&self, share: Share, pending: Pending) -> InFlight {
         self.gauge.inc();
         InFlight { pending, _share: share, gauge: self.gauge.clone() }

@@ -3,6 +3,8 @@
 mod log_limit;
 
 use std::{
+    future::ready,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -214,8 +216,14 @@ impl Ingress {
 
     /// Reads the body within its limit and its time, with room taken for it first.
     async fn receive(&self, body: &mut Incoming, share: Share, deadline: Instant) -> Result<Received, Refusal> {
+        let mut read = pin!(self.read_body(body, share));
+        // Most bodies are there with their head: no timer for those.
+        tokio::select! {
+            biased;
+            read = read.as_mut() => return read,
+            () = ready(()) => {}
+        }
         let by = deadline.min(Instant::now() + self.budget.body_by);
-        let read = self.read_body(body, share);
         tokio::select! {
             biased;
             read = timeout_at(by, read) => read.unwrap_or(Err(Refusal::SlowBody)),

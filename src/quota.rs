@@ -16,12 +16,21 @@ pub struct Quota {
     gauge: Option<IntGauge>,
 }
 
+/// What one of those who share a quota has of it.
+#[derive(Debug, Default)]
+pub struct Account(AtomicUsize);
+
 /// A part of a quota, given back on drop.
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
     amount: usize,
+    account: Option<Arc<Account>>,
 }
+
+/// One account may have at most so many times what is still free: alone it gets 8/9 of the quota, and the more of them
+/// are stuck, the less each holds; there is always something left for one that is not.
+const FREE_TIMES: usize = 8;
 
 impl Quota {
     pub fn new(max: usize) -> Arc<Self> {
@@ -35,7 +44,7 @@ impl Quota {
 
     /// Takes `amount`, or nothing when that much is not left.
     pub fn take(self: &Arc<Self>, amount: usize) -> Option<Share> {
-        self.reserve(amount).then(|| Share { quota: Arc::clone(self), amount })
+        self.reserve(amount).then(|| Share { quota: Arc::clone(self), amount, account: None })
     }
 
     pub fn taken(&self) -> usize {
@@ -77,6 +86,23 @@ impl Share {
         true
     }
 
+    /// Makes the share `amount` large and puts it on `account`; false, and as it was, when that is more than its fair part.
+    pub fn charge(&mut self, account: &Arc<Account>, amount: usize) -> bool {
+        let before = self.amount;
+        if !self.resize(amount) {
+            return false;
+        }
+        let free = self.quota.max.saturating_sub(self.quota.taken());
+        let mine = account.0.fetch_add(amount, Ordering::Relaxed) + amount;
+        if mine > free.saturating_mul(FREE_TIMES) {
+            account.0.fetch_sub(amount, Ordering::Relaxed);
+            self.resize(before);
+            return false;
+        }
+        self.account = Some(Arc::clone(account));
+        true
+    }
+
     pub fn amount(&self) -> usize {
         self.amount
     }
@@ -84,6 +110,9 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
+        if let Some(Account(taken)) = self.account.as_deref() {
+            taken.fetch_sub(self.amount, Ordering::Relaxed);
+        }
         self.quota.give_back(self.amount);
     }
 }
@@ -106,5 +135,23 @@ mod tests {
         assert!(six.resize(10));
         drop(six);
         assert_eq!(quota.taken(), 0);
+    }
+
+    #[test]
+    fn who_is_stuck_leaves_something_for_the_others() {
+        let quota = Quota::new(9000);
+        let fill = |account: &Arc<Account>| {
+            let one = || quota.take(1).and_then(|mut share| share.charge(account, 10).then_some(share));
+            std::iter::from_fn(one).collect::<Vec<_>>()
+        };
+        let (stuck, also_stuck, well) = (Arc::default(), Arc::default(), Arc::default());
+        let first = fill(&stuck);
+        assert_eq!(first.len(), 800);
+        let second = fill(&also_stuck);
+        assert!((80..100).contains(&second.len()), "{}", second.len());
+        assert!(!fill(&well).is_empty());
+        drop((first, second));
+        assert_eq!(quota.taken(), 0);
+        assert_eq!(fill(&stuck).len(), 800);
     }
 }

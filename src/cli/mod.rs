@@ -41,7 +41,8 @@ Examples:
   causeway tail --feed journey            what was committed, as JSON lines
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 wrong configuration or findings,
-4 stopped with events that were not committed (none of them answered 200).";
+4 stopped with events that were not committed (none of them answered 200),
+5 ended itself, as a thread that the promise needs was dead: start it again.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

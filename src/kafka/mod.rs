@@ -10,6 +10,7 @@ pub mod reader;
 mod redelivery;
 mod reports;
 mod warm;
+mod watch;
 mod window;
 
 use std::sync::Arc;

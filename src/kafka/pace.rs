@@ -10,13 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{letter::Letter, producer::Producers};
+use super::{letter::Letter, producer::Producers, watch};
 
 /// How long a gate stays shut for each record that it let through. With it, gathering begins at 2,000 records a second.
 const SHUT_PER_RECORD: Duration = Duration::from_micros(500);
 
 /// How long it stays shut at most: what a busy bridge adds to an answer.
 const SHUT_MAX: Duration = Duration::from_millis(8);
+
+/// Gates that would open within this time of each other open together: one wake-up, and answers that go out together.
+const ALIKE: Duration = Duration::from_millis(1);
 
 /// How often the thread looks whether the producers are still there.
 const IDLE: Duration = Duration::from_secs(1);
@@ -62,7 +65,7 @@ impl Gate {
         if state.gathered.is_empty() {
             return None;
         }
-        if Instant::now() < state.opens_at {
+        if Instant::now() + ALIKE < state.opens_at {
             return Some(state.opens_at);
         }
         let letters = std::mem::take(&mut state.gathered);
@@ -101,12 +104,5 @@ pub(super) fn start(producers: mpsc::Receiver<Weak<Producers>>) -> Thread {
             std::thread::park_timeout(next.map_or(IDLE, |at| at.saturating_duration_since(now)));
         }
     };
-    match std::thread::Builder::new().name("pace".to_owned()).spawn(run) {
-        Ok(thread) => thread.thread().clone(),
-        // Without it nothing could be promised; the process does not get as far as a request then.
-        Err(error) => {
-            tracing::error!(%error, "no thread to pace the producers");
-            std::process::abort();
-        }
-    }
+    watch::spawn("pace", run)
 }

@@ -15,7 +15,12 @@ use rdkafka::{
     producer::Producer as _,
 };
 
-use super::{letter::Letter, producer::Producers, reports::Fate};
+use super::{
+    letter::Letter,
+    producer::Producers,
+    reports::Fate,
+    watch::{self, Watch},
+};
 use crate::record::{Record, Refused};
 
 /// What a lane reports to the redelivery thread.
@@ -43,18 +48,17 @@ struct Waiting {
 /// Starts the thread that owns every failed record. It ends when the producers are gone.
 pub(super) fn start(producers: &Arc<Producers>, failures: mpsc::Receiver<Failed>) {
     let producers = Arc::downgrade(producers);
-    let run = move || Redelivery { producers, waiting: BinaryHeap::new(), giving_up: false }.run(&failures);
-    // Without a thread nothing could be promised; the process does not get as far as a request then.
-    if let Err(error) = std::thread::Builder::new().name("redelivery".to_owned()).spawn(run) {
-        tracing::error!(%error, "no thread for redelivery");
-        std::process::abort();
-    }
+    let run = move || {
+        Redelivery { producers, waiting: BinaryHeap::new(), giving_up: false, watch: Watch::default() }.run(&failures);
+    };
+    watch::spawn("redelivery", run);
 }
 
 struct Redelivery {
     producers: Weak<Producers>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     giving_up: bool,
+    watch: Watch,
 }
 
 /// How often the thread looks whether the producers are still there.
@@ -80,6 +84,7 @@ impl Redelivery {
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
             self.send_due(&producers);
+            self.watch.look(&producers);
         }
     }
 

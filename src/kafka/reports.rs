@@ -37,6 +37,8 @@ pub(super) struct Counts {
     label: String,
     records: IntGauge,
     outstanding: AtomicUsize,
+    /// Times that the polling thread was heard of, at least one each `statistics.interval.ms`.
+    heard: AtomicUsize,
     committed: Committed,
     metrics: Arc<Metrics>,
 }
@@ -85,6 +87,7 @@ impl Counts {
             label: label.to_owned(),
             records: metrics.queue_records.with_label_values(&labels),
             outstanding: AtomicUsize::new(0),
+            heard: AtomicUsize::new(0),
             committed,
             metrics: Arc::clone(metrics),
         }
@@ -98,6 +101,11 @@ impl Counts {
     /// Records of the lane that are not committed yet.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Acquire)
+    }
+
+    /// A number that changes as long as delivery reports can come.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.load(Ordering::Relaxed)
     }
 
     pub(super) fn begin(&self) {
@@ -215,6 +223,7 @@ impl ClientContext for Reports {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.counts.heard.fetch_add(1, Ordering::Relaxed);
         observe(&self.counts.metrics.producer, &self.counts.label, &statistics);
     }
 }

@@ -47,7 +47,8 @@ impl BudgetLines {
     }
 
     fn queued_events_max(&self) -> usize {
-        self.queue_bytes_max / QUEUED_BYTES
+        // One feed alone gets 8/9 (`quota.rs`).
+        self.queue_bytes_max / 9 * 8 / QUEUED_BYTES
     }
 
     /// How long it takes until the queue is full.
@@ -93,7 +94,7 @@ impl BudgetLines {
                 Level::Note,
                 "queue_bytes_max",
                 what,
-                format!("raise ingress.queue_bytes_max to {} or more", self.held() * QUEUED_BYTES),
+                format!("raise ingress.queue_bytes_max to {} or more", self.held() * QUEUED_BYTES / 8 * 9),
             );
         }
     }
@@ -111,9 +112,9 @@ drain                               {drain:>9}   whatever stops the bridge must 
 An outage of Kafka, at {rate} events/s of 2 KB in one feed (--rate):
   up to {bridged:<8} every event is answered 200: {held} requests are held for D, in_flight_max is {in_flight_max}
   up to {kept:<8} later events are answered 503 at D, but none is forgotten: once Kafka is back they are committed;
-                 a retry of one is a duplicate, the same by ce_source, ce_id and causeway_body
+                 a retry of one at the same instance joins it, or gets its receipt
   beyond         what is refused then depends on the sender's retries
-  queue_bytes_max = {queue} MiB holds some {events} events of 2 KB: {queue_seconds} at that rate, beyond it 503 at once
+  queue_bytes_max = {queue} MiB holds some {events} events of 2 KB of one feed: {queue_seconds} at that rate, beyond it 503 at once
 ",
             timeout = seconds(self.timeout),
             answer_by = seconds(self.answer_by),

@@ -1,0 +1,68 @@
+//! The threads that every receipt depends on. Without one of them the bridge could only answer 503 for ever: then it ends
+//! itself, so that whoever runs it starts it again.
+
+use std::{
+    thread::Thread,
+    time::{Duration, Instant},
+};
+
+use super::Producers;
+
+/// The exit code of a process that could keep its promise no longer.
+const EXIT: i32 = 5;
+
+/// How often is looked, and how often in a row a producer's thread may be silent: librdkafka gives it its statistics every
+/// 5 s. Counted in looks, not in time: a process that was stopped for a while is not ended when it goes on.
+const EVERY: Duration = Duration::from_secs(1);
+const SILENT_MAX: u32 = 20;
+
+/// What was last heard of each lane's thread.
+#[derive(Default)]
+pub(super) struct Watch {
+    lanes: Vec<(usize, u32)>,
+    looked: Option<Instant>,
+}
+
+impl Watch {
+    /// Ends the process when a producer's polling thread has been silent for too long.
+    pub(super) fn look(&mut self, producers: &Producers) {
+        if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        self.lanes.resize(producers.lanes.len(), (0, 0));
+        for (lane, (heard, silent)) in producers.lanes.iter().zip(&mut self.lanes) {
+            let now = lane.counts.heard();
+            *silent = if now == *heard { *silent + 1 } else { 0 };
+            *heard = now;
+            if *silent >= SILENT_MAX {
+                tracing::error!(feed = lane.label, "the producer's thread is dead or hangs: this process ends itself");
+                std::process::exit(EXIT);
+            }
+        }
+    }
+}
+
+/// Starts a thread whose panic ends the process, as does a system that has no thread left.
+pub(super) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Thread {
+    struct Guard(&'static str);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                tracing::error!(thread = self.0, "a thread that receipts depend on is dead: this process ends itself");
+                std::process::exit(EXIT);
+            }
+        }
+    }
+    let guarded = move || {
+        let _guard = Guard(name);
+        run();
+    };
+    match std::thread::Builder::new().name(name.to_owned()).spawn(guarded) {
+        Ok(thread) => thread.thread().clone(),
+        Err(error) => {
+            tracing::error!(thread = name, %error, "no thread could be started: this process ends itself");
+            std::process::exit(EXIT);
+        }
+    }
+}

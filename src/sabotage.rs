@@ -39,6 +39,7 @@ impl Sabotage {
 
     pub fn is_on(self) -> bool {
         static CHOSEN: std::sync::LazyLock<Option<Sabotage>> = std::sync::LazyLock::new(|| {
+            #[allow(clippy::disallowed_methods, reason = "no setting: no user may find it in the configuration")]
             let name = std::env::var("CAUSEWAY_SABOTAGE").ok()?;
             let (_, way) = Sabotage::ALL.iter().find(|(known, _)| *known == name)?;
             tracing::error!(sabotage = name, "this bridge is broken on purpose");

@@ -143,7 +143,7 @@ fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
     let Some(lane) = producers.lanes.get(producers.dead_letter_lane()) else { return };
     let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
     let refused = Refused::Unstorable(&reason);
-    let from = producers.lanes.iter().find(|lane| lane.topics.iter().any(|topic| *topic == parcel.topic));
+    let from = producers.lanes.iter().find(|lane| lane.topics.contains(&parcel.topic));
     let feed = from.map(|lane| lane.label.clone());
     let mut record = Record::default();
     let origin = parcel.origin.clone();

@@ -77,6 +77,10 @@ pub struct Ingress {
     pub queue_bytes_max: usize,
     pub body_bytes_max: usize,
     pub connections_max: usize,
+    /// Of a connection, without a request.
+    pub idle_max: Duration,
+    /// From a head's first byte to its last.
+    pub head_max: Duration,
     pub depth_max: usize,
     pub drain_max: Duration,
     pub tls: Tls,

@@ -27,8 +27,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     pub connections_accepted: IntCounter,
     pub connections_evicted: IntCounter,
+    pub connections_closed: IntCounterVec,
     pub handshake_failures: IntCounterVec,
     pub certificate_expiry: IntGaugeVec,
+    pub tls_reloads: IntCounterVec,
     pub unknown_members: IntCounterVec,
     pub null_keys: IntCounterVec,
     pub events_by_major: IntCounterVec,
@@ -142,6 +144,12 @@ impl Metrics {
                 "causeway_connections_evicted_total",
                 "Idle connections closed to make room at connections_max.",
             )?,
+            connections_closed: counters(
+                &r,
+                "causeway_connections_closed_total",
+                "Connections that the bridge ended: `idle`, `slow_head`, or `certificate` (no longer good after a change).",
+                &["reason"],
+            )?,
             handshake_failures: counters(
                 &r,
                 "causeway_handshake_failures_total",
@@ -151,8 +159,14 @@ impl Metrics {
             certificate_expiry: gauges(
                 &r,
                 "causeway_certificate_expiry_timestamp_seconds",
-                "When the certificate or CRL expires, seconds since 1970.",
-                &["certificate"],
+                "When it ends, seconds since 1970: `server`, `client_ca`, `crl`, and `sender` by its name on the allow-list.",
+                &["certificate", "name"],
+            )?,
+            tls_reloads: counters(
+                &r,
+                "causeway_tls_reloads_total",
+                "Changes of the certificate files that were taken up (`ok`), or `refused` while the old ones stay in use.",
+                &["result"],
             )?,
             unknown_members: counters(
                 &r,

@@ -25,8 +25,8 @@ use crate::{
     registry::{Registry, subject},
     sabotage::Sabotage,
     schema::Schema,
-    server::Server,
-    tls::{self, ServerTls},
+    server::{Connections, Limits, Server},
+    tls::Reload,
 };
 
 /// Which command runs the bridge.
@@ -53,7 +53,7 @@ pub struct Bound {
     config: Config,
     run: Run,
     routes: Vec<Route>,
-    tls: Arc<ServerTls>,
+    certificates: Reload,
     ingress: TcpSocket,
     addresses: Addresses,
     readiness: Arc<Readiness>,
@@ -105,17 +105,16 @@ impl Bound {
         readiness.wait_for("start", "the bridge is starting");
         let (port_flag, admin_flag) = run.port_flags();
         let mut faults = Vec::new();
-        let tls =
-            ServerTls::load(&config.ingress.tls).map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
+        let certificates = Reload::new(&config.ingress.tls, &metrics)
+            .map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
         let routes = routes(&config).map_err(|found| faults.extend(found));
         let ingress = bind(config.ingress.listen)
             .map_err(|error| faults.push(port_fault("ingress.listen", port_flag, config.ingress.listen, &error)));
         let admin = StdListener::bind(config.admin.listen)
             .map_err(|error| faults.push(port_fault("admin.listen", admin_flag, config.admin.listen, &error)));
-        let (Ok((tls, expiries)), Ok(mut routes), Ok(ingress), Ok(admin)) = (tls, routes, ingress, admin) else {
+        let (Ok(certificates), Ok(mut routes), Ok(ingress), Ok(admin)) = (certificates, routes, ingress, admin) else {
             return Err(StartError(faults));
         };
-        tls::publish(&expiries, &metrics.certificate_expiry);
         let schemas = match run {
             Run::Serve => Vec::new(),
             Run::Dev { .. } => number_locally(&mut routes),
@@ -124,7 +123,7 @@ impl Bound {
         let served = admin::Admin { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics), schemas };
         let addresses =
             Addresses { ingress: ingress.local_addr().map_err(io)?, admin: admin::start(served, admin).map_err(io)? };
-        Ok(Self { config, run, routes, tls: Arc::new(tls), ingress, addresses, readiness, metrics })
+        Ok(Self { config, run, routes, certificates, ingress, addresses, readiness, metrics })
     }
 
     /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
@@ -154,7 +153,7 @@ impl Bound {
         );
         let (draining, cut_off) = (CancellationToken::new(), CancellationToken::new());
         let server = Arc::new(Server {
-            tls: Arc::clone(&self.tls),
+            tls: self.certificates.current(),
             ingress: Arc::new(Ingress::new(
                 bridge,
                 budget,
@@ -162,12 +161,14 @@ impl Bound {
                 cut_off.clone(),
                 Arc::clone(&self.metrics),
             )),
-            connections_max: self.config.ingress.connections_max,
+            limits: Limits::of(&self.config.ingress),
             metrics: Arc::clone(&self.metrics),
             draining: draining.clone(),
+            connections: Connections::default(),
         });
         let listener = self.ingress.listen(4096).map_err(|error| error.to_string())?;
         let serving = tokio::spawn(server.run(listener));
+        let reloading = tokio::spawn(self.certificates.watch());
         self.readiness.done("start");
         tracing::info!(ingress = %self.addresses.ingress, admin = %self.addresses.admin, brokers = connection.brokers(), "ready");
         ready(&self.addresses);
@@ -181,6 +182,7 @@ impl Bound {
         }
         draining.cancel();
         let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
+        reloading.abort();
         if let Ok(connections) = serving.await
             && timeout_at(end - CUT_OFF_BEFORE_END, connections.wait()).await.is_err()
         {

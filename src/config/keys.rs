@@ -36,6 +36,8 @@ pub const KEYS: &[Key] = &[
     key("ingress.queue_bytes_max", "268435456", "Bytes of records not yet committed, those past their 503 included; beyond it: 503"),
     key("ingress.body_bytes_max", "921600", "The longest body, in bytes; beyond it: 413"),
     key("ingress.connections_max", "16384", "Open connections; at the limit the longest-idle one is closed"),
+    key("ingress.idle_ms_max", "120000", "A connection that was without a request for this long is closed, in milliseconds; more than the sender's own limit"),
+    key("ingress.head_ms_max", "10000", "From the first byte of a request's head to its last, in milliseconds; beyond it the connection is closed"),
     key("ingress.depth_max", "128", "How deep an event's JSON may be nested (1 to 1000)"),
     key("ingress.drain_ms_max", "", "How long a stopping bridge waits for what it holds, in milliseconds; default: the time to an answer + 5000"),
     key("ingress.tls.certificate", "\"tls.crt\"", "The server's certificate with its chain, a PEM file"),

@@ -57,6 +57,8 @@ fn ingress(settings: &mut Settings, budget: &Budget) -> Ingress {
         queue_bytes_max: settings.integer("ingress.queue_bytes_max", 1..=1_000_000_000_000),
         body_bytes_max: settings.integer("ingress.body_bytes_max", 1024..=1_000_000_000),
         connections_max: settings.integer("ingress.connections_max", 1..=1_000_000),
+        idle_max: settings.millis("ingress.idle_ms_max", 1000..=3_600_000),
+        head_max: settings.millis("ingress.head_ms_max", 100..=60_000),
         // simd-json itself goes 1,024 deep.
         depth_max: settings.integer("ingress.depth_max", 1..=1000),
         drain_max: match settings.optional_integer("ingress.drain_ms_max", 0..=3_600_000) {
@@ -412,6 +414,8 @@ in_flight_max = 16384
 queue_bytes_max = 268435456
 body_bytes_max = 921600
 connections_max = 16384
+idle_ms_max = 120000
+head_ms_max = 10000
 depth_max = 128
 drain_ms_max = 9500
 [ingress.tls]

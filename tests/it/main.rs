@@ -15,6 +15,7 @@ mod dev;
 mod events;
 mod feeds;
 mod outage;
+mod reload;
 mod retries;
 mod schemas;
 mod security;

@@ -176,8 +176,12 @@ async fn when_certificates_expire_is_a_metric() {
     let (bridge, _) = strict();
     bridge.sender(Http::One).post("/", &[], journey("served-metrics")).await.unwrap();
     let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
-    for (certificate, days) in [("server", 365.0), ("client_ca", 365.0), ("crl", 1.0), ("sender", 365.0)] {
-        let at = bridge.metric("causeway_certificate_expiry_timestamp_seconds", &[&format!("\"{certificate}\"")]);
+    let name = format!("dns:{SENDER}");
+    for (certificate, name, days) in
+        [("server", "", 365.0), ("client_ca", "", 365.0), ("crl", "", 1.0), ("sender", name.as_str(), 365.0)]
+    {
+        let labels = format!("certificate=\"{certificate}\",name=\"{name}\"");
+        let at = bridge.metric("causeway_certificate_expiry_timestamp_seconds", &[&labels]);
         let expected = now + days * 86400.0;
         assert!((expected - 600.0..=expected).contains(&at), "{certificate}: {at}, not {expected}");
     }

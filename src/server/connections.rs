@@ -1,0 +1,162 @@
+//! All open connections, seen from outside their tasks: which one makes room, and which has had its time.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rustls::pki_types::CertificateDer;
+use tokio::{sync::Notify, time::Instant};
+
+/// A handshake that has taken longer goes first when room is needed: it costs who opened it nothing.
+const HANDSHAKE_USUAL: Duration = Duration::from_secs(2);
+
+/// How much longer than its idle time an idle connection may take to close, once it was told to.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
+
+/// All open connections.
+#[derive(Default)]
+pub struct Connections {
+    open: Mutex<HashMap<u64, Arc<Connection>>>,
+    next: AtomicU64,
+}
+
+/// What is known of one connection from outside its task.
+pub struct Connection {
+    pub number: u64,
+    pub accepted_at: Instant,
+    /// The client's certificate and those that it sent with it, once the handshake is over.
+    pub chain: OnceLock<Vec<CertificateDer<'static>>>,
+    /// It is to take no more requests, and to end when those under way are answered.
+    pub close: Notify,
+    /// It is to end at once.
+    pub cut: Notify,
+    /// Why we end it, if we do: a metric's fixed word.
+    pub ended_for: OnceLock<&'static str>,
+    requests: AtomicUsize,
+    /// Milliseconds from `accepted_at` to the end of its last request.
+    idle_since: AtomicU64,
+    /// The same, to the first byte that came while it had no request; 0 where none has come.
+    head_since: AtomicU64,
+}
+
+/// What a connection has had its time for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    Idle,
+    /// Idle, and told so in vain.
+    StillIdle,
+    SlowHead,
+}
+
+impl Connections {
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub fn add(&self) -> Arc<Connection> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection {
+            number,
+            accepted_at: Instant::now(),
+            chain: OnceLock::new(),
+            close: Notify::new(),
+            cut: Notify::new(),
+            ended_for: OnceLock::new(),
+            requests: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(0),
+            head_since: AtomicU64::new(0),
+        });
+        self.lock().insert(number, Arc::clone(&connection));
+        connection
+    }
+
+    pub fn remove(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Those that have been idle for `idle_max`, or at the head of a request for `head_max`.
+    pub fn overdue(&self, idle_max: Duration, head_max: Duration) -> Vec<(Arc<Connection>, Overdue)> {
+        let now = Instant::now();
+        let open = self.lock();
+        let overdue = open.values().filter_map(|connection| {
+            let why = connection.overdue(now, idle_max, head_max)?;
+            Some((Arc::clone(connection), why))
+        });
+        overdue.collect()
+    }
+
+    /// Closes the connection that has been without a request for the longest time; false when all have one.
+    pub fn cut_longest_idle(&self) -> bool {
+        let mut open = self.lock();
+        let idle = open.values().filter(|connection| connection.requests.load(Ordering::Relaxed) == 0);
+        let longest = idle.min_by_key(|connection| (!connection.slow_handshake(), connection.idle_from()));
+        let Some(number) = longest.map(|connection| connection.number) else { return false };
+        let Some(connection) = open.remove(&number) else { return false };
+        connection.cut.notify_one();
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Bytes have come. Without a request under way they begin the head of one.
+    pub fn received(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(self.age().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// A head is complete.
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    fn overdue(&self, now: Instant, idle_max: Duration, head_max: Duration) -> Option<Overdue> {
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let head_since = self.head_since.load(Ordering::Relaxed);
+        if head_since > 0 && now > self.accepted_at + Duration::from_millis(head_since) + head_max {
+            return Some(Overdue::SlowHead);
+        }
+        let idle = now.saturating_duration_since(self.idle_from());
+        (idle > idle_max).then_some(if idle > idle_max + CLOSING_MAX { Overdue::StillIdle } else { Overdue::Idle })
+    }
+
+    fn slow_handshake(&self) -> bool {
+        self.chain.get().is_none() && self.accepted_at.elapsed() > HANDSHAKE_USUAL
+    }
+
+    fn idle_from(&self) -> Instant {
+        self.accepted_at + Duration::from_millis(self.idle_since.load(Ordering::Relaxed))
+    }
+
+    /// Milliseconds.
+    fn age(&self) -> u64 {
+        u64::try_from(self.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A request on a connection.
+pub struct Busy(Arc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.idle_since.store(self.0.age(), Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,98 @@
+//! The files of `[ingress.tls]`: PEM in, certificates, key and CRLs out, with when they end.
+
+use std::path::Path;
+
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem, pem::PemObject};
+use x509_parser::{
+    error::X509Error,
+    prelude::{CertificateRevocationList, FromDer, X509Certificate},
+};
+
+use super::{Expiry, TlsError};
+
+/// What to do about a CRL that cannot be used.
+pub(super) const CRL_REMEDY: &str = "give CRLs in PEM that a certificate of ingress.tls.client_ca signed";
+
+pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fault = |reason: String| TlsError::of(key, file, reason, "give a readable file with certificates in PEM");
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| fault(pem_reason(&error)))?;
+    if certificates.is_empty() { Err(fault("it holds no certificate".to_owned())) } else { Ok(certificates) }
+}
+
+pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let remedy = "give a readable file with an unencrypted private key in PEM (PKCS #8, PKCS #1 or SEC 1)";
+    PrivateKeyDer::from_pem_file(file)
+        .map_err(|error| TlsError::of("ingress.tls.private_key", file, pem_reason(&error), remedy))
+}
+
+pub(super) fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let fault = |reason: String| {
+        TlsError::of("ingress.tls.crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out")
+    };
+    let crls = CertificateRevocationListDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| fault(pem_reason(&error)))?;
+    if crls.is_empty() { Err(fault("it holds no CRL".to_owned())) } else { Ok(crls) }
+}
+
+/// Each CRL must come from a CA that we trust. Of one from elsewhere the verifier would take no notice, and one with a
+/// broken signature would make every handshake fail.
+pub(super) fn check_crls(
+    file: &Path,
+    crls: &[CertificateRevocationListDer<'_>],
+    client_ca: &[CertificateDer<'_>],
+) -> Result<(), TlsError> {
+    let fault = |reason: &str| TlsError::of("ingress.tls.crl", file, reason, CRL_REMEDY);
+    let authorities: Vec<X509Certificate<'_>> =
+        client_ca.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+    for der in crls {
+        let (_, crl) = CertificateRevocationList::from_der(der).map_err(|_| fault("it holds what is no CRL"))?;
+        let signed_by = |ca: &X509Certificate<'_>| {
+            let verified = crl.verify_signature(ca.public_key());
+            // An algorithm that only the handshake's verifier knows is left to it.
+            ca.subject() == crl.issuer() && matches!(verified, Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm))
+        };
+        if !authorities.iter().any(signed_by) {
+            return Err(fault("a CRL in it is not signed by a certificate of ingress.tls.client_ca"));
+        }
+    }
+    Ok(())
+}
+
+fn pem_reason(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::NoItemsFound => "it holds nothing of the kind".to_owned(),
+        // Its Display would print the bytes that it did not understand, which may be a key's.
+        _ => "it is not PEM".to_owned(),
+    }
+}
+
+/// The earliest end of a chain: that is when handshakes begin to fail.
+pub(super) fn expiry(
+    what: &'static str,
+    key: &'static str,
+    file: &Path,
+    chain: &[CertificateDer<'_>],
+) -> Result<Vec<Expiry>, TlsError> {
+    let ends = chain
+        .iter()
+        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate.validity().not_after.timestamp()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| TlsError::of(key, file, "it holds what is no X.509 certificate", "give certificates in PEM"))?;
+    Ok(ends.into_iter().min().map(|at| Expiry { what, file: file.display().to_string(), at }).into_iter().collect())
+}
+
+pub(super) fn crl_expiry(file: Option<&Path>, crls: &[CertificateRevocationListDer<'_>]) -> Vec<Expiry> {
+    let next_updates = crls.iter().filter_map(|der| CertificateRevocationList::from_der(der).ok()?.1.next_update());
+    let at = next_updates.map(|time| time.timestamp()).min();
+    let file = file.map(|file| file.display().to_string()).unwrap_or_default();
+    at.map(|at| Expiry { what: "crl", file, at }).into_iter().collect()
+}
+
+/// The end of a sender's certificate, seconds since 1970.
+pub fn not_after(leaf: &CertificateDer<'_>) -> Option<i64> {
+    X509Certificate::from_der(leaf).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())
+}

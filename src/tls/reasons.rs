@@ -1,0 +1,35 @@
+//! Why a handshake failed, in the fixed words of a metric's label.
+
+use rustls::{CertificateError, Error as TlsFault};
+
+/// Why a handshake failed, as a metric's label: a fixed word.
+pub fn failure_reason(error: &std::io::Error) -> &'static str {
+    let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsFault>()) else {
+        return if error.kind() == std::io::ErrorKind::UnexpectedEof { "closed" } else { "io" };
+    };
+    reason_of(fault)
+}
+
+/// The same for rustls' own error.
+pub fn reason_of(fault: &TlsFault) -> &'static str {
+    match fault {
+        TlsFault::NoCertificatesPresented => "no_certificate",
+        TlsFault::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "expired",
+        TlsFault::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            "not_valid_yet"
+        }
+        TlsFault::InvalidCertificate(CertificateError::Revoked) => "revoked",
+        TlsFault::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => "unknown_ca",
+        TlsFault::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        ) => "wrong_purpose",
+        TlsFault::InvalidCertificate(_) => "bad_certificate",
+        TlsFault::PeerIncompatible(_) | TlsFault::NoApplicationProtocol => "incompatible",
+        TlsFault::AlertReceived(_) => "refused_by_client",
+        TlsFault::InvalidMessage(_)
+        | TlsFault::PeerMisbehaved(_)
+        | TlsFault::InappropriateMessage { .. }
+        | TlsFault::InappropriateHandshakeMessage { .. } => "not_tls",
+        _ => "other",
+    }
+}

@@ -1,0 +1,130 @@
+//! Certificates that change while the bridge runs.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use prometheus::IntGaugeVec;
+use rustls::pki_types::UnixTime;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{Expiry, ServerTls, TlsError};
+use crate::{config::Tls, metrics::Metrics};
+
+/// What handshakes use from now on; [`Reload`] changes it.
+pub type CurrentTls = Arc<ArcSwap<ServerTls>>;
+
+/// Between two looks at the files.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes up certificates, key and CRLs when their files change. All of them, or none: the old ones stay in use until the
+/// files are right together.
+pub struct Reload {
+    files: Tls,
+    current: CurrentTls,
+    metrics: Arc<Metrics>,
+    /// What the files held when they were last taken up or refused.
+    settled: Contents,
+    expiries: Vec<Expiry>,
+}
+
+/// Each file's hash; none where it cannot be read. Contents are compared, not times or inodes: a Kubernetes Secret changes
+/// by a symbolic link.
+type Contents = Vec<Option<u128>>;
+
+impl Reload {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// All files that cannot be used, each with its remedy.
+    pub fn new(files: &Tls, metrics: &Arc<Metrics>) -> Result<Self, Vec<TlsError>> {
+        let settled = contents(files);
+        let (tls, expiries) = ServerTls::load(files)?;
+        publish(&expiries, &metrics.certificate_expiry);
+        let current = Arc::new(ArcSwap::from_pointee(tls));
+        Ok(Self { files: files.clone(), current, metrics: Arc::clone(metrics), settled, expiries })
+    }
+
+    pub fn current(&self) -> CurrentTls {
+        Arc::clone(&self.current)
+    }
+
+    /// Looks at the files for as long as it is polled.
+    pub async fn watch(mut self) {
+        let mut before = self.settled.clone();
+        loop {
+            self.warn_of_expired();
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = tokio::task::block_in_place(|| contents(&self.files));
+            // Taken up once two looks have seen the same: files that are written one after the other belong together.
+            if now == before && now != self.settled {
+                tokio::task::block_in_place(|| self.take_up());
+                self.settled.clone_from(&now);
+            }
+            before = now;
+        }
+    }
+
+    fn take_up(&mut self) {
+        match self.load() {
+            Ok((tls, expiries)) => {
+                // A new configuration knows no sessions: nobody resumes one from before the change.
+                self.current.store(Arc::new(tls));
+                publish(&expiries, &self.metrics.certificate_expiry);
+                self.expiries = expiries;
+                self.metrics.tls_reloads.with_label_values(&["ok"]).inc();
+                tracing::info!("certificates have changed: new connections use the new ones");
+            }
+            Err(faults) => {
+                self.metrics.tls_reloads.with_label_values(&["refused"]).inc();
+                for fault in faults {
+                    tracing::error!("certificates have changed and cannot be used; all the old ones stay: {fault}");
+                }
+            }
+        }
+    }
+
+    fn load(&self) -> Result<(ServerTls, Vec<Expiry>), Vec<TlsError>> {
+        let loaded = ServerTls::load(&self.files)?;
+        // No sender would take it: any other one is better.
+        if loaded.1.iter().any(|expiry| expiry.what == "server" && expiry.at <= now()) {
+            let remedy = "give one that is valid";
+            return Err(vec![TlsError::of(
+                "ingress.tls.certificate",
+                &self.files.certificate,
+                "it has expired",
+                remedy,
+            )]);
+        }
+        Ok(loaded)
+    }
+
+    /// Once for each file; until the next change.
+    fn warn_of_expired(&mut self) {
+        let now = now();
+        for expiry in self.expiries.extract_if(.., |expiry| expiry.at <= now) {
+            let file = &expiry.file;
+            match expiry.what {
+                "crl" => tracing::warn!(file, "a newer CRL was due: what was revoked since the last one is not known"),
+                what => tracing::error!(file, "the {what} certificate has expired"),
+            }
+        }
+    }
+}
+
+fn contents(tls: &Tls) -> Contents {
+    let hash = |file: &Path| std::fs::read(file).ok().map(|text| xxh3_128(&text));
+    let files = [Some(&tls.certificate), Some(&tls.private_key), Some(&tls.client_ca), tls.crl.as_ref()];
+    files.into_iter().flatten().map(|file| hash(file)).collect()
+}
+
+/// Publishes when each certificate ends.
+pub fn publish(expiries: &[Expiry], gauge: &IntGaugeVec) {
+    for expiry in expiries {
+        gauge.with_label_values(&[expiry.what, ""]).set(expiry.at);
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX)
+}

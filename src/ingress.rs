@@ -1,5 +1,6 @@
 //! Request -> answer: the flow, and the one table of what is answered.
 
+mod head;
 mod log_limit;
 
 use std::{
@@ -9,13 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     header::{self, HeaderName, HeaderValue},
     http::request::Parts,
@@ -32,7 +33,7 @@ use crate::{
     kafka::{Accepted, Receipt},
     metrics::Metrics,
     quota::Share,
-    record::{Origin, Refused},
+    record::Refused,
     tls::NotAllowed,
 };
 
@@ -74,6 +75,7 @@ enum Refusal {
     TooLarge { max: usize },
     SlowBody,
     BrokenBody,
+    Framing,
     NotAllowed,
     Method,
     Path,
@@ -85,9 +87,6 @@ const STUB_BYTES: usize = 16 * 1024;
 /// How much of a refused body is read and forgotten, and how long the next part of it is waited for.
 const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DISCARD_PAUSE_MAX: Duration = Duration::from_millis(250);
-
-/// A header that is carried into the record is cut out when it is longer: the record has room for 16 KiB beside the body.
-const CARRIED_BYTES_MAX: usize = 1024;
 
 impl Ingress {
     pub fn new(
@@ -162,7 +161,7 @@ impl Ingress {
         };
         let received = self.receive(&mut body, share, deadline).await?;
         // From here to the hand-over nothing is awaited: a client that goes away cannot take the event with it.
-        let origin = origin(&head.headers, sender);
+        let origin = head::origin(&head.headers, sender);
         let in_flight = match received {
             Received::Whole(body, bytes) => {
                 kept.clone_from(&body);
@@ -185,6 +184,9 @@ impl Ingress {
         body: &Incoming,
         peer: &'a Peer,
     ) -> Result<(Binding, &'a Arc<str>, Share), Refusal> {
+        if head::framing_is_ambiguous(&head.headers) {
+            return Err(Refusal::Framing);
+        }
         let binding = self.bridge.binding(head.uri.path()).ok_or(Refusal::Path)?;
         if head.method != Method::POST {
             return Err(Refusal::Method);
@@ -330,7 +332,7 @@ impl Refusal {
             Self::NoCommitInTime | Self::Overload(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::BrokenBody | Self::Framing => StatusCode::BAD_REQUEST,
             Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Path => StatusCode::NOT_FOUND,
@@ -345,6 +347,7 @@ impl Refusal {
             Self::TooLarge { .. } => "body_too_large",
             Self::SlowBody => "body_too_slow",
             Self::BrokenBody => "body_broken",
+            Self::Framing => "framing_refused",
             Self::NotAllowed => "certificate_not_allowed",
             Self::Method => "method_not_allowed",
             Self::Path => "not_found",
@@ -361,6 +364,7 @@ impl Refusal {
             Self::TooLarge { max } => format!("the body is over the limit of {max} bytes"),
             Self::SlowBody => "the body did not arrive in time".to_owned(),
             Self::BrokenBody => "the body ended before it was complete".to_owned(),
+            Self::Framing => "a body comes with a content-length, or with `transfer-encoding: chunked`".to_owned(),
             Self::NotAllowed => {
                 "the client certificate's name is not on the allow-list (ingress.tls.client_names)".to_owned()
             }
@@ -373,7 +377,7 @@ impl Refusal {
         match self {
             // Spread over three seconds, so that those who were refused do not come back as one.
             Self::Overload(_) => Some((header::RETRY_AFTER, HeaderValue::from(1 + number % 3))),
-            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody => {
+            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody | Self::Framing => {
                 Some((header::CONNECTION, HeaderValue::from_static("close")))
             }
             Self::Method => Some((header::ALLOW, HeaderValue::from_static("POST"))),
@@ -397,25 +401,3 @@ fn respond(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
-
-fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
-    let carried = |name: &HeaderName| {
-        let value = headers.get(name)?.as_bytes();
-        (value.len() <= CARRIED_BYTES_MAX)
-            .then(|| if value == JSON { Bytes::from_static(JSON) } else { Bytes::copy_from_slice(value) })
-    };
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Origin {
-        received_at: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
-        sender: Arc::clone(sender),
-        content_type: carried(&header::CONTENT_TYPE),
-        content_encoding: carried(&header::CONTENT_ENCODING),
-        traceparent: carried(&TRACEPARENT),
-        tracestate: carried(&TRACESTATE),
-        attempts: 0,
-    }
-}
-
-const JSON: &[u8] = b"application/json";
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

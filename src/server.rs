@@ -1,20 +1,11 @@
 //! Connections and their limits: accept, handshake, HTTP/1.1 or HTTP/2, and how each comes to its end.
 
 mod connections;
+mod converse;
 mod watched;
 
 use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{
-    Request,
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
-};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,10 +15,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::connections::Connections;
-use self::{
-    connections::{Connection, Overdue},
-    watched::Watched,
+use self::connections::Overdue;
+pub use self::{
+    connections::{Connection, Connections},
+    converse::{Http, converse},
 };
 use crate::{
     config,
@@ -35,21 +26,6 @@ use crate::{
     metrics::Metrics,
     tls::{self, CurrentTls, HANDSHAKE_MAX, ServerTls},
 };
-
-/// HTTP/1.1: a head larger than this is answered 431. HTTP/2: so is a header list.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// HTTP/2: requests that one connection may hold at once.
-const STREAMS_MAX: u32 = 1024;
-
-/// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
-/// connection ends.
-const RESET_STREAMS_MAX: usize = 20;
-const BROKEN_STREAMS_MAX: usize = 100;
-
-/// HTTP/2 receive windows: a body of common size needs no window update.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Between two looks at all open connections. A timer for each request would cost each request.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -144,40 +120,23 @@ impl Server {
         let Some(peer) = self.identify(&stream, &tls, from, connection) else { return };
         drop(tls);
         self.metrics.connections_accepted.inc();
-        let peer = Arc::new(peer);
-        let ingress = Arc::clone(&self.ingress);
-        let busy = Arc::clone(connection);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (ingress, peer, busy) = (Arc::clone(&ingress), Arc::clone(&peer), busy.begin());
-            async move {
-                let _busy = busy;
-                Ok::<_, Infallible>(ingress.answer(request, &peer).await)
-            }
-        });
-        let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.finish(connection, http2(self.limits.head_max).serve_connection(TokioIo::new(stream), service)).await
-        } else {
-            let watched = Watched { stream, connection: Arc::clone(connection) };
-            self.finish(connection, http1().serve_connection(TokioIo::new(watched), service)).await
+        let http = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Http::Two,
+            _ => Http::One,
         };
+        let told_to_close = self.told_to_close(connection);
+        let head_max = self.limits.head_max;
+        let ended = converse(stream, http, head_max, &self.ingress, peer, connection, told_to_close).await;
         if let Err(error) = ended {
             tracing::debug!(connection = connection.number, %from, %error, "connection ended");
         }
     }
 
-    /// Serves a connection to its end: the client's, or ours after the requests that it has under way.
-    async fn finish<C>(&self, connection: &Connection, http: C) -> C::Output
-    where
-        C: GracefulConnection,
-    {
-        let mut http = pin!(http);
+    async fn told_to_close(&self, connection: &Connection) {
         tokio::select! {
-            ended = http.as_mut() => return ended,
             () = self.draining.cancelled() => {}
             () = connection.close.notified() => {}
         }
-        http.as_mut().graceful_shutdown();
-        http.await
     }
 
     /// Who the client is, by its certificate. It is checked again where rustls has not done so, or not against what is in
@@ -261,27 +220,4 @@ impl Server {
         self.metrics.handshake_failures.with_label_values(&[reason]).inc();
         tracing::info!(%from, reason, error, "TLS handshake failed");
     }
-}
-
-/// It has no timers: `sweep` looks after its heads.
-fn http1() -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(64 * 1024).half_close(false);
-    http
-}
-
-/// A client that is silent is asked by a PING whether it is there. In the middle of a head it cannot answer: frames of
-/// other kinds must not come between.
-fn http2(head_max: Duration) -> http2::Builder<TokioExecutor> {
-    let mut http = http2::Builder::new(TokioExecutor::new());
-    http.timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-        .max_local_error_reset_streams(BROKEN_STREAMS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
-        .keep_alive_interval(head_max * 2)
-        .keep_alive_timeout(head_max);
-    http
 }

@@ -60,17 +60,7 @@ impl Connections {
 
     pub fn add(&self) -> Arc<Connection> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection {
-            number,
-            accepted_at: Instant::now(),
-            chain: OnceLock::new(),
-            close: Notify::new(),
-            cut: Notify::new(),
-            ended_for: OnceLock::new(),
-            requests: AtomicUsize::new(0),
-            idle_since: AtomicU64::new(0),
-            head_since: AtomicU64::new(0),
-        });
+        let connection = Arc::new(Connection::new(number));
         self.lock().insert(number, Arc::clone(&connection));
         connection
     }
@@ -111,6 +101,21 @@ impl Connections {
 }
 
 impl Connection {
+    /// One that was accepted just now.
+    pub fn new(number: u64) -> Self {
+        Self {
+            number,
+            accepted_at: Instant::now(),
+            chain: OnceLock::new(),
+            close: Notify::new(),
+            cut: Notify::new(),
+            ended_for: OnceLock::new(),
+            requests: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(0),
+            head_since: AtomicU64::new(0),
+        }
+    }
+
     /// Bytes have come. Without a request under way they begin the head of one.
     pub fn received(&self) {
         if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {

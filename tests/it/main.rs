@@ -14,6 +14,7 @@ mod commands;
 mod dev;
 mod events;
 mod feeds;
+mod hostile;
 mod outage;
 mod reload;
 mod retries;

@@ -1,0 +1,47 @@
+//! What a request's headers say.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap,
+    header::{self, HeaderName},
+};
+
+use crate::record::Origin;
+
+/// A header that is carried into the record is cut out when it is longer: the record has room for 16 KiB beside the body.
+const CARRIED_BYTES_MAX: usize = 1024;
+
+/// hyper takes every list of codings that ends in `chunked`. Where another one is read, the request may end at another place.
+pub fn framing_is_ambiguous(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |coding: &header::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(|coding| !chunked(coding)) || codings.next().is_some()
+}
+
+/// What of a request goes into its record.
+pub fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
+    let carried = |name: &HeaderName| {
+        let value = headers.get(name)?.as_bytes();
+        (value.len() <= CARRIED_BYTES_MAX)
+            .then(|| if value == JSON { Bytes::from_static(JSON) } else { Bytes::copy_from_slice(value) })
+    };
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Origin {
+        received_at: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
+        sender: Arc::clone(sender),
+        content_type: carried(&header::CONTENT_TYPE),
+        content_encoding: carried(&header::CONTENT_ENCODING),
+        traceparent: carried(&TRACEPARENT),
+        tracestate: carried(&TRACESTATE),
+        attempts: 0,
+    }
+}
+
+const JSON: &[u8] = b"application/json";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

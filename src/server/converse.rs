@@ -1,0 +1,102 @@
+//! HTTP/1.1 or HTTP/2 on a stream whose handshake is done.
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{connections::Connection, watched::Watched};
+use crate::ingress::{Ingress, Peer};
+
+/// HTTP/1.1: a head larger than this is answered 431. HTTP/2: so is a header list.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// HTTP/2: requests that one connection may hold at once.
+const STREAMS_MAX: u32 = 1024;
+
+/// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
+/// connection ends.
+const RESET_STREAMS_MAX: usize = 20;
+const BROKEN_STREAMS_MAX: usize = 1024;
+
+/// HTTP/2 receive windows: a body of common size needs no window update.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// The protocol that a connection speaks, by ALPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http {
+    One,
+    Two,
+}
+
+/// Answers the requests on a stream until its end or, once `told_to_close`, until those under way are answered.
+///
+/// # Errors
+/// How the connection broke.
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    http: Http,
+    head_max: Duration,
+    ingress: &Arc<Ingress>,
+    peer: Peer,
+    connection: &Arc<Connection>,
+    told_to_close: impl Future<Output = ()>,
+) -> Result<(), hyper::Error> {
+    let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (ingress, peer, busy) = (Arc::clone(&ingress), Arc::clone(&peer), busy.begin());
+        async move {
+            let _busy = busy;
+            Ok::<_, Infallible>(ingress.answer(request, &peer).await)
+        }
+    });
+    match http {
+        Http::One => {
+            let watched = Watched { stream, connection: Arc::clone(connection) };
+            finish(http1().serve_connection(TokioIo::new(watched), service), told_to_close).await
+        }
+        Http::Two => finish(http2(head_max).serve_connection(TokioIo::new(stream), service), told_to_close).await,
+    }
+}
+
+async fn finish<C: GracefulConnection>(http: C, told_to_close: impl Future<Output = ()>) -> C::Output {
+    let mut http = pin!(http);
+    tokio::select! {
+        ended = http.as_mut() => return ended,
+        () = told_to_close => http.as_mut().graceful_shutdown(),
+    }
+    http.await
+}
+
+/// It has no timers: the sweep looks after its heads.
+fn http1() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(64 * 1024).half_close(false);
+    http
+}
+
+/// A client that is silent is asked by a PING whether it is there. In the middle of a head it cannot answer: frames of
+/// other kinds must not come between.
+fn http2(head_max: Duration) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(BROKEN_STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(head_max * 2)
+        .keep_alive_timeout(head_max);
+    http
+}

@@ -1,0 +1,191 @@
+//! Floods and silences over HTTP/2.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::{
+    HEAD_MAX, IDLE_MAX, LIMIT, Steady, bridge,
+    frames::{
+        ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING,
+        REFUSED_STREAM, RST_STREAM, SETTINGS, frame, literal, open, post,
+    },
+};
+
+/// By this the server asks whether its GOAWAY has arrived.
+const SHUTDOWN_PING: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
+
+/// Writes `frames` until the server has had enough; its GOAWAY's code, if it could say one.
+async fn flood(frames: impl Iterator<Item = Vec<u8>>) -> Option<u32> {
+    let (mut writer, mut reader) = open(bridge(), &[]).await;
+    let write = async {
+        for frame in frames {
+            if !writer.write(&frame).await {
+                return;
+            }
+        }
+        panic!("the server took all of it");
+    };
+    let (rest, ()) = timeout(LIMIT, async { tokio::join!(reader.rest(), write) }).await.expect("an end of it");
+    rest.iter().find(|frame| frame.kind == GOAWAY && frame.code() != 0).map(super::frames::Frame::code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_reset_as_fast_as_they_are_opened_end_the_connection() {
+    let steady = Steady::start(bridge(), "rapid-reset");
+    let mut calmed = 0;
+    for _ in 0..10 {
+        // Many in one record: that is how they come faster than they are looked at.
+        let pairs = (0..1000).map(|round| {
+            let pair = |number: u32| {
+                let stream = (round * 100 + number) * 2 + 1;
+                let mut pair = frame(HEADERS, END_HEADERS, stream, &post());
+                pair.extend(frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
+                pair
+            };
+            (0..100).flat_map(pair).collect()
+        });
+        calmed += usize::from(flood(pairs).await == Some(ENHANCE_YOUR_CALM));
+    }
+    // The GOAWAY may be lost in the reset that follows it.
+    assert!(calmed > 0);
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_without_an_end_ends_the_connection() {
+    let steady = Steady::start(bridge(), "continuation");
+    let filling: Vec<u8> = (0..100).flat_map(|number| literal(&format!("x-{number}"), &"x".repeat(100))).collect();
+    for part in [&b""[..], &literal("x", "y"), &filling] {
+        let head = std::iter::once(frame(HEADERS, 0, 1, &post()));
+        let endless = std::iter::repeat_n(frame(CONTINUATION, 0, 1, part), 1_000_000);
+        let code = flood(head.chain(endless)).await;
+        assert!([None, Some(ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
+    }
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn empty_data_without_an_end_ends_the_connection() {
+    let steady = Steady::start(bridge(), "empty-data");
+    let head = std::iter::once(frame(HEADERS, END_HEADERS, 1, &post()));
+    let endless = std::iter::repeat_n(frame(DATA, 0, 1, b""), 1_000_000);
+    let code = flood(head.chain(endless)).await;
+    assert!([None, Some(ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_without_reading_the_answers_is_not_read_any_more() {
+    let steady = Steady::start(bridge(), "unread");
+    let memory = || bridge().metric("process_resident_memory_bytes", &[]);
+    let before = memory();
+    let setting = [&3_u16.to_be_bytes()[..], &100_u32.to_be_bytes()].concat();
+    for asked in [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &setting)] {
+        let (mut writer, reader) = open(bridge(), &[]).await;
+        let many = asked.repeat(1000);
+        let mut written = 0;
+        // Until nothing goes out any more: both sides' buffers are full, and nobody has stored the rest.
+        while let Ok(true) = timeout(Duration::from_secs(2), writer.write(&many)).await {
+            written += many.len();
+            assert!(written < 500_000_000, "it is read without end");
+        }
+        drop(reader);
+    }
+    let grown = memory() - before;
+    assert!(grown < 100e6, "by {grown} bytes");
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_over_the_limit_are_refused() {
+    let steady = Steady::start(bridge(), "streams");
+    let (mut writer, mut reader) = open(bridge(), &[]).await;
+    // Their bodies never come.
+    let heads: Vec<u8> = (0..1100).flat_map(|number| frame(HEADERS, END_HEADERS, number * 2 + 1, &post())).collect();
+    assert!(writer.write(&heads).await);
+    let mut refused = Vec::new();
+    while refused.len() < 76 {
+        let frame = reader.next().await.expect("the connection stays");
+        if frame.kind == RST_STREAM && frame.code() == REFUSED_STREAM {
+            refused.push(frame.stream);
+        }
+    }
+    refused.sort_unstable();
+    assert_eq!(refused, (1024..1100).map(|number| number * 2 + 1).collect::<Vec<_>>());
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_list_over_the_limit_is_431() {
+    let steady = Steady::start(bridge(), "header-list");
+    let (mut writer, mut reader) = open(bridge(), &[]).await;
+    let mut block = post();
+    (0..200).for_each(|number| block.extend(literal(&format!("x-{number}"), &"x".repeat(90))));
+    let (first, second) = block.split_at(16_000);
+    assert!(writer.write(&frame(HEADERS, END_STREAM, 1, first)).await);
+    assert!(writer.write(&frame(CONTINUATION, END_HEADERS, 1, second)).await);
+    loop {
+        let frame = reader.next().await.expect("an answer");
+        if frame.kind == HEADERS {
+            // `:status`, by its place in the static table, and the Huffman code of "431".
+            assert!(frame.payload.starts_with(&[0x48, 0x83, 0x69, 0x90, 0xff]), "{:x?}", frame.payload);
+            break;
+        }
+    }
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_stops_in_the_middle_is_cut_off() {
+    let steady = Steady::start(bridge(), "half-head");
+    let head = frame(HEADERS, 0, 1, &post());
+    // Between two frames of a head, and in the middle of a frame.
+    for part in [&head[..], &head[..head.len() - 1], &head[..3]] {
+        let (mut writer, mut reader) = open(bridge(), &[]).await;
+        let started = Instant::now();
+        assert!(writer.write(part).await);
+        reader.rest().await;
+        let elapsed = started.elapsed();
+        assert!(elapsed < HEAD_MAX * 3 + Duration::from_secs(3), "{elapsed:?}");
+    }
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_only_answers_pings_is_closed_as_idle() {
+    let steady = Steady::start(bridge(), "ping");
+    let (mut writer, mut reader) = open(bridge(), &[]).await;
+    let started = Instant::now();
+    let mut told_after = None;
+    while let Some(next) = reader.next().await {
+        match next.kind {
+            PING if next.flags & ACK == 0 => drop(writer.write(&frame(PING, ACK, 0, &next.payload)).await),
+            GOAWAY => drop(told_after.get_or_insert_with(|| started.elapsed())),
+            _ => {}
+        }
+    }
+    let told_after = told_after.expect("it is told");
+    assert!(told_after >= IDLE_MAX && told_after < IDLE_MAX * 3, "{told_after:?}");
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_no_answer_and_does_not_go_is_cut_off() {
+    let steady = Steady::start(bridge(), "stuck");
+    // SETTINGS_INITIAL_WINDOW_SIZE 0: no answer's body can be sent.
+    let (mut writer, mut reader) = open(bridge(), &[(4, 0)]).await;
+    for number in 0..50 {
+        assert!(writer.write(&frame(HEADERS, END_HEADERS | END_STREAM, number * 2 + 1, &post())).await);
+    }
+    let started = Instant::now();
+    while let Some(next) = reader.next().await {
+        // It is there; but the PING that ends a graceful close it does not answer.
+        if next.kind == PING && next.flags & ACK == 0 && next.payload != SHUTDOWN_PING {
+            writer.write(&frame(PING, ACK, 0, &next.payload)).await;
+        }
+    }
+    let elapsed = started.elapsed();
+    assert!(elapsed > IDLE_MAX && elapsed < Duration::from_secs(30), "{elapsed:?}");
+    steady.assert_undisturbed().await;
+}

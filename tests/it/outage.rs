@@ -1,9 +1,7 @@
 //! Kafka stands still, dies, refuses: what is held, what is answered, what is in Kafka afterwards.
 
 use std::{
-    ops::Deref,
     process::Command,
-    sync::{Condvar, Mutex},
     time::{Duration, Instant},
 };
 
@@ -17,6 +15,7 @@ use crate::{
         bridge::{Bridge, Setup},
         client::{Answer, Http, Sender},
         kafka::{Kafka, KafkaOptions},
+        pool::{Lease, Pool},
         wait_until,
     },
 };
@@ -27,45 +26,10 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 /// How late an answer at the deadline may be.
 const SLACK: Duration = Duration::from_millis(300);
 
-/// A Kafka that its holder alone uses, to stop it and start it. Given back when it is dropped.
-pub struct Lease(Option<Kafka>);
-
-/// Those that nobody holds, and how many were started: at most two, as each has its share of memory and start-up time.
-static FREE: (Mutex<(Vec<Kafka>, usize)>, Condvar) = (Mutex::new((Vec::new(), 0)), Condvar::new());
-
+/// A Kafka of one's own, to stop it and start it.
 pub fn kafka() -> Lease {
-    let (free, given_back) = &FREE;
-    let mut free =
-        given_back.wait_while(free.lock().unwrap(), |(free, started)| free.is_empty() && *started >= 2).unwrap();
-    if let Some(kafka) = free.0.pop() {
-        return Lease(Some(kafka));
-    }
-    free.1 += 1;
-    drop(free);
-    Lease(Some(Kafka::start(KafkaOptions::default())))
-}
-
-impl Deref for Lease {
-    type Target = Kafka;
-
-    fn deref(&self) -> &Kafka {
-        self.0.as_ref().unwrap()
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // After a failed test nobody knows what state it is in.
-        let kafka = self.0.take().filter(|_| !std::thread::panicking());
-        kafka.iter().for_each(|kafka| kafka.brokers()[0].resume());
-        let (free, given_back) = &FREE;
-        let mut free = free.lock().unwrap();
-        match kafka {
-            Some(kafka) => free.0.push(kafka),
-            None => free.1 -= 1,
-        }
-        given_back.notify_one();
-    }
+    static POOL: Pool = Pool::new(2, || Kafka::start(KafkaOptions::default()));
+    POOL.lease()
 }
 
 /// Posts in the background.

@@ -13,6 +13,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 
 use super::process::{Child, Signal};
+use super::proxy::Proxy;
 use super::security::Security;
 use super::{SERVER_LIMIT, fetch, scratch, wait_until};
 
@@ -25,6 +26,8 @@ pub struct KafkaOptions {
     pub brokers: u16,
     /// Adds the listeners, users and access control of [`Security`].
     pub secured: bool,
+    /// Adds a listener to each broker that is reached through a [`Proxy`] of its own.
+    pub proxied: bool,
     pub heap_mb: u32,
     /// Further lines of `server.properties`; they win over ours.
     pub properties: Vec<(String, String)>,
@@ -32,13 +35,14 @@ pub struct KafkaOptions {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { brokers: 1, secured: false, heap_mb: 512, properties: Vec::new() }
+        Self { brokers: 1, secured: false, proxied: false, heap_mb: 512, properties: Vec::new() }
     }
 }
 
 pub struct Kafka {
     brokers: Vec<Broker>,
     security: Option<Security>,
+    proxies: Vec<Proxy>,
     pub(super) admin: AdminClient<DefaultClientContext>,
 }
 
@@ -50,6 +54,7 @@ pub struct Broker {
     pub port: u16,
     dir: PathBuf,
     heap_mb: u32,
+    java_options: &'static [&'static str],
     process: Mutex<Option<Child>>,
 }
 
@@ -58,7 +63,7 @@ impl Kafka {
     pub fn start(options: KafkaOptions) -> Self {
         let dir = scratch::dir("kafka");
         let security = options.secured.then(|| Security::new(&dir, options.brokers));
-        let nodes: Vec<Node> = (1..).take(options.brokers.into()).map(Node::new).collect();
+        let nodes: Vec<Node> = (1..).take(options.brokers.into()).map(|id| Node::new(id, options.proxied)).collect();
         let voters: Vec<String> = nodes.iter().map(|it| format!("{}@127.0.0.1:{}", it.id, it.controller)).collect();
         let brokers: Vec<Broker> = nodes
             .iter()
@@ -68,14 +73,19 @@ impl Kafka {
                 let text = properties(node, &voters.join(","), &dir, &options, security.as_ref());
                 fs::write(dir.join("server.properties"), text).unwrap();
                 fs::write(dir.join("log4j2.properties"), LOG4J).unwrap();
-                Broker { id: node.id, port: node.plain, dir, heap_mb: options.heap_mb, process: Mutex::default() }
+                // Three that start at once on a small machine are up sooner with the quick compiler alone.
+                let java_options: &[_] =
+                    if options.brokers > 1 { &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] } else { &[] };
+                let process = Mutex::default();
+                Broker { id: node.id, port: node.plain, dir, heap_mb: options.heap_mb, java_options, process }
             })
             .collect();
         format(&brokers, security.as_ref());
         for broker in &brokers {
             broker.start();
         }
-        let kafka = Self { admin: client(&brokers).create().unwrap(), brokers, security };
+        let proxies = nodes.into_iter().filter_map(|node| Some(node.proxied?.1)).collect();
+        let kafka = Self { admin: client(&brokers).create().unwrap(), brokers, security, proxies };
         kafka.wait_ready();
         kafka
     }
@@ -83,6 +93,17 @@ impl Kafka {
     /// The plain listeners: `127.0.0.1:port`, one for each broker, with commas between.
     pub fn bootstrap(&self) -> String {
         bootstrap(&self.brokers)
+    }
+
+    /// The same through the proxies. Panics when the cluster was started without `proxied`.
+    pub fn proxied_bootstrap(&self) -> String {
+        assert!(!self.proxies.is_empty(), "KafkaOptions {{ proxied: true, .. }}");
+        self.proxies.iter().map(|proxy| proxy.address.to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The wires between the proxied listeners and who uses them, in the order of [`Self::brokers`].
+    pub fn proxies(&self) -> &[Proxy] {
+        &self.proxies
     }
 
     /// A client's configuration with nothing but the plain listeners in it.
@@ -114,6 +135,19 @@ impl Kafka {
         });
     }
 
+    /// All wires whole, all brokers running again.
+    pub fn restore(&self) {
+        self.proxies.iter().for_each(Proxy::heal);
+        for broker in &self.brokers {
+            if broker.runs() {
+                broker.resume();
+            } else {
+                broker.start();
+            }
+        }
+        self.wait_ready();
+    }
+
     /// Runs one of Kafka's own command-line tools, such as `org.apache.kafka.tools.AclCommand`, and returns what it
     /// printed. Each costs the start of a Java machine, some 2 s. `--bootstrap-server` is added.
     pub fn tool(&self, class: &str, args: &[&str]) -> String {
@@ -131,7 +165,7 @@ impl Broker {
     /// Starts the process; `Kafka::wait_ready` waits for it.
     pub fn start(&self) {
         let mut command = java(&self.dir, self.heap_mb);
-        command.arg("kafka.Kafka").arg(self.dir.join("server.properties"));
+        command.args(self.java_options).arg("kafka.Kafka").arg(self.dir.join("server.properties"));
         let child = Child::spawn("kafka", &command, &self.dir);
         let before = self.process.lock().unwrap().replace(child);
         assert!(before.is_none(), "broker {} runs already", self.id);
@@ -157,6 +191,15 @@ impl Broker {
 
     pub fn resume(&self) {
         self.signal(Signal::Continue);
+    }
+
+    /// Started, and neither killed nor ended by itself.
+    pub fn runs(&self) -> bool {
+        let mut process = self.process.lock().unwrap();
+        if process.as_mut().is_some_and(|it| it.exited().is_some()) {
+            process.take();
+        }
+        process.is_some()
     }
 
     /// What the broker has logged so far, over all its starts.
@@ -199,11 +242,17 @@ struct Node {
     id: i32,
     plain: u16,
     controller: u16,
+    /// The listener's port, and what its clients are told instead.
+    proxied: Option<(u16, Proxy)>,
 }
 
 impl Node {
-    fn new(id: i32) -> Self {
-        Self { id, plain: scratch::port(), controller: scratch::port() }
+    fn new(id: i32, proxied: bool) -> Self {
+        let proxied = proxied.then(|| {
+            let port = scratch::port();
+            (port, Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+        });
+        Self { id, plain: scratch::port(), controller: scratch::port(), proxied }
     }
 }
 
@@ -251,6 +300,9 @@ fn properties(node: &Node, voters: &str, dir: &Path, options: &KafkaOptions, sec
     let plain = format!("PLAINTEXT://127.0.0.1:{}", node.plain);
     let controller = format!("CONTROLLER://127.0.0.1:{}", node.controller);
     let secured = security.map(|it| it.listeners(node.id)).unwrap_or_default();
+    let (proxied, proxied_told) = node.proxied.as_ref().map_or_else(Default::default, |(port, proxy)| {
+        (format!(",PROXIED://127.0.0.1:{port}"), format!(",PROXIED://{}", proxy.address))
+    });
     let mut text = format!(
         "\
 process.roles=broker,controller
@@ -258,8 +310,10 @@ node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listeners={plain},{controller}{secured}
-advertised.listeners={plain}{secured}
+listeners={plain},{controller}{secured}{proxied}
+advertised.listeners={plain}{secured}{proxied_told}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,\
+SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0

@@ -97,13 +97,26 @@ impl Kafka {
     }
 
     /// By partition; -1 where there is none at the moment, empty when there is no such topic.
-    fn leaders(&self, topic: &str) -> Vec<i32> {
+    pub fn leaders(&self, topic: &str) -> Vec<i32> {
         let metadata = self.admin.inner().fetch_metadata(Some(topic), LIMIT).expect("metadata");
         let Some(topic) = metadata.topics().first().filter(|topic| topic.error().is_none()) else {
             return Vec::new();
         };
         let leaders: BTreeMap<i32, i32> = topic.partitions().iter().map(|it| (it.id(), it.leader())).collect();
         leaders.into_values().collect()
+    }
+
+    /// The least number of in-sync replicas that a partition of the topic has; `None` when there is no such topic.
+    pub fn in_sync(&self, topic: &str) -> Option<usize> {
+        let metadata = self.admin.inner().fetch_metadata(Some(topic), LIMIT).expect("metadata");
+        let topic = metadata.topics().first().filter(|topic| topic.error().is_none())?;
+        topic.partitions().iter().map(|it| it.isr().len()).min()
+    }
+
+    /// Tells the cluster to delete these and does not wait for it.
+    pub fn forget_topics(&self, names: &[&str]) {
+        let results = wait(self.admin.delete_topics(names, &options())).unwrap();
+        assert!(results.iter().all(Result::is_ok), "delete {names:?}: {results:?}");
     }
 
     /// By partition: the offset that the next record gets.

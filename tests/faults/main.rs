@@ -1,0 +1,75 @@
+//! The fault bench: every way in which something can fail, and what must hold all the same.
+//!
+//! `cargo test --test faults` runs the fast cases, `cargo test --release --test faults -- --include-slow` all of them;
+//! `--json FILE` writes what was measured. docs/RELIABILITY.md has the table.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that fails here has failed"
+)]
+
+mod brokers;
+mod checker;
+mod event;
+mod load;
+mod rig;
+#[path = "../it/support/mod.rs"]
+mod support;
+mod verdict;
+
+use std::{
+    fs::File,
+    io::Write,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use libtest_mimic::{Arguments, Failed, Trial as Test};
+use rig::{Case, Trial};
+
+fn cases() -> Vec<Case> {
+    [brokers::cases()].into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().collect();
+    let include_slow = take_flag(&mut arguments, "--include-slow").is_some();
+    let json = take_flag(&mut arguments, "--json").map(|at| File::create(arguments.remove(at)).expect("--json FILE"));
+    let json = Arc::new(Mutex::new(json));
+    let arguments = Arguments::from_iter(arguments);
+    let mut tests = vec![Test::test("murmur2_is_kafkas", || {
+        event::murmur2_is_kafkas();
+        Ok(())
+    })];
+    for case in cases().into_iter().filter(|case| include_slow || !case.slow) {
+        let json = Arc::clone(&json);
+        tests.push(Test::test(case.name, move || run(&case, &json)));
+    }
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+/// Takes the flag out and tells where its value would be.
+fn take_flag(arguments: &mut Vec<String>, flag: &str) -> Option<usize> {
+    let at = arguments.iter().position(|it| it == flag)?;
+    arguments.remove(at);
+    Some(at)
+}
+
+fn run(case: &Case, json: &Mutex<Option<File>>) -> Result<(), Failed> {
+    let started = Instant::now();
+    match (case.body)(&Trial::default()) {
+        Ok(summary) => {
+            eprintln!("{} ({} s): {summary}", case.name, started.elapsed().as_secs());
+            if let Some(file) = json.lock().unwrap().as_mut() {
+                writeln!(file, "{}", summary.json(case.name)).unwrap();
+            }
+            Ok(())
+        }
+        Err(violations) => Err(verdict::describe(&violations).into()),
+    }
+}

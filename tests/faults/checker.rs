@@ -1,7 +1,7 @@
 //! Reads every topic and compares it with what was sent and answered.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     event::{self, Feed},
@@ -47,19 +47,19 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// `redelivered`: the bridge says that it has produced records again.
+    /// `failed`: the bridge says that records have failed, and were produced again or given up.
     pub fn check(
         fates: &'a [Fate],
         content: &'a Content,
         expect: &'a Expect,
-        redelivered: bool,
+        failed: bool,
     ) -> (Summary, Vec<Violation>) {
         let mut checker =
             Self { fates, content, expect, copies: vec![Vec::new(); fates.len()], violations: Vec::new() };
         checker.find_copies();
         checker.answers();
         checker.acked();
-        checker.duplicates(redelivered);
+        checker.duplicates(failed);
         if expect.order {
             checker.order();
         }
@@ -111,7 +111,8 @@ impl<'a> Checker<'a> {
                     Reply::Refused(status, code) => {
                         self.expect.refusals.iter().any(|(allowed, why)| allowed == status && why == code)
                     }
-                    Reply::TimedOut | Reply::Broken(_) => self.expect.broken,
+                    Reply::TimedOut => self.expect.late,
+                    Reply::Broken(_) => self.expect.broken,
                 };
                 if !fine {
                     let elapsed = attempt.ended - attempt.sent;
@@ -151,7 +152,7 @@ impl<'a> Checker<'a> {
         self.content.topics[&fate.event.feed].0 == receipt.topic && copies.iter().any(right)
     }
 
-    fn duplicates(&mut self, redelivered: bool) {
+    fn duplicates(&mut self, failed: bool) {
         for (number, fate) in self.fates.iter().enumerate() {
             let copies = &self.copies[number];
             if copies.len() < 2 {
@@ -159,8 +160,8 @@ impl<'a> Checker<'a> {
             }
             let allowed = match self.expect.copies {
                 Copies::One => false,
-                Copies::Redelivered => redelivered,
-                Copies::Restarted => redelivered || fate.attempts.len() > 1,
+                Copies::Redelivered => failed,
+                Copies::Restarted => failed || fate.attempts.len() > 1,
             };
             if !allowed {
                 let replies: Vec<_> = fate.attempts.iter().map(|it| &it.reply).collect();
@@ -207,6 +208,12 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn recovery(&self, healed: Instant) -> Duration {
+        let attempts = self.fates.iter().flat_map(|fate| &fate.attempts);
+        let met = attempts.filter(|it| it.sent < healed || !matches!(it.reply, Reply::Acked(_)));
+        met.map(|it| it.ended.saturating_duration_since(healed)).max().unwrap_or_default()
+    }
+
     fn summary(&self) -> Summary {
         let mut summary = Summary { sent: self.fates.len(), ..Summary::default() };
         for (fate, copies) in self.fates.iter().zip(&self.copies) {
@@ -225,6 +232,7 @@ impl<'a> Checker<'a> {
                 *summary.replies.entry(word(&attempt.reply)).or_default() += 1;
             }
         }
+        summary.recovery = self.expect.healed.map(|healed| self.recovery(healed));
         summary.lost = self.violations.iter().filter(|it| it.kind == Kind::Lost).count();
         summary
     }

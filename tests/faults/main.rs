@@ -16,7 +16,10 @@ mod brokers;
 mod checker;
 mod event;
 mod load;
+mod network;
+mod process;
 mod rig;
+mod sender;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod verdict;
@@ -33,7 +36,7 @@ use libtest_mimic::{Arguments, Failed, Trial as Test};
 use rig::{Case, Trial};
 
 fn cases() -> Vec<Case> {
-    [brokers::cases()].into_iter().flatten().collect()
+    [brokers::cases(), network::cases(), sender::cases(), process::cases()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

@@ -7,15 +7,17 @@ use std::{
 
 use crate::{
     checker::{Checker, Content},
-    event::Feed,
-    load::{Fate, Load, Plan, Reply},
+    event::{Event, Feed},
+    load::{Fate, Load, Plan, Reply, block_on, deliver},
     support::{
         self,
         bridge::{Bridge, Setup},
-        kafka::{Kafka, KafkaOptions},
+        client::Sender,
+        kafka::{Broker, Kafka, KafkaOptions},
         pool::{Lease, Pool},
+        proxy::Proxy,
     },
-    verdict::{Copies, Expect, Kind, Outcome, RECOVERY_MAX, Violation},
+    verdict::{Copies, Expect, Kind, Outcome, RECOVERY_MAX, Summary, Violation},
 };
 
 /// A case of the suite.
@@ -97,11 +99,43 @@ impl Trial {
 }
 
 impl Rig {
-    /// The load, once its first hundred events are answered: what is broken afterwards was whole before.
+    /// The load, once its first events are answered: what is broken afterwards was whole before.
     pub fn load(&self) -> Load {
         let load = Load::start(&self.bridge, self.plan.clone());
-        load.wait_acked(100);
+        load.wait_seconds(1);
         load
+    }
+
+    /// The same bridge again, from its configuration; the one before has ended.
+    pub fn restarted(self) -> Self {
+        let Self { bridge, kafka, plan } = self;
+        let Bridge { setup, child, .. } = bridge;
+        drop(child);
+        Self { bridge: setup.start(), kafka, plan }
+    }
+
+    /// Posts one event after the other, each by the sender's rules.
+    pub fn deliver(&self, sender: &Sender, events: impl IntoIterator<Item = Event>) -> Vec<Fate> {
+        block_on(async {
+            let mut fates = Vec::new();
+            for event in events {
+                fates.push(deliver(sender, event, &self.plan, |_| ()).await);
+            }
+            fates
+        })
+    }
+
+    pub fn each_broker(&self, action: impl Fn(&Broker)) {
+        self.kafka.brokers().iter().for_each(action);
+    }
+
+    pub fn each_wire(&self, action: impl Fn(&Proxy)) {
+        self.kafka.proxies().iter().for_each(action);
+    }
+
+    /// So many records are in the topics, whatever became of their answers.
+    pub fn records(&self) -> i64 {
+        Feed::ALL.iter().flat_map(|feed| self.kafka.end_offsets(&self.topic(*feed))).sum()
     }
 
     pub fn topic(&self, feed: Feed) -> String {
@@ -146,15 +180,11 @@ impl Rig {
         look: impl FnOnce(&Bridge, &[Fate]) -> Vec<Violation>,
     ) -> Outcome {
         let mut violations = Vec::new();
-        let recovery = expect.healed.and_then(|healed| {
-            let recovery = load.recovered(healed, CALM, RECOVERY_MAX);
-            if recovery.is_none() {
-                violations.push(Violation::new(Kind::NotRecovered, format!("not all 200 within {RECOVERY_MAX:?}")));
-            }
-            recovery
-        });
+        if expect.healed.is_some_and(|healed| !load.recovered(healed, CALM, RECOVERY_MAX)) {
+            violations.push(Violation::new(Kind::NotRecovered, format!("not all 200 within {RECOVERY_MAX:?}")));
+        }
         let fates = load.stop();
-        self.judge(&fates, expect, violations, recovery, look)
+        self.judge(&fates, expect, violations, look)
     }
 
     /// For cases that have sent by themselves.
@@ -163,7 +193,6 @@ impl Rig {
         fates: &[Fate],
         expect: &Expect,
         mut violations: Vec<Violation>,
-        recovery: Option<Duration>,
         look: impl FnOnce(&Bridge, &[Fate]) -> Vec<Violation>,
     ) -> Outcome {
         if let Err(what) = settled(&self.bridge) {
@@ -175,23 +204,35 @@ impl Rig {
             let what = format!("{memory_mb} MiB, more than {} MiB", expect.memory_mb_max);
             violations.push(Violation::new(Kind::TooMuchMemory, what));
         }
-        let redelivered = self.bridge.metric("causeway_redelivered_total", &[]) > 0.0;
+        let failed = ["causeway_redelivered_total", "causeway_undelivered_total"];
+        let failed = failed.iter().any(|name| self.bridge.metric(name, &[]) > 0.0);
         let content = Content::read(&self.kafka, &self.bridge.setup);
         violations.extend(metrics(&self.bridge, fates, expect, &content));
-        let (mut summary, found) = Checker::check(fates, &content, expect, redelivered);
+        let (mut summary, found) = Checker::check(fates, &content, expect, failed);
         violations.extend(found);
         let status = self.bridge.stop();
         if !status.success() {
             violations.push(Violation::new(Kind::WrongExit, format!("{status}: {}", self.bridge.child.tail())));
         }
-        summary.recovery = recovery;
         summary.memory_mb = memory_mb;
-        eprintln!("    {summary}");
+        self.outcome(summary, violations)
+    }
+
+    /// For cases that end the bridge: what it left in Kafka.
+    pub fn judge_ended(self, fates: &[Fate], expect: &Expect, mut violations: Vec<Violation>) -> Outcome {
+        let content = Content::read(&self.kafka, &self.bridge.setup);
+        let (summary, found) = Checker::check(fates, &content, expect, false);
+        violations.extend(found);
+        self.outcome(summary, violations)
+    }
+
+    fn outcome(self, summary: Summary, violations: Vec<Violation>) -> Outcome {
         if violations.is_empty() {
             let topics = Feed::ALL.map(|feed| self.bridge.topic(feed.label()));
             self.kafka.forget_topics(&topics.each_ref().map(String::as_str));
             return Ok(summary);
         }
+        eprintln!("    {summary}\n    {}", self.bridge.setup.dir.display());
         Err(violations)
     }
 }

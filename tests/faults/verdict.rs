@@ -17,7 +17,8 @@ pub type Outcome = Result<Summary, Vec<Violation>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copies {
     One,
-    /// A second one where the bridge says that it produced records again after a delivery error.
+    /// A second one where the bridge says that a record failed: it was produced again, or it was given up and librdkafka
+    /// began a new epoch with those after it.
     Redelivered,
     /// A second one of events that were tried more than once, too: their attempts reached different processes.
     Restarted,
@@ -28,8 +29,10 @@ pub enum Copies {
 pub struct Expect {
     /// Status and code of each refusal that may be seen.
     pub refusals: Vec<(u16, &'static str)>,
-    /// Attempts may end without an answer.
+    /// Attempts may end with a broken connection.
     pub broken: bool,
+    /// Attempts may have no answer in time. The bridge leaves a sender 250 ms for what its machine needs; this one may be busy.
+    pub late: bool,
     pub copies: Copies,
     /// Records may be given up; none of them was answered 200.
     pub undelivered: bool,
@@ -57,6 +60,7 @@ impl Default for Expect {
         Self {
             refusals: Vec::new(),
             broken: false,
+            late: false,
             copies: Copies::One,
             undelivered: false,
             deleted: None,
@@ -76,7 +80,7 @@ impl Expect {
 
     /// Answered 200 if the fault heals before the deadline, else 503 at it.
     pub fn held() -> Self {
-        Self { refusals: vec![NO_COMMIT_IN_TIME], copies: Copies::Redelivered, ..Self::default() }
+        Self { refusals: vec![NO_COMMIT_IN_TIME], late: true, copies: Copies::Redelivered, ..Self::default() }
     }
 
     pub fn healed(self, at: Instant) -> Self {
@@ -108,7 +112,7 @@ pub struct Summary {
     pub unacked_there: usize,
     /// The longest attempt that was answered 200 in the end.
     pub longest_hold: Duration,
-    /// From the fault's end to the last answer that was not 200.
+    /// From the fault's end to the last answer of an attempt that it met: one from before, or one not answered 200.
     pub recovery: Option<Duration>,
     /// Attempts by what came back.
     pub replies: BTreeMap<String, usize>,

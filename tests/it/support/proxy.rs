@@ -4,8 +4,8 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,7 @@ use tokio::{
     },
     runtime::Runtime,
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::kafka_wire::{Part, Requests, Responses, Shared};
@@ -61,7 +61,11 @@ pub struct Proxy {
 }
 
 struct Inside {
-    target: SocketAddr,
+    /// A connection goes to the next one that takes it.
+    targets: Vec<SocketAddr>,
+    turn: AtomicUsize,
+    /// When each direction has room again, if it is narrow.
+    room: [Mutex<Instant>; 2],
     wire: watch::Sender<Wire>,
     /// So many produce requests are cut through from now on.
     broken_requests: AtomicU32,
@@ -72,10 +76,17 @@ struct Inside {
 impl Proxy {
     /// Connects whoever comes to `target`.
     pub fn start(target: SocketAddr) -> Self {
+        Self::balance(vec![target])
+    }
+
+    /// Several behind one address.
+    pub fn balance(targets: Vec<SocketAddr>) -> Self {
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let inside = Arc::new(Inside {
-            target,
+            targets,
+            turn: AtomicUsize::new(0),
+            room: [Mutex::new(Instant::now()), Mutex::new(Instant::now())],
             wire: watch::Sender::new(Wire::default()),
             broken_requests: AtomicU32::new(0),
             wrong_responses: Arc::default(),
@@ -122,6 +133,31 @@ impl Proxy {
     }
 }
 
+impl Inside {
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut refused = io::ErrorKind::NotConnected.into();
+        for number in 0..self.targets.len() {
+            match TcpStream::connect(self.targets[(first + number) % self.targets.len()]).await {
+                Ok(server) => return Ok(server),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Waits until a narrow wire has carried so many bytes; all connections share it.
+    async fn carried(&self, direction: usize, bytes: usize, per_second: Option<u32>) {
+        let Some(per_second) = per_second else { return };
+        let until = {
+            let mut free = self.room[direction].lock().unwrap();
+            *free = (*free).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / f64::from(per_second));
+            *free
+        };
+        sleep_until(until).await;
+    }
+}
+
 /// Ends when the proxy is dropped: at the latest with the next client.
 async fn accept(listener: TcpListener, inside: std::sync::Weak<Inside>) {
     loop {
@@ -140,8 +176,8 @@ async fn carry(client: TcpStream, inside: &Inside) -> io::Result<()> {
     if wire.borrow().cut {
         return Ok(());
     }
-    // A client sees the broker refuse: its connection ends at once.
-    let server = TcpStream::connect(inside.target).await?;
+    // When nobody takes it, the client's connection ends at once.
+    let server = inside.connect().await?;
     server.set_zero_linger()?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -209,9 +245,7 @@ async fn pump(
             }
             let rate = of(&inside.wire.borrow()).bytes_per_second;
             to.write_all(&bytes).await?;
-            if let Some(rate) = rate {
-                sleep(Duration::from_secs_f64(bytes.len() as f64 / f64::from(rate))).await;
-            }
+            inside.carried(usize::from(up), bytes.len(), rate).await;
         }
         Ok(())
     };

@@ -8,7 +8,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
@@ -111,6 +113,17 @@ impl Kafka {
         let metadata = self.admin.inner().fetch_metadata(Some(topic), LIMIT).expect("metadata");
         let topic = metadata.topics().first().filter(|topic| topic.error().is_none())?;
         topic.partitions().iter().map(|it| it.isr().len()).min()
+    }
+
+    /// The topic has so many partitions from now on, and each has its leader.
+    pub fn add_partitions(&self, name: &str, partitions: usize) {
+        let more = NewPartitions::new(name, partitions);
+        let results = wait(self.admin.create_partitions([&more], &options())).unwrap();
+        assert!(results.iter().all(Result::is_ok), "partitions of {name}: {results:?}");
+        wait_until("the new partitions have their leaders", LIMIT, || {
+            let leaders = self.leaders(name);
+            leaders.len() == partitions && leaders.iter().all(|leader| *leader >= 0)
+        });
     }
 
     /// Tells the cluster to delete these and does not wait for it.

@@ -1,0 +1,133 @@
+//! Between bridge and brokers: cut, silent, slow, narrow, broken off in mid-request.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    brokers::{hasty, held_and_200, patient},
+    load::Plan,
+    rig::{Case, Trial},
+    support::wait_until,
+    verdict::{Expect, Kind, OVERLOAD, Outcome, Violation},
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::fast("row_09_cut_off_both_ways", cut_off),
+        Case::fast("row_10_only_the_answers_are_lost", answers_lost),
+        Case::fast("row_11_reset_inside_a_produce_request", reset_in_request),
+        Case::fast("row_12_half_a_second_of_latency_with_jitter", slow_wire),
+        Case::slow("row_13_64_kb_a_second_under_load", narrow_wire),
+        Case::fast("row_21_fatal_producer_error", fatal_error),
+    ]
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// First as packets that nobody answers, then as resets and refused connections.
+fn cut_off(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| {
+        wire.change(|wire| {
+            wire.up.silent = true;
+            wire.down.silent = true;
+        });
+    });
+    sleep(Duration::from_secs(4));
+    rig.each_wire(|wire| wire.heal());
+    load.wait_seconds(2);
+    rig.each_wire(|wire| wire.change(|wire| wire.cut = true));
+    sleep(Duration::from_secs(4));
+    rig.each_wire(|wire| wire.heal());
+    let healed = Instant::now();
+    rig.verdict(load, &held_and_200().healed(healed))
+}
+
+/// The broker has the records, and their connections end before its answers arrive: to be produced again, once.
+fn answers_lost(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    for _ in 0..3 {
+        rig.each_wire(|wire| wire.change(|wire| wire.down.silent = true));
+        // What the brokers had answered before arrives.
+        sleep(Duration::from_millis(300));
+        let acked = load.acked();
+        wait_until("records are committed and not answered", LIMIT, || rig.records() > acked as i64 + 3);
+        assert_eq!(load.acked(), acked, "answers still come");
+        rig.each_wire(|wire| {
+            wire.reset();
+            wire.heal();
+        });
+        load.wait_seconds(1);
+    }
+    let healed = Instant::now();
+    rig.verdict(load, &Expect::all_200().healed(healed))
+}
+
+fn reset_in_request(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| wire.break_requests(5));
+    wait_until("each wire has broken its requests", LIMIT, || {
+        rig.kafka.proxies().iter().all(|wire| wire.requests_to_break() == 0)
+    });
+    let healed = Instant::now();
+    rig.verdict(load, &Expect::all_200().healed(healed))
+}
+
+fn slow_wire(trial: &Trial) -> Outcome {
+    let rig = trial.rig(Plan::default(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| {
+        wire.change(|wire| {
+            for link in [&mut wire.up, &mut wire.down] {
+                link.latency = Duration::from_millis(200);
+                link.jitter = Duration::from_millis(100);
+            }
+        });
+    });
+    load.wait_seconds(6);
+    rig.each_wire(|wire| wire.heal());
+    let healed = Instant::now();
+    rig.verdict_with(load, &Expect::all_200().healed(healed), |_, fates| {
+        let slow =
+            fates.iter().flat_map(|fate| &fate.attempts).filter(|it| it.ended - it.sent >= Duration::from_millis(400));
+        if slow.count() > 100 { Vec::new() } else { vec![Violation::new(Kind::Other, "the wire was not slow")] }
+    })
+}
+
+fn narrow_wire(trial: &Trial) -> Outcome {
+    let plan = Plan { rate: 200, padding: 3000, ..hasty() };
+    let limits = [("ingress.body_bytes_max", "65536"), ("ingress.queue_bytes_max", "2097152")];
+    let rig = trial.rig(plan, &limits);
+    let load = rig.load();
+    rig.each_wire(|wire| wire.change(|wire| wire.up.bytes_per_second = Some(64 * 1024)));
+    sleep(Duration::from_secs(15));
+    rig.each_wire(|wire| wire.heal());
+    let healed = Instant::now();
+    let expect = Expect { undelivered: true, ..Expect::held().refusal(OVERLOAD).healed(healed) };
+    rig.verdict_with(load, &expect, |bridge, _| match bridge.metric("causeway_answers_total", &["code=\"overload\""]) {
+        0.0 => vec![Violation::new(Kind::Other, "the wire was wide enough")],
+        _ => Vec::new(),
+    })
+}
+
+/// The broker's word for a gap in the sequence, which librdkafka takes for the end of the producer.
+const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+
+fn fatal_error(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| wire.answer_wrongly(2, OUT_OF_ORDER_SEQUENCE_NUMBER));
+    wait_until("each wire has answered wrongly", LIMIT, || {
+        rig.kafka.proxies().iter().all(|wire| wire.wrong_answers_left() == 0)
+    });
+    let healed = Instant::now();
+    rig.verdict_with(load, &held_and_200().healed(healed), |bridge, _| {
+        let replaced = bridge.child.stderr().contains("the producer is replaced");
+        if replaced { Vec::new() } else { vec![Violation::new(Kind::Other, "no producer was replaced")] }
+    })
+}

@@ -1,0 +1,103 @@
+//! The bridge itself: told to stop, killed, and started again.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    brokers::{hasty, wait_refusals},
+    load::{Fate, Load, Plan, Reply},
+    rig::{Case, Rig, Trial},
+    support::{process::Signal, scratch},
+    verdict::{Copies, Expect, Kind, NO_COMMIT_IN_TIME, Outcome, STOPPING, Violation},
+};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::fast("row_39_sigterm_under_load", sigterm),
+        Case::fast("row_40_sigterm_while_kafka_is_down", sigterm_without_kafka),
+        Case::fast("row_41_sigkill_under_load", sigkill),
+    ]
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn sigterm(trial: &Trial) -> Outcome {
+    let plan = Plan { retries: 0, ..Plan::default() };
+    let mut rig = trial.rig(plan, &[]);
+    let load = rig.load();
+    rig.bridge.child.signal(Signal::Terminate);
+    let status = rig.bridge.child.wait(LIMIT);
+    let fates = load.stop();
+    let mut found = Vec::new();
+    if status.code() != Some(0) {
+        found.push(Violation::new(Kind::WrongExit, format!("{status}\n{}", rig.bridge.child.tail())));
+    }
+    let expect = Expect { broken: true, ..Expect::all_200() };
+    rig.judge_ended(&fates, &expect, found).and_then(|summary| match summary.unacked_there {
+        0 => Ok(summary),
+        // What was accepted is answered before the end.
+        left => Err(vec![Violation::new(Kind::WrongAnswer, format!("{left} events are there and were not answered"))]),
+    })
+}
+
+fn sigterm_without_kafka(trial: &Trial) -> Outcome {
+    // Nothing is given up before the end of the drain.
+    let plan = Plan { retries: 0, pause: Duration::from_secs(30), ..hasty() };
+    let mut rig = trial.rig(plan, &[("ingress.drain_ms_max", "2500")]);
+    let load = rig.load();
+    rig.each_broker(|broker| broker.pause());
+    wait_refusals(&rig, 10.0);
+    rig.bridge.child.signal(Signal::Terminate);
+    let told = Instant::now();
+    let status = rig.bridge.child.wait(LIMIT);
+    let drained = told.elapsed();
+    let fates = load.stop();
+    rig.each_broker(|broker| broker.resume());
+    rig.wait_in_sync();
+    let mut found = Vec::new();
+    if status.code() != Some(4) || drained > Duration::from_secs(6) {
+        let tail = rig.bridge.child.tail();
+        found.push(Violation::new(Kind::WrongExit, format!("{status} after {drained:?}\n{tail}")));
+    }
+    let given_up = given_up(&rig);
+    let unknown = fates.iter().filter(|fate| refused(fate)).count();
+    // Those were accepted, and nothing was committed since the brokers stood still.
+    if given_up < unknown {
+        let what = format!("{given_up} said to be given up, {unknown} answered 503");
+        found.push(Violation::new(Kind::WrongMetric, what));
+    }
+    let expect = Expect { broken: true, late: true, refusals: vec![NO_COMMIT_IN_TIME, STOPPING], ..Expect::all_200() };
+    rig.judge_ended(&fates, &expect, found)
+}
+
+fn refused(fate: &Fate) -> bool {
+    fate.attempts.iter().any(|it| matches!(it.reply, Reply::Refused(503, _)))
+}
+
+/// What the last lines of the log say.
+fn given_up(rig: &Rig) -> usize {
+    let log = rig.bridge.child.stderr();
+    let line = log.lines().rev().find(|line| line.contains("\"given_up\":")).unwrap_or_default();
+    let number = line.split("\"given_up\":").nth(1).unwrap_or_default();
+    number.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
+}
+
+/// Killed twice, and started again each time on the same port.
+fn sigkill(trial: &Trial) -> Outcome {
+    let plan = Plan { pause: Duration::from_secs(2), ..Plan::default() };
+    let listen = format!("127.0.0.1:{}", scratch::port());
+    let mut rig = trial.rig(plan, &[("ingress.listen", &listen)]);
+    let load: Load = rig.load();
+    for _ in 0..2 {
+        rig.bridge.child.signal(Signal::Kill);
+        rig.bridge.child.wait(LIMIT);
+        rig = rig.restarted();
+        load.wait_seconds(3);
+    }
+    let healed = Instant::now();
+    sleep(Duration::from_millis(500));
+    let expect = Expect { broken: true, late: true, ..Expect::all_200().copies(Copies::Restarted).healed(healed) };
+    rig.verdict(load, &expect)
+}

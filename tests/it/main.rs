@@ -15,6 +15,7 @@ mod dev;
 mod events;
 mod feeds;
 mod hostile;
+mod judgement;
 mod outage;
 mod reload;
 mod retries;

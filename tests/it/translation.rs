@@ -1,90 +1,17 @@
 //! Bytes -> Avro -> JSON without a broker: the table of cases, and the property that nothing is lost.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use causeway::{
-    event::{Parser, Unreadable},
-    feed,
-    record::{Origin, Record, Route, body_hash, single_object_prefix},
     restore::restore,
-    schema::{Kind, Plan, Schema},
-    transcode::{Transcoder, print_millis},
+    schema::{Kind, Plan},
+    transcode::print_millis,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-pub fn schema_of(label: &str) -> Schema {
-    let feed = feed::built_in().into_iter().find(|feed| feed.label == label).unwrap();
-    match feed.schema {
-        feed::SchemaSource::BuiltIn(text) => Schema::parse(text).unwrap(),
-        feed::SchemaSource::File(_) => unreachable!("a built-in feed"),
-    }
-}
-
-fn origin() -> Origin {
-    Origin {
-        received_at: 1_700_000_000_000,
-        sender: Arc::from("cn:test"),
-        content_type: None,
-        content_encoding: None,
-        traceparent: None,
-        tracestate: None,
-        attempts: 0,
-    }
-}
-
-/// What a case's body becomes: the feed's label and its record, or why it is a dead letter.
-pub fn translate(body: &[u8]) -> Result<(String, Record, Schema), Unreadable> {
-    let feeds = feed::built_in();
-    Parser::new(128).read(body, |event| {
-        let event = event?;
-        let feed = feeds
-            .iter()
-            .find(|feed| feed.name.as_deref() == Some(event.name))
-            .or_else(|| feeds.iter().find(|feed| feed.name.is_none()));
-        let feed = feed.unwrap();
-        let schema = schema_of(&feed.label);
-        let route = Route::new(feed, schema.clone());
-        let mut record = Record::default();
-        route.fill(&mut record, &event, body_hash(body), &origin(), &mut Transcoder::default());
-        Ok((feed.label.clone(), record, schema))
-    })
-}
-
-/// The document as promise 4 sees it: a null member is an absent one.
-pub fn without_nulls(document: &Json) -> Json {
-    match document {
-        Json::Object(members) => members
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(key, value)| (key.clone(), without_nulls(value)))
-            .collect(),
-        Json::Array(elements) => elements.iter().map(without_nulls).collect(),
-        scalar => scalar.clone(),
-    }
-}
-
-/// Equal, numbers as i64, u64 or f64.
-pub fn same(a: &Json, b: &Json) -> bool {
-    match (a, b) {
-        (Json::Number(x), Json::Number(y)) => {
-            let integer = |n: &serde_json::Number| n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from));
-            match (integer(x), integer(y)) {
-                (Some(x), Some(y)) => x == y,
-                _ => x.as_f64() == y.as_f64(),
-            }
-        }
-        (Json::Array(x), Json::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
-        (Json::Object(x), Json::Object(y)) => {
-            x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| same(x, y)))
-        }
-        (a, b) => a == b,
-    }
-}
-
-fn value_of<'a>(record: &'a Record, schema: &Schema) -> &'a [u8] {
-    record.value.strip_prefix(single_object_prefix(schema.fingerprint).as_slice()).unwrap()
-}
+use crate::judgement::{gives_back, parse, read_avro, translate, value_of};
+pub use crate::judgement::{same, schema_of, without_nulls};
 
 fn read_json(path: &Path) -> Json {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -111,7 +38,7 @@ fn check(body: &[u8], expected: &Json) -> Result<(), String> {
     let compare = |what: &str, found: &Json, expected: &Json| {
         if same(found, expected) { Ok(()) } else { Err(format!("{what}\n  found    {found}\n  expected {expected}")) }
     };
-    let (label, record, schema) = match translate(body) {
+    let (route, record) = match translate(body) {
         Err(why) => {
             compare("feed", &json!("dead-letter"), &expected["feed"])?;
             let word = expected["reason_contains"].as_str().unwrap_or_default();
@@ -123,33 +50,20 @@ fn check(body: &[u8], expected: &Json) -> Result<(), String> {
         }
         Ok(made) => made,
     };
-    compare("feed", &json!(label), &expected["feed"])?;
+    let schema = &route.schema;
+    compare("feed", &json!(route.label), &expected["feed"])?;
     let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key));
     compare("key", &json!(key), &expected["key"])?;
     let time =
         record.headers.iter().find(|(name, _)| *name == "ce_time").map(|(_, value)| String::from_utf8_lossy(value));
     compare("ce_time", &json!(time), &expected["ce_time"])?;
-    let avro = read_avro(value_of(&record, &schema), &schema);
+    let avro = read_avro(value_of(&record, schema), schema)?;
     let mut value = plain(&avro);
     let extras = value.as_object_mut().and_then(|value| value.remove("extras")).unwrap_or_default();
     compare("value", &value, &expected["value"])?;
     compare("extras", &extras, &expected["extras"])?;
-    let restored = restore(value_of(&record, &schema), &schema).map_err(|error| error.to_string())?;
-    compare("restored", &without_nulls(&restored), &without_nulls(&parse(body)))
-}
-
-/// serde_json reads 128 levels at most; a case has as many.
-fn parse(body: &[u8]) -> Json {
-    let mut body = serde_json::Deserializer::from_slice(body);
-    body.disable_recursion_limit();
-    serde::Deserialize::deserialize(&mut body).unwrap()
-}
-
-fn read_avro(mut value: &[u8], schema: &Schema) -> apache_avro::types::Value {
-    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema.avro).build().unwrap();
-    let read = reader.read_value(&mut value).unwrap();
-    assert!(value.is_empty(), "{} bytes are left behind the value", value.len());
-    read
+    let restored = restore(value_of(&record, schema), schema).map_err(|error| error.to_string())?;
+    compare("restored", &without_nulls(&restored), &without_nulls(&parse(body).unwrap()))
 }
 
 /// Avro as JSON: fields that are not null, timestamps in milliseconds.
@@ -207,9 +121,9 @@ fn every_field_of_the_samples_has_its_place_in_the_schema() {
     ] {
         for file in files {
             let body = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/events").join(file)).unwrap();
-            let (found, record, schema) = translate(&body).unwrap();
-            assert_eq!(found, label);
-            let value = plain(&read_avro(value_of(&record, &schema), &schema));
+            let (route, record) = translate(&body).unwrap();
+            assert_eq!(route.label, label);
+            let value = plain(&read_avro(value_of(&record, &route.schema), &route.schema).unwrap());
             assert_eq!(value["extras"], json!({}), "{file}");
         }
         let mut all = BTreeSet::new();
@@ -329,13 +243,8 @@ proptest! {
     #[test]
     fn nothing_is_lost_in_translation(document in any_event(), pretty in any::<bool>()) {
         let body = if pretty { serde_json::to_vec_pretty(&document) } else { serde_json::to_vec(&document) }.unwrap();
-        let (_, record, schema) = translate(&body).map_err(|why| TestCaseError::fail(why.to_string()))?;
-        read_avro(value_of(&record, &schema), &schema);
-        let restored = restore(value_of(&record, &schema), &schema).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        prop_assert!(
-            same(&without_nulls(&restored), &without_nulls(&document)),
-            "\nposted   {}\nrestored {}", without_nulls(&document), without_nulls(&restored)
-        );
+        let (route, record) = translate(&body).map_err(|why| TestCaseError::fail(why.to_string()))?;
+        gives_back(&record, &route.schema, &document).map_err(TestCaseError::fail)?;
     }
 
     #[test]
@@ -348,10 +257,9 @@ proptest! {
         let mut body = serde_json::to_vec(&document).unwrap();
         let at = at.index(body.len());
         body[at] = byte;
-        if let Ok((_, record, schema)) = translate(&body) {
-            let document: Json = serde_json::from_slice(&body).map_err(|error| TestCaseError::fail(format!("simd-json read what serde_json does not: {error}")))?;
-            let restored = restore(value_of(&record, &schema), &schema).map_err(|error| TestCaseError::fail(error.to_string()))?;
-            prop_assert!(same(&without_nulls(&restored), &without_nulls(&document)));
+        if let Ok((route, record)) = translate(&body) {
+            let document = parse(&body).map_err(|error| TestCaseError::fail(format!("simd-json read what serde_json does not: {error}")))?;
+            gives_back(&record, &route.schema, &document).map_err(TestCaseError::fail)?;
         }
     }
 }

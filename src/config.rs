@@ -158,6 +158,8 @@ pub struct Kafka {
     pub topics: NewTopics,
     /// librdkafka properties beyond ours, by their names; secrets resolved from their files.
     pub client: BTreeMap<String, String>,
+    /// Those whose value is the content of a file.
+    pub client_files: BTreeMap<String, PathBuf>,
 }
 
 impl Kafka {

@@ -25,6 +25,7 @@
 pub mod sabotage;
 pub mod feed;
 pub mod config;
+pub mod files;
 pub mod quota;
 pub mod metrics;
 pub mod schema;

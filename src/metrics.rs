@@ -31,6 +31,7 @@ pub struct Metrics {
     pub handshake_failures: IntCounterVec,
     pub certificate_expiry: IntGaugeVec,
     pub tls_reloads: IntCounterVec,
+    pub kafka_renewals: IntCounterVec,
     pub unknown_members: IntCounterVec,
     pub null_keys: IntCounterVec,
     pub events_by_major: IntCounterVec,
@@ -166,6 +167,12 @@ impl Metrics {
                 &r,
                 "causeway_tls_reloads_total",
                 "Changes of the certificate files that were taken up (`ok`), or `refused` while the old ones stay in use.",
+                &["result"],
+            )?,
+            kafka_renewals: counters(
+                &r,
+                "causeway_kafka_renewals_total",
+                "Tries to use changed passwords or certificates for Kafka: `ok`, or `refused` while the old ones stay in use.",
                 &["result"],
             )?,
             unknown_members: counters(

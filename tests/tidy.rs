@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "sabotage",
     "feed",
     "config",
+    "files",
     "quota",
     "metrics",
     "schema",

@@ -1,6 +1,6 @@
 //! `[kafka.client]`: which of librdkafka's properties the configuration may set, and why not the others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     fault::Wrong,
@@ -153,8 +153,8 @@ const SECRET_WORDS: &[&str] =
 pub(super) fn read(
     settings: &mut Settings,
     property_fault: &dyn Fn(&str, &str) -> Option<String>,
-) -> BTreeMap<String, String> {
-    let mut properties = BTreeMap::new();
+) -> (BTreeMap<String, String>, BTreeMap<String, PathBuf>) {
+    let (mut properties, mut files) = (BTreeMap::new(), BTreeMap::new());
     for (written, entry) in settings.below("kafka.client") {
         let key = key(&written);
         let name = written.strip_suffix("_file").unwrap_or(&written);
@@ -162,19 +162,20 @@ pub(super) fn read(
             settings.fault(&key, wrong);
             continue;
         }
-        let Some(value) = value(settings, &key, name, &entry) else { continue };
+        let Some((value, file)) = value(settings, &key, name, &entry) else { continue };
         if let Some(what) = property_fault(name, &value) {
             settings.fault(&key, Wrong::new(format!("is refused: {what}"), "see librdkafka's CONFIGURATION.md"));
             continue;
         }
         properties.insert(name.to_owned(), value);
+        files.extend(file.map(|file| (name.to_owned(), file)));
     }
     for (alias, name) in ALIASES {
         if properties.contains_key(*alias) && properties.contains_key(*name) {
             settings.both(&key(alias), &format!("{}, which is the same property", key(name)));
         }
     }
-    properties
+    (properties, files)
 }
 
 /// The delay in milliseconds that librdkafka waits for more records, and the key that sets it.
@@ -196,7 +197,7 @@ pub(super) fn key(property: &str) -> String {
 }
 
 /// The property's value as librdkafka takes it: text, from the value itself or from the file that it names.
-fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Option<String> {
+fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Option<(String, Option<PathBuf>)> {
     let text = match &entry.value {
         Value::Raw(text) | Value::Text(text) | Value::Float(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
@@ -211,7 +212,7 @@ fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Optio
         return None;
     }
     if !key.ends_with("_file") {
-        return Some(text);
+        return Some((text, None));
     }
     let direct = self::key(name);
     if settings.is_given(&direct) {
@@ -219,7 +220,7 @@ fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Optio
         return None;
     }
     let file = settings.resolve(&entry.origin, &text);
-    settings.secret_file(key, &file)
+    settings.secret_file(key, &file).map(|text| (text, Some(file)))
 }
 
 fn refusal(name: &str) -> Option<Wrong> {

@@ -122,11 +122,13 @@ fn kafka(settings: &mut Settings, property_fault: &dyn Fn(&str, &str) -> Option<
             settings.fault(key, Wrong::new("is 0", "write 1 or more, or -1 for the broker's default"));
         }
     }
+    let (client, client_files) = client::read(settings, property_fault);
     Kafka {
         brokers: brokers(settings),
         create_topics: settings.boolean("kafka.create_topics"),
         topics,
-        client: client::read(settings, property_fault),
+        client,
+        client_files,
     }
 }
 

@@ -1,6 +1,11 @@
 //! librdkafka's properties: what the promise needs, spelled out, and what the configuration adds.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
@@ -14,6 +19,9 @@ use crate::{
 pub struct Connection {
     brokers: String,
     properties: BTreeMap<String, String>,
+    /// The values that stand in files, as last read.
+    secrets: Arc<Mutex<BTreeMap<String, String>>>,
+    secret_files: BTreeMap<String, PathBuf>,
     budget: Budget,
     queue_bytes_max: usize,
 }
@@ -23,6 +31,8 @@ impl Connection {
         Self {
             brokers: config.kafka.brokers.join(","),
             properties: config.kafka.client.clone(),
+            secrets: Arc::default(),
+            secret_files: config.kafka.client_files.clone(),
             budget: config.sender.budget(),
             queue_bytes_max: config.ingress.queue_bytes_max,
         }
@@ -37,11 +47,30 @@ impl Connection {
         self.budget.socket_timeout
     }
 
+    /// The files whose contents every new client uses.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let named = self.properties.iter().filter(|(name, _)| name.ends_with(".location")).map(|(_, file)| file.into());
+        let files = self.secret_files.values().cloned().chain(named);
+        files.filter(|file: &PathBuf| file.is_file()).collect()
+    }
+
+    /// Reads the secrets that stand in files again. One that cannot be read, or is empty, stays as it was.
+    pub(super) fn read_secrets(&self) {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, file) in &self.secret_files {
+            match std::fs::read_to_string(file) {
+                Ok(text) if !text.trim().is_empty() => drop(secrets.insert(name.clone(), text.trim().to_owned())),
+                _ => tracing::warn!(property = name, "the file of a secret is empty or cannot be read"),
+            }
+        }
+    }
+
     /// What every client of ours has: the configured properties below, ours on top.
     pub(super) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("client.id", "causeway");
         client.extend(self.properties.clone());
+        client.extend(self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone());
         client.set("bootstrap.servers", &self.brokers);
         client.set("socket.timeout.ms", millis(self.budget.socket_timeout));
         // To look at a topic must not make it.

@@ -8,6 +8,7 @@ mod pace;
 mod producer;
 pub mod reader;
 mod redelivery;
+mod renew;
 mod reports;
 mod warm;
 mod watch;

@@ -35,11 +35,13 @@ struct State {
     opens_at: Instant,
     /// What was gathered is being handed over: nothing may overtake it.
     opening: bool,
+    /// Nothing passes: the producer is being replaced.
+    shut: bool,
 }
 
 impl Gate {
     pub(super) fn new(opener: &Thread) -> Self {
-        let state = State { gathered: Vec::new(), opens_at: Instant::now(), opening: false };
+        let state = State { gathered: Vec::new(), opens_at: Instant::now(), opening: false, shut: false };
         Self { state: Mutex::new(state), opener: opener.clone() }
     }
 
@@ -47,7 +49,7 @@ impl Gate {
     pub(super) fn pass(&self, letter: Letter, hand_over: impl FnOnce(Letter)) {
         let mut state = self.lock();
         let now = Instant::now();
-        if !state.opening && state.gathered.is_empty() && now >= state.opens_at {
+        if !state.shut && !state.opening && state.gathered.is_empty() && now >= state.opens_at {
             state.opens_at = now + shut_for(1);
             return hand_over(letter);
         }
@@ -62,7 +64,7 @@ impl Gate {
     /// Opens the gate if it is time; tells when it will be, if something waits.
     fn open(&self, hand_over: impl Fn(Letter)) -> Option<Instant> {
         let mut state = self.lock();
-        if state.gathered.is_empty() {
+        if state.shut || state.gathered.is_empty() {
             return None;
         }
         if Instant::now() + ALIKE < state.opens_at {
@@ -76,6 +78,16 @@ impl Gate {
         let mut state = self.lock();
         state.opening = false;
         (!state.gathered.is_empty()).then_some(state.opens_at)
+    }
+
+    /// Lets nothing pass until [`Self::reopen`]. What is being handed over at this moment still is.
+    pub(super) fn shut(&self) {
+        self.lock().shut = true;
+    }
+
+    pub(super) fn reopen(&self) {
+        self.lock().shut = false;
+        self.opener.unpark();
     }
 
     /// Takes out what waits.

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, OnceLock, PoisonError, RwLock, mpsc},
+    sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
     task::{Context, Poll},
     thread::Thread,
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use super::{
     letter::Letter,
     pace::{self, Gate},
     redelivery::{self, Failed},
+    renew,
     reports::{Counts, Fate, Parcel, Reports},
     window::{Entered, Key, Outcome, Ticket, Window},
 };
@@ -58,7 +59,7 @@ pub(super) struct Lane {
     /// Replaced when librdkafka calls an error fatal.
     pub(super) producer: RwLock<Arc<ThreadedProducer<Reports>>>,
     /// Produces suspects one to a batch; made at the first one.
-    pub(super) alone: OnceLock<ThreadedProducer<Reports>>,
+    pub(super) alone: Mutex<Option<Arc<ThreadedProducer<Reports>>>>,
     pub(super) connection: Connection,
     pub(super) counts: Arc<Counts>,
     pub(super) failed: mpsc::Sender<Failed>,
@@ -118,6 +119,7 @@ impl Producers {
         let producers = Arc::new(Self { lanes, message_timeout, window, redelivery: failed });
         redelivery::start(&producers, failures);
         let _ = to_opener.send(Arc::downgrade(&producers));
+        renew::start(&producers, connection, metrics);
         Ok(producers)
     }
 
@@ -209,7 +211,7 @@ impl Lane {
             topics: spec.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
             gate: Gate::new(opener),
             producer: RwLock::new(Arc::new(connection.producer(false).create_with_context(reports)?)),
-            alone: OnceLock::new(),
+            alone: Mutex::default(),
             connection: connection.clone(),
             counts,
             failed: failed.clone(),
@@ -228,7 +230,7 @@ impl Lane {
     pub(super) fn hand_over(&self, letter: Letter) {
         let sent = if letter.parcel.alone {
             match self.alone() {
-                Ok(producer) => letter.hand_over(producer),
+                Ok(producer) => letter.hand_over(&producer),
                 Err(error) => Err((error, letter)),
             }
         } else {
@@ -248,12 +250,14 @@ impl Lane {
         Reports::new(&self.counts, &self.failed)
     }
 
-    fn alone(&self) -> Result<&ThreadedProducer<Reports>, KafkaError> {
-        if self.alone.get().is_none() {
-            let producer = self.connection.producer(true).create_with_context(self.reports())?;
-            let _ = self.alone.set(producer);
+    fn alone(&self) -> Result<Arc<ThreadedProducer<Reports>>, KafkaError> {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(producer) = alone.as_ref() {
+            return Ok(Arc::clone(producer));
         }
-        self.alone.get().ok_or(KafkaError::Canceled)
+        let producer = Arc::new(self.connection.producer(true).create_with_context(self.reports())?);
+        *alone = Some(Arc::clone(&producer));
+        Ok(producer)
     }
 
     fn purge(&self) {
@@ -262,7 +266,7 @@ impl Lane {
         }
         let everything = || PurgeConfig::default().queue().inflight();
         self.current().purge(everything());
-        if let Some(alone) = self.alone.get() {
+        if let Some(alone) = self.alone.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             alone.purge(everything());
         }
         let _ = self.current().flush(Timeout::After(Duration::from_millis(500)));

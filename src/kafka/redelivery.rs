@@ -177,13 +177,9 @@ fn rebuild(producers: &Producers, lane: usize) {
     match lane.connection.producer(false).create_with_context(lane.reports()) {
         Ok(fresh) => {
             tracing::warn!(feed = lane.label, "fatal producer error: the producer is replaced");
-            let mut current = lane.producer.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let dead = std::mem::replace(&mut *current, Arc::new(fresh));
-            // Ending a producer takes a moment: not under the lock that every record passes.
-            drop(current);
-            drop(dead);
+            lane.replace(fresh);
         }
-        Err(error) => tracing::error!(feed = lane.label, %error, "the producer could not be replaced"),
+        Err(error) => watch::end(&format!("the producer of {} is dead and cannot be replaced: {error}", lane.label)),
     }
 }
 

@@ -36,8 +36,7 @@ impl Watch {
             *silent = if now == *heard { *silent + 1 } else { 0 };
             *heard = now;
             if *silent >= SILENT_MAX {
-                tracing::error!(feed = lane.label, "the producer's thread is dead or hangs: this process ends itself");
-                std::process::exit(EXIT);
+                end(&format!("the thread of {}'s producer is dead or hangs", lane.label));
             }
         }
     }
@@ -49,8 +48,7 @@ pub(super) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> 
     impl Drop for Guard {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                tracing::error!(thread = self.0, "a thread that receipts depend on is dead: this process ends itself");
-                std::process::exit(EXIT);
+                end(&format!("the thread {} is dead", self.0));
             }
         }
     }
@@ -60,9 +58,12 @@ pub(super) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> 
     };
     match std::thread::Builder::new().name(name.to_owned()).spawn(guarded) {
         Ok(thread) => thread.thread().clone(),
-        Err(error) => {
-            tracing::error!(thread = name, %error, "no thread could be started: this process ends itself");
-            std::process::exit(EXIT);
-        }
+        Err(error) => end(&format!("the thread {name} could not be started: {error}")),
     }
+}
+
+/// Ends the process. No answer is wrong by that: what was not answered 200 is sent again.
+pub(super) fn end(why: &str) -> ! {
+    tracing::error!("this process ends itself, as it could only answer 503 for ever: {why}");
+    std::process::exit(EXIT);
 }

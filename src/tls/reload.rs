@@ -1,14 +1,13 @@
 //! Certificates that change while the bridge runs.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use prometheus::IntGaugeVec;
 use rustls::pki_types::UnixTime;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Expiry, ServerTls, TlsError};
-use crate::{config::Tls, metrics::Metrics};
+use crate::{config::Tls, files::Files, metrics::Metrics};
 
 /// What handshakes use from now on; [`Reload`] changes it.
 pub type CurrentTls = Arc<ArcSwap<ServerTls>>;
@@ -22,14 +21,9 @@ pub struct Reload {
     files: Tls,
     current: CurrentTls,
     metrics: Arc<Metrics>,
-    /// What the files held when they were last taken up or refused.
-    settled: Contents,
+    watched: Files,
     expiries: Vec<Expiry>,
 }
-
-/// Each file's hash; none where it cannot be read. Contents are compared, not times or inodes: a Kubernetes Secret changes
-/// by a symbolic link.
-type Contents = Vec<Option<u128>>;
 
 impl Reload {
     /// Reads the files for the first time.
@@ -37,11 +31,12 @@ impl Reload {
     /// # Errors
     /// All files that cannot be used, each with its remedy.
     pub fn new(files: &Tls, metrics: &Arc<Metrics>) -> Result<Self, Vec<TlsError>> {
-        let settled = contents(files);
+        let paths = [Some(&files.certificate), Some(&files.private_key), Some(&files.client_ca), files.crl.as_ref()];
+        let watched = Files::new(paths.into_iter().flatten().cloned().collect());
         let (tls, expiries) = ServerTls::load(files)?;
         publish(&expiries, &metrics.certificate_expiry);
         let current = Arc::new(ArcSwap::from_pointee(tls));
-        Ok(Self { files: files.clone(), current, metrics: Arc::clone(metrics), settled, expiries })
+        Ok(Self { files: files.clone(), current, metrics: Arc::clone(metrics), watched, expiries })
     }
 
     pub fn current(&self) -> CurrentTls {
@@ -50,17 +45,14 @@ impl Reload {
 
     /// Looks at the files for as long as it is polled.
     pub async fn watch(mut self) {
-        let mut before = self.settled.clone();
         loop {
             self.warn_of_expired();
             tokio::time::sleep(LOOK_EVERY).await;
-            let now = tokio::task::block_in_place(|| contents(&self.files));
-            // Taken up once two looks have seen the same: files that are written one after the other belong together.
-            if now == before && now != self.settled {
-                tokio::task::block_in_place(|| self.take_up());
-                self.settled.clone_from(&now);
-            }
-            before = now;
+            tokio::task::block_in_place(|| {
+                if self.watched.have_changed() {
+                    self.take_up();
+                }
+            });
         }
     }
 
@@ -109,12 +101,6 @@ impl Reload {
             }
         }
     }
-}
-
-fn contents(tls: &Tls) -> Contents {
-    let hash = |file: &Path| std::fs::read(file).ok().map(|text| xxh3_128(&text));
-    let files = [Some(&tls.certificate), Some(&tls.private_key), Some(&tls.client_ca), tls.crl.as_ref()];
-    files.into_iter().flatten().map(|file| hash(file)).collect()
 }
 
 /// Publishes when each certificate ends.

@@ -1,6 +1,7 @@
 //! Kafka behind TLS and SASL, what `[kafka.client]` may not say, and what no output may ever show.
 
 use std::{
+    collections::BTreeMap,
     fs,
     process::{Command, Output},
     sync::OnceLock,
@@ -11,6 +12,8 @@ use serde_json::json;
 
 use crate::{
     admin::Starting,
+    outage::LIMIT,
+    sending::{Load, assert_all_there, copies},
     support::{
         self,
         bridge::{Bridge, Setup},
@@ -89,6 +92,47 @@ async fn events_are_committed_as_a_user_whose_password_stands_in_a_file() {
     properties.push(("sasl.password_file", "password".to_owned()));
     let password = format!("{}\n", security.password);
     commits_through(&security.sasl_ssl_bootstrap(), &client(&properties), &[("password", &password)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_changes_in_kafka_and_then_on_disk_is_taken_up_without_a_503() {
+    let set_password = |password: &str| {
+        let config = format!("SCRAM-SHA-512=[password={password}]");
+        let user = ["--alter", "--entity-type", "users", "--entity-name", "rotating", "--add-config", &config];
+        secured().tool("kafka.admin.ConfigCommand", &user);
+    };
+    set_password("canary-first");
+    let mut properties = secured().security().sasl_ssl("SCRAM-SHA-512");
+    properties.retain(|(name, _)| !["sasl.password", "sasl.username"].contains(name));
+    properties.push(("sasl.username", "rotating".to_owned()));
+    properties.push(("sasl.password_file", "password".to_owned()));
+    let brokers = secured().security().sasl_ssl_bootstrap();
+    let setup =
+        Setup::new(secured(), None).set("kafka.brokers", &brokers).set("log", "debug").toml(&client(&properties));
+    let file = setup.dir.join("password");
+    fs::write(&file, "canary-first").unwrap();
+    let mut bridge = setup.start();
+    let load = Load::start(&bridge, 4, true);
+    let wait_for_more = || {
+        let before = load.acked();
+        wait_until("events are committed", LIMIT, || load.acked() >= before + 50);
+    };
+    wait_for_more();
+    let renewals = |result: &str| bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")]);
+    fs::write(&file, "canary-wrong").unwrap();
+    wait_until("the wrong password is refused", LIMIT, || renewals("refused") > 0.0);
+    wait_for_more();
+    assert_eq!(renewals("ok"), 0.0);
+    set_password("canary-second");
+    fs::write(&file, "canary-second").unwrap();
+    wait_until("the new password is in use", LIMIT, || renewals("ok") > 0.0);
+    wait_for_more();
+    let posted = load.stop().await;
+    assert_all_there(secured(), &bridge, &posted);
+    assert_eq!(posted.others, BTreeMap::new());
+    assert!(copies(secured(), &bridge, "journey").values().all(|copies| *copies == 1));
+    assert!(bridge.stop().success());
+    assert_nowhere("canary-", &bridge.child);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

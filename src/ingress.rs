@@ -242,7 +242,8 @@ impl Ingress {
             // The client went away, or broke its framing.
             let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else { continue };
             if bytes.is_empty() && declared == Some(data.len() as u64) && !too_large {
-                return Ok(Received::Whole(data, share));
+                // A copy of its own: a slice of hyper's buffer would keep all of that for as long as the event lives.
+                return Ok(Received::Whole(Bytes::copy_from_slice(&data), share));
             }
             if bytes.is_empty() {
                 bytes.reserve(expected);

@@ -274,6 +274,10 @@ pub mod dead_letter {
     pub const CONTENT_ENCODING: &str = "content-encoding";
 }
 
+/// What a record takes beside its bytes: librdkafka's message and headers, a parcel, a place in the window, and what the
+/// allocators lose. Measured: 60,000 records of 2 KB with their bodies took 3.6 KB each.
+pub const OVERHEAD_BYTES: usize = 1664;
+
 impl Record {
     fn clear(&mut self) {
         self.key = None;
@@ -282,11 +286,11 @@ impl Record {
         self.value.clear();
     }
 
-    /// The bytes that the record takes in a queue and, but for compression, in a batch.
+    /// The bytes of memory that the record takes until it is committed, beside its body.
     pub fn size(&self) -> usize {
         let key = self.key.as_ref().map_or(0, Vec::len);
         let names: usize = self.headers.names.iter().map(|(name, _)| name.len() + 4).sum();
-        key + names + self.headers.values.len() + self.value.len() + 64
+        key + names + self.headers.values.len() + self.value.len() + OVERHEAD_BYTES
     }
 
     /// Makes the dead letter of `body`: the raw bytes, and as headers what is known of them.

@@ -17,6 +17,7 @@ mod feeds;
 mod hostile;
 mod judgement;
 mod outage;
+mod overload;
 mod reload;
 mod retries;
 mod schemas;

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     cli::findings::{Findings, Level},
     config::Config,
+    record::OVERHEAD_BYTES,
 };
 
 /// The times that follow from what ASAPP was told, and what they and the limits mean for an outage.
@@ -19,12 +20,22 @@ pub struct BudgetLines {
     rate: f64,
     in_flight_max: usize,
     queue_bytes_max: usize,
+    dedupe_bytes_max: usize,
+    connections_max: usize,
+    lanes: usize,
 }
 
 /// A typical event's body.
 const BODY_BYTES: usize = 2048;
 /// What one event takes in the queue: its body, and its record of about the same size.
-const QUEUED_BYTES: usize = 2 * BODY_BYTES;
+const QUEUED_BYTES: usize = 2 * BODY_BYTES + OVERHEAD_BYTES;
+
+/// Memory, as measured and rounded up: the process without a connection; a connection that has been used; a held request.
+const PROCESS_BYTES: usize = 64 << 20;
+const CONNECTION_BYTES: usize = 48 << 10;
+const REQUEST_BYTES: usize = 4 << 10;
+/// What allocators keep of what was given back: a tenth.
+const ALLOCATED_OF_USED: (usize, usize) = (11, 10);
 
 impl BudgetLines {
     pub fn of(config: &Config, rate: f64) -> Self {
@@ -38,7 +49,19 @@ impl BudgetLines {
             rate,
             in_flight_max: config.ingress.in_flight_max,
             queue_bytes_max: config.ingress.queue_bytes_max,
+            dedupe_bytes_max: config.dedupe.bytes_max,
+            connections_max: config.ingress.connections_max,
+            lanes: config.feeds.len() + 1,
         }
+    }
+
+    /// The memory that the process can come to at its limits.
+    fn memory_max(&self) -> usize {
+        // Each stream of HTTP/2 has a request, and there are never more of them than the feeds may hold.
+        let requests = self.in_flight_max * self.lanes * REQUEST_BYTES;
+        let connections = self.connections_max * CONNECTION_BYTES;
+        let used = PROCESS_BYTES + self.queue_bytes_max + self.dedupe_bytes_max + connections + requests;
+        used / ALLOCATED_OF_USED.1 * ALLOCATED_OF_USED.0
     }
 
     /// Requests of one feed that are held at a time in an outage: each for D.
@@ -115,6 +138,8 @@ An outage of Kafka, at {rate} events/s of 2 KB in one feed (--rate):
                  a retry of one at the same instance joins it, or gets its receipt
   beyond         what is refused then depends on the sender's retries
   queue_bytes_max = {queue} MiB holds some {events} events of 2 KB of one feed: {queue_seconds} at that rate, beyond it 503 at once
+
+Memory at all limits: {memory} MiB, of which queue_bytes_max {queue}, dedupe.bytes_max {dedupe}, connections_max {connections}, in_flight_max {requests}
 ",
             timeout = seconds(self.timeout),
             answer_by = seconds(self.answer_by),
@@ -125,6 +150,10 @@ An outage of Kafka, at {rate} events/s of 2 KB in one feed (--rate):
             kept = seconds(self.kept()),
             held = self.held(),
             in_flight_max = self.in_flight_max,
+            memory = self.memory_max() >> 20,
+            dedupe = self.dedupe_bytes_max >> 20,
+            connections = (self.connections_max * CONNECTION_BYTES) >> 20,
+            requests = (self.in_flight_max * self.lanes * REQUEST_BYTES) >> 20,
             queue = self.queue_bytes_max >> 20,
             queue_seconds = seconds(self.queue_full_after()),
         )
@@ -138,6 +167,7 @@ An outage of Kafka, at {rate} events/s of 2 KB in one feed (--rate):
             "socket_timeout_ms": millis(self.socket_timeout),
             "message_timeout_ms": millis(self.message_timeout),
             "drain_ms": millis(self.drain),
+            "memory_bytes_max": self.memory_max(),
             "outage": {
                 "events_per_second": self.rate,
                 "body_bytes": BODY_BYTES,
@@ -173,9 +203,9 @@ mod tests {
 
     #[test]
     fn an_outage_is_bridged_until_d_or_until_a_limit() {
-        // T = 5 s, D = 4.5 s, 16,384 requests, 256 MiB of 4 KiB each.
+        // T = 5 s, D = 4.5 s, 16,384 requests, 8/9 of 256 MiB at 5.6 KiB each.
         for (rate, held, bridged, kept) in
-            [(1000.0, 4500, 4500, 50_000), (8192.0, 36_864, 2000, 2000), (0.5, 3, 4500, 50_000)]
+            [(1000.0, 4500, 4500, 41_425), (8192.0, 36_864, 2000, 2000), (0.5, 3, 4500, 50_000)]
         {
             let lines = lines(rate);
             assert_eq!(

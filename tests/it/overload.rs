@@ -1,0 +1,98 @@
+//! Ten times what the limits can hold, with retries: memory stays within what `check` says, and what was accepted arrives.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value as Json, json};
+use tokio::task::JoinSet;
+
+use crate::{
+    outage::{LIMIT, kafka},
+    sending::{BOTH, copies, event, noise},
+    support::{
+        bridge::{Bridge, Setup},
+        client::Sender,
+        wait_until,
+    },
+};
+
+const QUEUE_BYTES_MAX: usize = 8_000_000;
+
+fn memory(bridge: &Bridge) -> f64 {
+    bridge.metric("process_resident_memory_bytes", &[])
+}
+
+/// Posts an event until it is answered 200 or `retries` are over; tells whether it was, and the longest attempt.
+async fn post(sender: &Sender, body: &str, retries: usize) -> (bool, Duration) {
+    let mut longest = Duration::ZERO;
+    for _ in 0..=retries {
+        let asked = Instant::now();
+        let answer = sender.post("/", &[], body.to_owned()).await.unwrap();
+        longest = longest.max(asked.elapsed());
+        match answer.status {
+            200 => return (true, longest),
+            503 if answer.body["code"] == json!("overload") => assert!(answer.headers.contains_key("retry-after")),
+            status => assert_eq!((status, &answer.body["code"]), (503, &json!("no_commit_in_time"))),
+        }
+    }
+    (false, longest)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_the_load_with_retries_stays_within_the_memory_that_check_tells() {
+    let kafka = kafka();
+    let setup = Setup::new(&kafka, None)
+        .set("sender.timeout_ms", "1000")
+        .set("sender.retries", "2")
+        .set("sender.retry_pause_ms_max", "60000")
+        .set("ingress.body_bytes_max", "65536")
+        .set("ingress.queue_bytes_max", &QUEUE_BYTES_MAX.to_string())
+        .set("ingress.in_flight_max", "512")
+        .set("ingress.connections_max", "256")
+        .set("dedupe.bytes_max", "1000000");
+    let checked = setup.command(&["check", "--quiet", "--json"]).output().unwrap();
+    let report: Json = serde_json::from_slice(&checked.stdout).unwrap();
+    let memory_max = report["budget"]["memory_bytes_max"].as_f64().unwrap();
+    let bridge = setup.start();
+    let before = memory(&bridge);
+    kafka.brokers()[0].pause();
+    // Some 16 kB each, twice that in the queue: ten times what fits.
+    let filling = noise(16_000);
+    let mut senders = JoinSet::new();
+    for sender in 0..64 {
+        let (client, filling) = (bridge.sender(BOTH[sender % 2]), filling.clone());
+        senders.spawn(async move {
+            let mut accepted = Vec::new();
+            for number in 0..40 {
+                let id = format!("{sender}-{number}");
+                let (acked, _) = post(&client, &event("com.asapp.event.journey", &id, &filling), 2).await;
+                accepted.extend(acked.then_some(id));
+            }
+            accepted
+        });
+    }
+    let mut peak = before;
+    let mut acked = BTreeSet::new();
+    loop {
+        match tokio::time::timeout(Duration::from_millis(100), senders.join_next()).await {
+            Ok(Some(ids)) => acked.extend(ids.unwrap()),
+            Ok(None) => break,
+            Err(_) => peak = peak.max(memory(&bridge)),
+        }
+        assert!(bridge.metric("causeway_queue_bytes", &[]) <= QUEUE_BYTES_MAX as f64);
+    }
+    assert!(bridge.metric("causeway_answers_total", &["code=\"overload\""]) > 1000.0);
+    assert!(peak > before + QUEUE_BYTES_MAX as f64 / 2.0, "the queue was not filled: {before} -> {peak}");
+    assert!(peak < memory_max, "{peak} bytes, and `check` says at most {memory_max}");
+    kafka.brokers()[0].resume();
+    wait_until("all is committed", LIMIT, || bridge.metric("causeway_queue_records", &[]) == 0.0);
+    // Well again: nobody waits long.
+    let sender = bridge.sender(BOTH[0]);
+    let (ok, took) = post(&sender, &event("com.asapp.event.journey", "after", ""), 0).await;
+    assert!(ok && took < Duration::from_millis(500), "{took:?}");
+    let copies = copies(&kafka, &bridge, "journey");
+    assert!(acked.iter().all(|id| copies.contains_key(id)));
+    assert!(copies.values().all(|copies| *copies == 1));
+}

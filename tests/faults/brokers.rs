@@ -143,8 +143,8 @@ fn joined(fates: &[Fate]) -> Vec<Violation> {
 }
 
 fn all_down_past_message_timeout(trial: &Trial) -> Outcome {
-    // (retries + 1) x T + pause = 2.5 s
-    let plan = Plan { retries: 0, pause: Duration::from_millis(500), ..hasty() };
+    // (retries + 1) x T + pause = 4.5 s
+    let plan = Plan { pause: Duration::from_millis(500), ..hasty() };
     let rig = trial.rig(plan, &[]);
     let load = rig.load();
     rig.each_broker(|broker| broker.pause());

@@ -1,7 +1,7 @@
 //! The fault bench: every way in which something can fail, and what must hold all the same.
 //!
 //! `cargo test --test faults` runs the fast cases, `cargo test --release --test faults -- --include-slow` all of them;
-//! `--json FILE` writes what was measured. docs/RELIABILITY.md has the table.
+//! a name, or several with commas between, chooses among them. `--json FILE` writes what was measured. docs/RELIABILITY.md has the table.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,9 +19,11 @@ mod load;
 mod network;
 mod process;
 mod rig;
+mod sabotage;
 mod sender;
 #[path = "../it/support/mod.rs"]
 mod support;
+mod topics;
 mod verdict;
 
 use std::{
@@ -36,7 +38,10 @@ use libtest_mimic::{Arguments, Failed, Trial as Test};
 use rig::{Case, Trial};
 
 fn cases() -> Vec<Case> {
-    [brokers::cases(), network::cases(), sender::cases(), process::cases()].into_iter().flatten().collect()
+    [brokers::cases(), network::cases(), sender::cases(), process::cases(), topics::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn main() -> ExitCode {
@@ -44,15 +49,19 @@ fn main() -> ExitCode {
     let include_slow = take_flag(&mut arguments, "--include-slow").is_some();
     let json = take_flag(&mut arguments, "--json").map(|at| File::create(arguments.remove(at)).expect("--json FILE"));
     let json = Arc::new(Mutex::new(json));
-    let arguments = Arguments::from_iter(arguments);
+    let mut arguments = Arguments::from_iter(arguments);
+    // Several with commas between, so that they share the clusters.
+    let wanted = arguments.filter.take().unwrap_or_default();
     let mut tests = vec![Test::test("murmur2_is_kafkas", || {
         event::murmur2_is_kafkas();
         Ok(())
     })];
+    tests.extend(sabotage::tests(&cases()));
     for case in cases().into_iter().filter(|case| include_slow || !case.slow) {
         let json = Arc::clone(&json);
         tests.push(Test::test(case.name, move || run(&case, &json)));
     }
+    tests.retain(|test| wanted.split(',').any(|part| test.name().contains(part)));
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 

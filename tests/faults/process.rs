@@ -1,16 +1,17 @@
 //! The bridge itself: told to stop, killed, and started again.
 
 use std::{
+    net::TcpStream,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use crate::{
-    brokers::{hasty, wait_refusals},
+    brokers::{hasty, patient, wait_refusals},
     load::{Fate, Load, Plan, Reply},
     rig::{Case, Rig, Trial},
-    support::{process::Signal, scratch},
-    verdict::{Copies, Expect, Kind, NO_COMMIT_IN_TIME, Outcome, STOPPING, Violation},
+    support::{process::Signal, scratch, wait_until},
+    verdict::{Copies, Expect, Kind, NO_COMMIT_IN_TIME, Outcome, STOPPING, Summary, Violation},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -23,11 +24,17 @@ pub fn cases() -> Vec<Case> {
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// While requests are held: they are answered 200 before the process ends.
 fn sigterm(trial: &Trial) -> Outcome {
-    let plan = Plan { retries: 0, ..Plan::default() };
+    let plan = Plan { retries: 0, ..patient() };
     let mut rig = trial.rig(plan, &[]);
     let load = rig.load();
+    rig.each_broker(|broker| broker.pause());
+    let enough = load.plan.rate as usize / 2;
+    wait_until("requests are held", LIMIT, || load.open() >= enough);
     rig.bridge.child.signal(Signal::Terminate);
+    wait_until("new connections are refused", LIMIT, || TcpStream::connect(rig.bridge.ingress).is_err());
+    rig.each_broker(|broker| broker.resume());
     let status = rig.bridge.child.wait(LIMIT);
     let fates = load.stop();
     let mut found = Vec::new();
@@ -35,11 +42,12 @@ fn sigterm(trial: &Trial) -> Outcome {
         found.push(Violation::new(Kind::WrongExit, format!("{status}\n{}", rig.bridge.child.tail())));
     }
     let expect = Expect { broken: true, ..Expect::all_200() };
-    rig.judge_ended(&fates, &expect, found).and_then(|summary| match summary.unacked_there {
+    let content = |summary: Summary| match summary.unacked_there {
         0 => Ok(summary),
         // What was accepted is answered before the end.
         left => Err(vec![Violation::new(Kind::WrongAnswer, format!("{left} events are there and were not answered"))]),
-    })
+    };
+    rig.judge_ended(&fates, &expect, found).and_then(content)
 }
 
 fn sigterm_without_kafka(trial: &Trial) -> Outcome {

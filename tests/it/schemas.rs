@@ -29,13 +29,14 @@ use tokio::{
 };
 
 use crate::{
-    admin::Starting,
     support::{
         self,
         avro::{Decoder, json as avro_json, schema_id},
         bridge::Setup,
         client::Http,
-        scratch, wait_until,
+        scratch,
+        starting::Starting,
+        wait_until,
     },
     translation::{same, without_nulls},
 };

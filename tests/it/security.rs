@@ -11,7 +11,6 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    admin::Starting,
     outage::LIMIT,
     sending::{Load, assert_all_there, copies},
     support::{
@@ -21,6 +20,7 @@ use crate::{
         client::Http,
         kafka::{Kafka, KafkaOptions},
         process::Child,
+        starting::Starting,
         wait_until,
     },
 };

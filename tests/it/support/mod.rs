@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod registry;
 pub mod scratch;
 pub mod security;
+pub mod starting;
 pub mod topics;
 
 use std::sync::OnceLock;

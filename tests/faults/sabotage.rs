@@ -1,0 +1,41 @@
+//! The suite proves itself: a bridge that is broken on purpose is caught, each way by the case that is there for it.
+//!
+//! `CAUSEWAY_SABOTAGE` is read by debug builds only, so these are not part of `--release`.
+
+use libtest_mimic::{Failed, Trial as Test};
+
+use crate::{
+    rig::{Case, Trial},
+    verdict::{Kind, describe},
+};
+
+/// What is broken, the row that must notice, and as what it must.
+const WAYS: [(&str, &str, Kind); 7] = [
+    ("ack-before-report", "row_08_all_brokers_down_past_message_timeout", Kind::Lost),
+    ("remember-before-commit", "row_08_all_brokers_down_past_message_timeout", Kind::Lost),
+    ("report-error-ignored", "row_20_a_record_larger_than_its_topic_allows", Kind::Lost),
+    ("dead-letter-failure-ignored", "row_30_the_dead_letter_topic_is_unavailable", Kind::Lost),
+    ("producer-closed-first", "row_39_sigterm_under_load", Kind::WrongAnswer),
+    ("drain-without-flush", "row_39_sigterm_under_load", Kind::WrongAnswer),
+    ("key-hashed-another-way", "row_11_reset_inside_a_produce_request", Kind::WrongPartition),
+];
+
+pub fn tests(cases: &[Case]) -> Vec<Test> {
+    if !cfg!(debug_assertions) {
+        return Vec::new();
+    }
+    let tests = WAYS.into_iter().map(|(sabotage, row, kind)| {
+        let body = cases.iter().find(|case| case.name == row).expect("a row of this name").body;
+        let name = format!("sabotage_{}_is_caught", sabotage.replace('-', "_"));
+        Test::test(name, move || caught(&body(&Trial { sabotage: Some(sabotage) }), row, kind))
+    });
+    tests.collect()
+}
+
+fn caught(outcome: &crate::verdict::Outcome, row: &str, kind: Kind) -> Result<(), Failed> {
+    match outcome {
+        Ok(summary) => Err(format!("{row} found nothing wrong: {summary}").into()),
+        Err(violations) if violations.iter().any(|it| it.kind == kind) => Ok(()),
+        Err(violations) => Err(format!("{row} did not find {kind:?}, but\n{}", describe(violations)).into()),
+    }
+}

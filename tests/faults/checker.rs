@@ -127,8 +127,8 @@ impl<'a> Checker<'a> {
     /// Every event that was answered 200 is there, at the place that its receipt names.
     fn acked(&mut self) {
         for (number, fate) in self.fates.iter().enumerate() {
-            let Some((attempt, receipt)) = fate.acked() else { continue };
-            if self.deleted(fate, attempt.ended) {
+            let Some((_, receipt)) = fate.acked() else { continue };
+            if self.deleted(fate) {
                 continue;
             }
             if self.copies[number].is_empty() {
@@ -141,8 +141,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn deleted(&self, fate: &Fate, acked: Instant) -> bool {
-        self.expect.deleted.is_some_and(|(feed, until)| feed == fate.event.feed && acked <= until)
+    fn deleted(&self, fate: &Fate) -> bool {
+        let before = |until: Instant| fate.attempts.first().is_some_and(|it| it.sent <= until);
+        self.expect.deleted.is_some_and(|(feed, until)| feed == fate.event.feed && before(until))
     }
 
     fn stands_at(&self, fate: &Fate, copies: &[Place], receipt: &Receipt) -> bool {
@@ -184,8 +185,8 @@ impl<'a> Checker<'a> {
             let there =
                 || numbers.iter().filter_map(|number| Some((&self.fates[*number], self.copies[*number].first()?)));
             let mut acked: Vec<(Instant, i64)> = there()
+                .filter(|(fate, _)| !self.deleted(fate))
                 .filter_map(|(fate, first)| Some((fate.acked()?.0.ended, first.offset)))
-                .filter(|(ended, _)| self.expect.deleted.is_none_or(|(gone, until)| gone != feed || *ended > until))
                 .collect();
             acked.sort();
             let mut sent: Vec<(Instant, i64)> =

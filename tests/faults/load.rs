@@ -38,7 +38,7 @@ pub struct Plan {
 }
 
 /// A debug build, two cores and three brokers bear no more with their TLS handshakes after an outage.
-const RATE: u32 = if cfg!(debug_assertions) { 50 } else { 200 };
+pub const RATE: u32 = if cfg!(debug_assertions) { 50 } else { 200 };
 
 impl Default for Plan {
     fn default() -> Self {

@@ -21,6 +21,7 @@ mod process;
 mod rig;
 mod sabotage;
 mod sender;
+mod surroundings;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod topics;
@@ -38,7 +39,7 @@ use libtest_mimic::{Arguments, Failed, Trial as Test};
 use rig::{Case, Trial};
 
 fn cases() -> Vec<Case> {
-    [brokers::cases(), network::cases(), sender::cases(), process::cases(), topics::cases()]
+    [brokers::cases(), network::cases(), sender::cases(), process::cases(), topics::cases(), surroundings::cases()]
         .into_iter()
         .flatten()
         .collect()

@@ -77,7 +77,10 @@ impl Trial {
     }
 
     pub fn rig_with(&self, plan: Plan, configure: impl FnOnce(Setup) -> Setup) -> Rig {
-        let kafka = cluster();
+        self.rig_on(cluster(), plan, configure)
+    }
+
+    pub fn rig_on(&self, kafka: Lease, plan: Plan, configure: impl FnOnce(Setup) -> Setup) -> Rig {
         let bridge = configure(self.setup(&kafka, &plan)).start();
         Rig { bridge, kafka, plan }
     }

@@ -154,8 +154,7 @@ fn ten_times_the_load(trial: &Trial) -> Outcome {
     std::thread::sleep(Duration::from_secs(20));
     let acked = load.acked();
     rig.each_wire(|wire| wire.heal());
-    let expect =
-        Expect { refusals: vec![NO_COMMIT_IN_TIME, OVERLOAD], undelivered: true, memory_mb_max: 256, ..Expect::held() };
+    let expect = Expect { refusals: vec![NO_COMMIT_IN_TIME, OVERLOAD], memory_mb_max: 256, ..Expect::held() };
     let fates = load.stop();
     rig.judge(&fates, &expect, Vec::new(), |_, fates| {
         let mut found = Vec::new();

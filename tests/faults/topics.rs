@@ -47,7 +47,7 @@ fn quota(trial: &Trial) -> Outcome {
     sleep(Duration::from_secs(5));
     rig.kafka.tool(CONFIG_TOOL, &[&all_clients[..], &["--delete-config", "producer_byte_rate"]].concat());
     let healed = Instant::now();
-    let expect = Expect { undelivered: true, ..Expect::held().healed(healed) };
+    let expect = Expect::held().healed(healed);
     rig.verdict(load, &expect)
 }
 
@@ -84,7 +84,7 @@ fn deleted(trial: &Trial) -> Outcome {
     load.wait_reply("an attempt is answered 503", since, |reply| matches!(reply, Reply::Refused(503, _)));
     rig.kafka.create_topic(&topic, 3, &[]);
     let healed = Instant::now();
-    let expect = Expect { undelivered: true, deleted: Some((Feed::Queue, healed)), ..Expect::held().healed(healed) };
+    let expect = Expect { deleted: Some((Feed::Queue, healed)), ..Expect::held().healed(healed) };
     rig.verdict_with(load, &expect, |_, fates| others_all_200(fates, Feed::Queue))
 }
 
@@ -117,9 +117,8 @@ pub fn as_user(setup: Setup, kafka: &Kafka) -> Setup {
 
 fn permission_revoked(trial: &Trial) -> Outcome {
     let kafka = crate::rig::cluster();
-    let plan = hasty();
-    let bridge = as_user(trial.setup(&kafka, &plan), &kafka).start();
-    let rig = Rig { bridge, kafka, plan };
+    let bridge = as_user(trial.setup(&kafka, &hasty()), &kafka).start();
+    let rig = Rig { bridge, kafka, plan: hasty() };
     let load = rig.load();
     let topic = rig.topic(Feed::Queue);
     let denied = ["--deny-principal", "User:causeway", "--operation", "Write", "--topic", &topic];
@@ -130,7 +129,7 @@ fn permission_revoked(trial: &Trial) -> Outcome {
     sleep(Duration::from_secs(3));
     rig.kafka.tool(tool, &[&["--remove", "--force"], &denied[..]].concat());
     let healed = Instant::now();
-    let expect = Expect { undelivered: true, ..Expect::held().healed(healed) };
+    let expect = Expect::held().healed(healed);
     rig.verdict_with(load, &expect, |_, fates| others_all_200(fates, Feed::Queue))
 }
 

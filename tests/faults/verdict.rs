@@ -36,7 +36,7 @@ pub struct Expect {
     pub copies: Copies,
     /// Records may be given up; none of them was answered 200.
     pub undelivered: bool,
-    /// A topic whose records were taken away until then.
+    /// A topic whose records were taken away: those of events that were first sent until then.
     pub deleted: Option<(Feed, Instant)>,
     /// How many partitions the topics have, or have had.
     pub partitions: Vec<usize>,
@@ -78,9 +78,15 @@ impl Expect {
         Self::default()
     }
 
-    /// Answered 200 if the fault heals before the deadline, else 503 at it.
+    /// Answered 200 if the fault heals before the deadline, else 503 at it; and given up when the sender has long done so.
     pub fn held() -> Self {
-        Self { refusals: vec![NO_COMMIT_IN_TIME], late: true, copies: Copies::Redelivered, ..Self::default() }
+        Self {
+            refusals: vec![NO_COMMIT_IN_TIME],
+            late: true,
+            undelivered: true,
+            copies: Copies::Redelivered,
+            ..Self::default()
+        }
     }
 
     pub fn healed(self, at: Instant) -> Self {

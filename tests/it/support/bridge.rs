@@ -5,7 +5,10 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Command, ExitStatus},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,7 @@ use super::{
     certs::{Authority, ClientOptions, Identity},
     client::{Http, Sender},
     kafka::Kafka,
+    namespace::Namespace,
     process::{Child, Signal},
     registry::Registry,
     scratch,
@@ -32,6 +36,8 @@ pub struct Setup {
     pub authority: Authority,
     settings: Vec<(String, String)>,
     toml: String,
+    within: Option<Arc<Namespace>>,
+    environment: Vec<(String, String)>,
 }
 
 pub struct Bridge {
@@ -50,7 +56,15 @@ impl Setup {
         let authority = Authority::new("Test sender CA");
         authority.write(&dir, "ca");
         authority.server(&["localhost"], [[127, 0, 0, 1]]).write(&dir, "server");
-        let mut setup = Self { prefix, dir, authority, settings: Vec::new(), toml: String::new() };
+        let mut setup = Self {
+            prefix,
+            dir,
+            authority,
+            settings: Vec::new(),
+            toml: String::new(),
+            within: None,
+            environment: Vec::new(),
+        };
         for (key, value) in [
             ("ingress.listen", "127.0.0.1:0"),
             ("admin.listen", "127.0.0.1:0"),
@@ -99,6 +113,17 @@ impl Setup {
         self
     }
 
+    /// Runs it in a file system of its own.
+    pub fn within(self, namespace: &Arc<Namespace>) -> Self {
+        Self { within: Some(Arc::clone(namespace)), ..self }
+    }
+
+    /// A variable that is no key of the configuration.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The command with this configuration: `causeway <arguments>`.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let file = self.dir.join("causeway.toml");
@@ -109,7 +134,11 @@ impl Setup {
         for (key, value) in &self.settings {
             command.env(format!("CAUSEWAY_{}", key.to_uppercase().replace('.', "__")), value);
         }
-        command
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        match &self.within {
+            Some(namespace) => namespace.enter(&command),
+            None => command,
+        }
     }
 
     /// Starts the bridge and waits until it accepts events.

@@ -1,7 +1,8 @@
 //! Apache Kafka: one broker, or a cluster of them, each a broker and a KRaft controller in one process.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 
+use super::namespace::Namespace;
 use super::process::{Child, Signal};
 use super::proxy::Proxy;
 use super::security::Security;
@@ -28,6 +30,12 @@ pub struct KafkaOptions {
     pub secured: bool,
     /// Adds a listener to each broker that is reached through a [`Proxy`] of its own.
     pub proxied: bool,
+    /// The name by which those listeners call themselves: with another one than this, their clients need a DNS.
+    pub proxied_host: &'static str,
+    /// Controllers in processes of their own; with none, each broker is one.
+    pub controllers: u16,
+    /// Each broker has a disk of its own of this size, which [`Broker::fill_disk`] fills. Needs root.
+    pub disk_mb: Option<u32>,
     pub heap_mb: u32,
     /// Further lines of `server.properties`; they win over ours.
     pub properties: Vec<(String, String)>,
@@ -35,12 +43,23 @@ pub struct KafkaOptions {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { brokers: 1, secured: false, proxied: false, heap_mb: 512, properties: Vec::new() }
+        Self {
+            brokers: 1,
+            secured: false,
+            proxied: false,
+            proxied_host: "127.0.0.1",
+            controllers: 0,
+            disk_mb: None,
+            heap_mb: 512,
+            properties: Vec::new(),
+        }
     }
 }
 
 pub struct Kafka {
     brokers: Vec<Broker>,
+    /// Those in processes of their own.
+    controllers: Vec<Broker>,
     security: Option<Security>,
     proxies: Vec<Proxy>,
     pub(super) admin: AdminClient<DefaultClientContext>,
@@ -55,6 +74,7 @@ pub struct Broker {
     dir: PathBuf,
     heap_mb: u32,
     java_options: &'static [&'static str],
+    disk: Option<Namespace>,
     process: Mutex<Option<Child>>,
 }
 
@@ -63,29 +83,28 @@ impl Kafka {
     pub fn start(options: KafkaOptions) -> Self {
         let dir = scratch::dir("kafka");
         let security = options.secured.then(|| Security::new(&dir, options.brokers));
-        let nodes: Vec<Node> = (1..).take(options.brokers.into()).map(|id| Node::new(id, options.proxied)).collect();
-        let voters: Vec<String> = nodes.iter().map(|it| format!("{}@127.0.0.1:{}", it.id, it.controller)).collect();
-        let brokers: Vec<Broker> = nodes
-            .iter()
-            .map(|node| {
-                let dir = dir.join(format!("broker-{}", node.id));
-                fs::create_dir_all(&dir).unwrap();
-                let text = properties(node, &voters.join(","), &dir, &options, security.as_ref());
-                fs::write(dir.join("server.properties"), text).unwrap();
-                fs::write(dir.join("log4j2.properties"), LOG4J).unwrap();
-                // Three that start at once on a small machine are up sooner with the quick compiler alone.
-                let java_options: &[_] =
-                    if options.brokers > 1 { &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] } else { &[] };
-                let process = Mutex::default();
-                Broker { id: node.id, port: node.plain, dir, heap_mb: options.heap_mb, java_options, process }
-            })
-            .collect();
-        format(&brokers, security.as_ref());
-        for broker in &brokers {
-            broker.start();
-        }
+        let mut nodes: Vec<Node> = (1..).take(options.brokers.into()).map(|id| Node::broker(id, &options)).collect();
+        nodes.extend((101..).take(options.controllers.into()).map(Node::controller));
+        let voters = nodes.iter().filter(|it| !it.is_broker || options.controllers == 0);
+        let voters: Vec<String> = voters.map(|it| format!("{}@127.0.0.1:{}", it.id, it.controller)).collect();
+        let make = |node: &Node| {
+            let dir = dir.join(format!("broker-{}", node.id));
+            fs::create_dir_all(dir.join("data")).unwrap();
+            let text = properties(node, &voters.join(","), &dir, &options, security.as_ref());
+            fs::write(dir.join("server.properties"), text).unwrap();
+            fs::write(dir.join("log4j2.properties"), LOG4J).unwrap();
+            // Three that start at once on a small machine are up sooner with the quick compiler alone.
+            let java_options: &[_] =
+                if options.brokers > 1 { &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] } else { &[] };
+            let port = if node.is_broker { node.plain } else { node.controller };
+            let disk = options.disk_mb.map(|size| Namespace::with_disk(&dir.join("data"), size));
+            Broker { id: node.id, port, dir, heap_mb: options.heap_mb, java_options, disk, process: Mutex::default() }
+        };
+        let (brokers, controllers): (Vec<_>, Vec<_>) = nodes.iter().map(make).partition(|it| it.id < 101);
+        format(brokers.iter().chain(&controllers), security.as_ref());
+        controllers.iter().chain(&brokers).for_each(Broker::start);
         let proxies = nodes.into_iter().filter_map(|node| Some(node.proxied?.1)).collect();
-        let kafka = Self { admin: client(&brokers).create().unwrap(), brokers, security, proxies };
+        let kafka = Self { admin: client(&brokers).create().unwrap(), brokers, controllers, security, proxies };
         kafka.wait_ready();
         kafka
     }
@@ -120,6 +139,14 @@ impl Kafka {
         self.brokers.iter().find(|broker| broker.id == id).expect("a broker of this cluster")
     }
 
+    /// The controller of its own that leads the others at the moment. Costs the start of a Java machine.
+    pub fn active_controller(&self) -> &Broker {
+        let status = self.tool("org.apache.kafka.tools.MetadataQuorumCommand", &["describe", "--status"]);
+        let leader = status.lines().find_map(|line| line.strip_prefix("LeaderId:")).expect("LeaderId").trim();
+        let leader: i32 = leader.parse().expect("a node id");
+        self.controllers.iter().find(|it| it.id == leader).expect("KafkaOptions { controllers: 3, .. }")
+    }
+
     /// What the secured listeners want from a client. Panics when the cluster was started without `secured`.
     pub fn security(&self) -> &Security {
         self.security.as_ref().expect("KafkaOptions { secured: true, .. }")
@@ -128,17 +155,19 @@ impl Kafka {
     /// Waits until all brokers that were started are in the cluster.
     pub fn wait_ready(&self) {
         // A broker that was killed stays in the metadata for a while. But one opens its port only when it has joined.
-        let running: Vec<&Broker> = self.brokers.iter().filter(|broker| broker.wait_listening()).collect();
+        let running: Vec<&Broker> =
+            self.controllers.iter().chain(&self.brokers).filter(|broker| broker.wait_listening()).collect();
         wait_until("all brokers are in the cluster", SERVER_LIMIT, || {
             let Ok(metadata) = self.admin.inner().fetch_metadata(None, Duration::from_secs(2)) else { return false };
-            running.iter().all(|broker| metadata.brokers().iter().any(|it| it.id() == broker.id))
+            let mut brokers = running.iter().filter(|it| it.id < 101);
+            brokers.all(|broker| metadata.brokers().iter().any(|it| it.id() == broker.id))
         });
     }
 
     /// All wires whole, all brokers running again.
     pub fn restore(&self) {
         self.proxies.iter().for_each(Proxy::heal);
-        for broker in &self.brokers {
+        for broker in self.brokers.iter().chain(&self.controllers) {
             if broker.runs() {
                 broker.resume();
             } else {
@@ -166,7 +195,7 @@ impl Broker {
     pub fn start(&self) {
         let mut command = java(&self.dir, self.heap_mb);
         command.args(self.java_options).arg("kafka.Kafka").arg(self.dir.join("server.properties"));
-        let child = Child::spawn("kafka", &command, &self.dir);
+        let child = Child::spawn("kafka", &self.on_disk(command), &self.dir);
         let before = self.process.lock().unwrap().replace(child);
         assert!(before.is_none(), "broker {} runs already", self.id);
     }
@@ -182,6 +211,25 @@ impl Broker {
         let mut process = self.process.lock().unwrap().take().expect("the broker runs");
         process.signal(Signal::Terminate);
         process.wait(SERVER_LIMIT);
+    }
+
+    /// Leaves no byte free on the broker's disk.
+    pub fn fill_disk(&self) {
+        let disk = self.disk.as_ref().expect("KafkaOptions { disk_mb: Some(..), .. }");
+        let Ok(mut ballast) = fs::File::create(disk.path(&self.dir.join("data/ballast"))) else { return };
+        while ballast.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    pub fn free_disk(&self) {
+        let disk = self.disk.as_ref().expect("KafkaOptions { disk_mb: Some(..), .. }");
+        let _ = fs::remove_file(disk.path(&self.dir.join("data/ballast")));
+    }
+
+    fn on_disk(&self, command: Command) -> Command {
+        match &self.disk {
+            Some(disk) => disk.enter(&command),
+            None => command,
+        }
     }
 
     /// Lets it stand still (SIGSTOP): connections stay open, nothing answers.
@@ -240,6 +288,7 @@ fn client(brokers: &[Broker]) -> ClientConfig {
 
 struct Node {
     id: i32,
+    is_broker: bool,
     plain: u16,
     controller: u16,
     /// The listener's port, and what its clients are told instead.
@@ -247,25 +296,29 @@ struct Node {
 }
 
 impl Node {
-    fn new(id: i32, proxied: bool) -> Self {
-        let proxied = proxied.then(|| {
+    fn broker(id: i32, options: &KafkaOptions) -> Self {
+        let proxied = options.proxied.then(|| {
             let port = scratch::port();
             (port, Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
         });
-        Self { id, plain: scratch::port(), controller: scratch::port(), proxied }
+        Self { id, is_broker: true, plain: scratch::port(), controller: scratch::port(), proxied }
+    }
+
+    fn controller(id: i32) -> Self {
+        Self { id, is_broker: false, plain: 0, controller: scratch::port(), proxied: None }
     }
 }
 
 /// Writes each broker's id and, with `secured`, the users' SCRAM credentials into its empty data folder.
-fn format(brokers: &[Broker], security: Option<&Security>) {
+fn format<'b>(brokers: impl Iterator<Item = &'b Broker>, security: Option<&Security>) {
     let users = security.map(Security::format_arguments).unwrap_or_default();
     let start = |broker: &Broker| {
         let mut command = java(&broker.dir, 128);
         command.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]);
         command.arg(broker.dir.join("server.properties")).args(&users);
-        Child::spawn("format", &command, &broker.dir)
+        Child::spawn("format", &broker.on_disk(command), &broker.dir)
     };
-    let running: Vec<Child> = brokers.iter().map(start).collect();
+    let running: Vec<Child> = brokers.map(start).collect();
     for mut child in running {
         assert!(child.wait(SERVER_LIMIT).success(), "can't format\n{}", child.tail());
     }
@@ -297,21 +350,30 @@ logger.config.level = WARN
 fn properties(node: &Node, voters: &str, dir: &Path, options: &KafkaOptions, security: Option<&Security>) -> String {
     let replicas = options.brokers.min(3);
     let in_sync = if replicas == 3 { 2 } else { 1 };
-    let plain = format!("PLAINTEXT://127.0.0.1:{}", node.plain);
     let controller = format!("CONTROLLER://127.0.0.1:{}", node.controller);
-    let secured = security.map(|it| it.listeners(node.id)).unwrap_or_default();
-    let (proxied, proxied_told) = node.proxied.as_ref().map_or_else(Default::default, |(port, proxy)| {
-        (format!(",PROXIED://127.0.0.1:{port}"), format!(",PROXIED://{}", proxy.address))
-    });
+    let roles = if !node.is_broker {
+        format!("process.roles=controller\nlisteners={controller}\n")
+    } else {
+        let plain = format!("PLAINTEXT://127.0.0.1:{}", node.plain);
+        let secured = security.map(|it| it.listeners(node.id)).unwrap_or_default();
+        let (proxied, proxied_told) = node.proxied.as_ref().map_or_else(Default::default, |(port, proxy)| {
+            let told = format!(",PROXIED://{}:{}", options.proxied_host, proxy.address.port());
+            (format!(",PROXIED://127.0.0.1:{port}"), told)
+        });
+        let advertised = format!("advertised.listeners={plain}{secured}{proxied_told}\n");
+        let inter_broker = "inter.broker.listener.name=PLAINTEXT\n";
+        if options.controllers == 0 {
+            let listeners = format!("listeners={plain},{controller}{secured}{proxied}\n");
+            format!("process.roles=broker,controller\n{listeners}{advertised}{inter_broker}")
+        } else {
+            format!("process.roles=broker\nlisteners={plain}{secured}{proxied}\n{advertised}{inter_broker}")
+        }
+    };
     let mut text = format!(
         "\
-process.roles=broker,controller
-node.id={id}
+{roles}node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listeners={plain},{controller}{secured}{proxied}
-advertised.listeners={plain}{secured}{proxied_told}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,\
 SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL
 log.dirs={data}

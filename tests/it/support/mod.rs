@@ -14,6 +14,7 @@ pub mod client;
 pub mod fetch;
 pub mod kafka;
 pub mod kafka_wire;
+pub mod namespace;
 pub mod pool;
 pub mod process;
 pub mod proxy;

@@ -20,7 +20,14 @@ pub struct Pool {
 /// A Kafka that its holder alone uses. Given back when it is dropped.
 pub struct Lease {
     kafka: Option<Kafka>,
-    pool: &'static Pool,
+    pool: Option<&'static Pool>,
+}
+
+impl Lease {
+    /// Of a cluster like no other: it ends with its holder.
+    pub fn own(kafka: Kafka) -> Self {
+        Self { kafka: Some(kafka), pool: None }
+    }
 }
 
 impl Pool {
@@ -33,12 +40,12 @@ impl Pool {
         let wanted = |(free, started): &mut (Vec<Kafka>, usize)| free.is_empty() && *started >= self.max;
         let mut free = self.given_back.wait_while(self.free.lock().unwrap(), wanted).unwrap();
         if let Some(kafka) = free.0.pop() {
-            return Lease { kafka: Some(kafka), pool: self };
+            return Lease { kafka: Some(kafka), pool: Some(self) };
         }
         free.1 += 1;
         drop(free);
         // Counted as started: a start that fails gives its place back.
-        let mut lease = Lease { kafka: None, pool: self };
+        let mut lease = Lease { kafka: None, pool: Some(self) };
         lease.kafka = Some((self.start)());
         lease
     }
@@ -54,14 +61,15 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let Some(pool) = self.pool else { return };
         // After a failed test nobody knows what state it is in.
         let kafka = self.kafka.take().filter(|_| !std::thread::panicking());
         kafka.iter().for_each(Kafka::restore);
-        let mut free = self.pool.free.lock().unwrap();
+        let mut free = pool.free.lock().unwrap();
         match kafka {
             Some(kafka) => free.0.push(kafka),
             None => free.1 -= 1,
         }
-        self.pool.given_back.notify_one();
+        pool.given_back.notify_one();
     }
 }

@@ -1,7 +1,8 @@
 //! The bridge itself: told to stop, killed, and started again.
 
 use std::{
-    net::TcpStream,
+    fs,
+    net::{SocketAddr, TcpStream},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -10,7 +11,13 @@ use crate::{
     brokers::{hasty, patient, wait_refusals},
     load::{Fate, Load, Plan, Reply},
     rig::{Case, Rig, Trial},
-    support::{process::Signal, scratch, wait_until},
+    sender::sender_through,
+    support::{
+        client::Http,
+        process::{Child, Signal},
+        proxy::Proxy,
+        scratch, wait_until,
+    },
     verdict::{Copies, Expect, Kind, NO_COMMIT_IN_TIME, Outcome, STOPPING, Summary, Violation},
 };
 
@@ -19,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         Case::fast("row_39_sigterm_under_load", sigterm),
         Case::fast("row_40_sigterm_while_kafka_is_down", sigterm_without_kafka),
         Case::fast("row_41_sigkill_under_load", sigkill),
+        Case::slow("rolling_restart_of_two_instances_behind_one_address", rolling_restart),
     ]
 }
 
@@ -108,4 +116,48 @@ fn sigkill(trial: &Trial) -> Outcome {
     sleep(Duration::from_millis(500));
     let expect = Expect { broken: true, late: true, ..Expect::all_200().copies(Copies::Restarted).healed(healed) };
     rig.verdict(load, &expect)
+}
+
+/// Another process with the same configuration on a port of its own.
+fn second(rig: &Rig, listen: &str) -> Child {
+    let setup = &rig.bridge.setup;
+    let file = setup.dir.join("second.json");
+    let _ = fs::remove_file(&file);
+    let mut command = setup.command(&["serve", "--ready-file", "second.json"]);
+    command.env("CAUSEWAY_INGRESS__LISTEN", listen);
+    let mut child = Child::spawn("second", &command, &setup.dir);
+    child.wait_ready(LIMIT, || file.exists());
+    child
+}
+
+/// Nothing is lost and nothing is dropped by ASAPP's rules.
+fn rolling_restart(trial: &Trial) -> Outcome {
+    let addresses = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], scratch::port())));
+    let listen = addresses.map(|it| it.to_string());
+    let mut rig = trial.rig(Plan::default(), &[("ingress.listen", &listen[0])]);
+    let mut other = second(&rig, &listen[1]);
+    let balancer = Proxy::balance(addresses.into());
+    let senders = [Http::One, Http::Two, Http::One, Http::Two].map(|http| sender_through(&rig, &balancer, http));
+    let load = Load::with(senders.into(), rig.plan.clone());
+    load.wait_seconds(2);
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let first = rig.bridge.stop();
+        rig = rig.restarted();
+        load.wait_seconds(2);
+        other.signal(Signal::Terminate);
+        let then = other.wait(LIMIT);
+        other = second(&rig, &listen[1]);
+        load.wait_seconds(2);
+        if !first.success() || !then.success() {
+            found.push(Violation::new(Kind::WrongExit, format!("{first}, {then}")));
+        }
+    }
+    let healed = Instant::now();
+    let expect = Expect { broken: true, ..Expect::all_200().copies(Copies::Restarted).healed(healed) };
+    rig.verdict_with(load, &expect, |_, fates| {
+        let dropped = fates.iter().filter(|fate| fate.acked().is_none());
+        found.extend(dropped.map(|fate| Violation::new(Kind::Other, format!("dropped: {:?}", fate.attempts))));
+        found
+    })
 }

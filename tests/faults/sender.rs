@@ -1,13 +1,17 @@
 //! What happens between sender and bridge: clients that go away, answers that get lost, events that come twice, too many.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::task::JoinSet;
 
 use crate::{
     brokers::patient,
     event::{Event, Feed},
-    load::{Attempt, Fate, Load, Plan, Reply, attempt, block_on},
+    load::{Attempt, Fate, Load, Plan, RATE, Reply, attempt, block_on},
     rig::{Case, Rig, Trial},
     support::{
         bridge::SENDER,
@@ -21,9 +25,11 @@ use crate::{
 
 pub fn cases() -> Vec<Case> {
     vec![
+        Case::fast("row_22_no_room_left", no_room),
         Case::fast("row_23_client_gone_while_its_request_is_held", client_gone),
         Case::fast("row_25_our_200_is_lost_on_the_way", answer_lost),
         Case::fast("row_26_the_same_event_twice_at_once", twice_at_once),
+        Case::fast("row_29_and_32_bodies_of_no_event_and_events_without_a_key", odd_bodies),
         Case::slow("row_38_ten_times_the_load_with_retries", ten_times_the_load),
     ]
 }
@@ -40,9 +46,72 @@ pub fn wait_held(rig: &Rig, requests: f64) {
 }
 
 /// Through a wire of our own.
-fn sender_through(rig: &Rig, wire: &Proxy, http: Http) -> Sender {
+pub fn sender_through(rig: &Rig, wire: &Proxy, http: Http) -> Sender {
     let identity = rig.bridge.setup.identity(ClientOptions::dns(SENDER));
     Sender::new(wire.address, &rig.bridge.setup.authority.pem(), Some(&identity), http)
+}
+
+/// Librdkafka's own queue has no limit that is reached before the bridge's are: those are tried here.
+fn no_room(trial: &Trial) -> Outcome {
+    let plan = Plan { retries: 0, ..patient() };
+    let rig = trial.rig(plan, &[("ingress.in_flight_max", "5")]);
+    let sender = Arc::new(rig.bridge.sender(Http::Two));
+    rig.each_broker(|broker| broker.pause());
+    let event = |number: usize| Event::new(u32::MAX, number, Feed::Queue, 10, 100);
+    let mut held = JoinSet::new();
+    for event in (0..5).map(event) {
+        let sender = Arc::clone(&sender);
+        let post = async move {
+            let attempts = vec![attempt(&sender, &event, Duration::from_secs(60)).await];
+            Fate { event, attempts }
+        };
+        held.spawn_on(post, runtime().handle());
+    }
+    wait_held(&rig, 5.0);
+    let refused = rig.deliver(&sender, (5..30).map(event));
+    let slowest = refused.iter().map(|fate| fate.attempts[0].ended - fate.attempts[0].sent).max().unwrap_or_default();
+    rig.each_broker(|broker| broker.resume());
+    let fates = [block_on(held.join_all()), refused].concat();
+    let expect = Expect { refusals: vec![OVERLOAD], ..Expect::all_200() };
+    rig.judge(&fates, &expect, Vec::new(), |_, _| {
+        // At once, and not at a deadline: 54 s here.
+        let late = slowest > Duration::from_secs(5);
+        if late { vec![Violation::new(Kind::WrongAnswer, format!("503 after {slowest:?}"))] } else { Vec::new() }
+    })
+    .and_then(|summary| match (summary.acked, summary.unacked_there) {
+        (5, 0) => Ok(summary),
+        other => Err(vec![Violation::new(Kind::Other, format!("5 acked, none of the refused there: {other:?}"))]),
+    })
+}
+
+fn odd_bodies(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let letters: [Vec<u8>; 10] = [
+        b"not JSON".into(),
+        b"\xff\xfe{}".into(),
+        b"".into(),
+        [b"[".repeat(10_000), b"]".repeat(10_000)].concat(),
+        b"{\"name\":\"n\",\"event_id\":\"i\",\"event_type\":\"t\",\"api_version\":\"v1\",\"x\":1e400}".into(),
+        b"{\"name\":\"n\",\"event_id\":\"i\",\"event_type\":\"t\",\"api_version\":\"v1\",\"x\":1,\"x\":2}".into(),
+        b"{\"name\":\"n\",\"event_id\":\"\",\"event_type\":\"t\",\"api_version\":\"v1\"}".into(),
+        b"{\"event_id\":\"i\"}".into(),
+        b"[1, 2]".into(),
+        b"{\"x\":\"\\ud800\"}".into(),
+    ];
+    let keyless = [
+        r#"{"api_version":"v1","name":"com.asapp.event.journey","event_id":"no-key","event_type":"T"}"#,
+        r#"{"api_version":"v1","name":"com.asapp.event.journey","event_id":"empty","event_type":"T","meta_data":{"issue_id":""}}"#,
+        r#"{"api_version":"v1","name":"com.asapp.event.journey","event_id":"no-text","event_type":"T","meta_data":{"issue_id":{}}}"#,
+    ];
+    let letters = letters.into_iter().enumerate().map(|(number, body)| Event::of(number, Feed::DeadLetter, None, body));
+    let keyless = keyless.into_iter().enumerate().map(|(at, body)| Event::of(100 + at, Feed::Journey, None, body));
+    let fates = rig.deliver(&rig.bridge.sender(Http::One), letters.chain(keyless));
+    rig.judge(&fates, &Expect::all_200(), Vec::new(), |bridge, _| {
+        match bridge.metric("causeway_null_keys_total", &["feed=\"journey\""]) {
+            3.0 => Vec::new(),
+            other => vec![Violation::new(Kind::WrongMetric, format!("{other} null keys"))],
+        }
+    })
 }
 
 fn client_gone(trial: &Trial) -> Outcome {
@@ -111,13 +180,13 @@ fn all_acked(fates: &[Fate]) -> Vec<Violation> {
 
 fn twice_at_once(trial: &Trial) -> Outcome {
     let rig = trial.rig(patient(), &[]);
-    let senders = [Http::One, Http::Two].map(|http| std::sync::Arc::new(rig.bridge.sender(http)));
+    let senders = [Http::One, Http::Two].map(|http| Arc::new(rig.bridge.sender(http)));
     rig.each_broker(|broker| broker.pause());
     let mut posts = JoinSet::new();
     let events = events(20);
     for (number, event) in events.iter().enumerate() {
         for sender in &senders {
-            let (sender, event) = (std::sync::Arc::clone(sender), event.clone());
+            let (sender, event) = (Arc::clone(sender), event.clone());
             let post = async move { (number, attempt(&sender, &event, Duration::from_secs(60)).await) };
             posts.spawn_on(post, runtime().handle());
         }
@@ -137,7 +206,7 @@ fn twice_at_once(trial: &Trial) -> Outcome {
 /// The wires are so slow that a tenth of the load would fit.
 fn ten_times_the_load(trial: &Trial) -> Outcome {
     let plan = Plan {
-        rate: 1000,
+        rate: 5 * RATE,
         timeout: Duration::from_secs(2),
         retries: 1,
         pause: Duration::from_millis(500),
@@ -167,8 +236,7 @@ fn ten_times_the_load(trial: &Trial) -> Outcome {
         if refused < attempts().count() / 2 {
             found.push(Violation::new(Kind::Other, format!("{refused} refused for overload: that was no overload")));
         }
-        let told: std::collections::BTreeSet<_> =
-            attempts().filter(overload).map(|it| it.retry_after.clone()).collect();
+        let told: BTreeSet<_> = attempts().filter(overload).map(|it| it.retry_after.clone()).collect();
         if told.contains(&None) || told.len() < 2 {
             found.push(Violation::new(Kind::WrongAnswer, format!("Retry-After does not spread: {told:?}")));
         }

@@ -1,11 +1,11 @@
 """Stops single threads of a process and lets the others run: stop_thread.py PID NAME...
 
-A signal would stop the whole process. A tracer can hold one thread (ptrace(2), PTRACE_INTERRUPT); it lets go when it ends.
+A signal would stop the whole process. A tracer can hold one thread (ptrace(2), PTRACE_INTERRUPT). The process can end all the
+same, once its tracer has taken notice of each thread's end.
 """
 
 import ctypes
 import os
-import signal
 import sys
 
 PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
@@ -28,4 +28,9 @@ for thread in os.listdir(f"/proc/{pid}/task"):
             ptrace(PTRACE_INTERRUPT, int(thread))
             stopped += 1
 print(f"stopped {stopped}", flush=True)
-signal.pause()
+WALL = 0x40000000
+try:
+    while True:
+        os.waitpid(-1, WALL)
+except ChildProcessError:
+    pass

@@ -27,12 +27,14 @@ use crate::{
         starting::Starting,
         wait_until,
     },
+    topics::client,
     verdict::{Copies, Expect, Kind, NO_COMMIT_IN_TIME, Outcome, Violation},
 };
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::slow("row_04_controller_killed", controller_killed),
+        Case::slow("row_19_the_password_is_changed", password_changed),
         Case::slow("row_42_a_producers_thread_hangs", thread_hangs),
         Case::slow("row_43_our_clock_jumps", clock_jumps),
         Case::fast("row_44_file_descriptors_used_up", no_descriptors),
@@ -58,6 +60,45 @@ fn controller_killed(trial: &Trial) -> Outcome {
     let healed = Instant::now();
     rig.verdict_with(load, &Expect::all_200().healed(healed), |_, _| {
         if same { vec![Violation::new(Kind::Other, "it still leads")] } else { Vec::new() }
+    })
+}
+
+/// Who is connected stays so; who connects needs the new one, which a bridge reads when it starts.
+fn password_changed(trial: &Trial) -> Outcome {
+    const NEW: &str = "another-secret";
+    let plan = Plan { pause: Duration::from_secs(2), ..Plan::default() };
+    let listen = format!("127.0.0.1:{}", scratch::port());
+    let kafka = Lease::own(Kafka::start(options()));
+    let mut rig = trial.rig_on(kafka, plan, |setup| setup.set("ingress.listen", &listen));
+    let user = rig.kafka.security().user;
+    let mut properties = rig.kafka.security().sasl_plaintext("SCRAM-SHA-256");
+    properties.retain(|(name, _)| *name != "sasl.password");
+    properties.push(("sasl.password_file", "password".to_owned()));
+    let brokers = rig.kafka.security().sasl_plaintext_bootstrap();
+    let file = rig.bridge.setup.dir.join("password");
+    fs::write(&file, rig.kafka.security().password).unwrap();
+    assert!(rig.bridge.stop().success());
+    rig = rig.restarted_as(|setup| setup.set("kafka.brokers", &brokers).toml(&client(&properties)));
+    let load = rig.load();
+    let change = format!("SCRAM-SHA-256=[password={NEW}]");
+    rig.kafka.tool(
+        "kafka.admin.ConfigCommand",
+        &["--alter", "--entity-type", "users", "--entity-name", user, "--add-config", &change],
+    );
+    load.wait_seconds(3);
+    let before = load.last_failure();
+    fs::write(&file, NEW).unwrap();
+    let stopped = rig.bridge.stop();
+    rig = rig.restarted();
+    let healed = Instant::now();
+    load.wait_seconds(3);
+    let expect = Expect { broken: true, ..Expect::all_200().copies(Copies::Restarted).healed(healed) };
+    rig.verdict_with(load, &expect, |_, fates| {
+        let dropped = fates.iter().filter(|fate| fate.acked().is_none()).count();
+        match (before, stopped.success(), dropped) {
+            (None, true, 0) => Vec::new(),
+            other => vec![Violation::new(Kind::Other, format!("failed before, stopped well, dropped: {other:?}"))],
+        }
     })
 }
 
@@ -138,11 +179,9 @@ fn no_descriptors(trial: &Trial) -> Outcome {
     let mut fates = rig.deliver(&http_2, events(5));
     let pid = rig.bridge.child.pid();
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    let limit = |limit: String| {
-        let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
-        assert!(status.expect("prlimit (Debian, Ubuntu: apt-get install util-linux)").success());
-    };
-    limit(format!("--nofile={}:65536", open + 3));
+    let limit = format!("--nofile={}:", open + 3);
+    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
+    assert!(status.expect("prlimit (Debian, Ubuntu: apt-get install util-linux)").success());
     let crowd: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(rig.bridge.ingress).unwrap()).collect();
     let used = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     wait_until("every descriptor is in use", LIMIT, || used() >= open + 3);
@@ -152,7 +191,6 @@ fn no_descriptors(trial: &Trial) -> Outcome {
     drop(crowd);
     // A new connection, now that there is room.
     fates.extend(rig.deliver(&rig.bridge.sender(Http::One), more(20)));
-    limit("--nofile=65536:65536".to_owned());
     rig.judge(&fates, &Expect::all_200(), Vec::new(), |_, _| Vec::new())
 }
 

@@ -9,7 +9,7 @@ use crate::{
     event::Feed,
     load::{Fate, Plan, Reply},
     rig::{Case, Rig, Trial},
-    support::wait_until,
+    support::{kafka::Broker, wait_until},
     verdict::{Copies, Expect, Kind, NO_COMMIT_IN_TIME, Outcome, RECOVERY_MAX, Violation},
 };
 
@@ -115,8 +115,8 @@ fn too_few_in_sync(trial: &Trial) -> Outcome {
 fn all_down_briefly(trial: &Trial) -> Outcome {
     let rig = trial.rig(patient(), &[]);
     let load = rig.load();
-    rig.each_broker(|broker| broker.kill());
-    rig.each_broker(|broker| broker.start());
+    rig.each_broker(Broker::kill);
+    rig.each_broker(Broker::start);
     rig.kafka.wait_ready();
     rig.wait_led_without(0);
     let healed = Instant::now();
@@ -127,10 +127,10 @@ fn all_down_past_the_deadline(trial: &Trial) -> Outcome {
     let rig = trial.rig(hasty(), &[]);
     let load = rig.load();
     let stopped = Instant::now();
-    rig.each_broker(|broker| broker.pause());
+    rig.each_broker(Broker::pause);
     load.wait_reply("an attempt is answered 503", stopped, |reply| matches!(reply, Reply::Refused(503, _)));
     sleep(Duration::from_millis(2500).saturating_sub(stopped.elapsed()));
-    rig.each_broker(|broker| broker.resume());
+    rig.each_broker(Broker::resume);
     let healed = Instant::now();
     // What was answered 503 is still on its way: the retry joins it.
     rig.verdict_with(load, &Expect::held().healed(healed), |_, fates| joined(fates))
@@ -147,10 +147,10 @@ fn all_down_past_message_timeout(trial: &Trial) -> Outcome {
     let plan = Plan { pause: Duration::from_millis(500), ..hasty() };
     let rig = trial.rig(plan, &[]);
     let load = rig.load();
-    rig.each_broker(|broker| broker.pause());
+    rig.each_broker(Broker::pause);
     let given_up = || rig.bridge.metric("causeway_undelivered_total", &[]);
     wait_until("records are given up", Duration::from_secs(30), || given_up() >= 20.0);
-    rig.each_broker(|broker| broker.resume());
+    rig.each_broker(Broker::resume);
     let healed = Instant::now();
     let expect = Expect::held().healed(healed);
     rig.verdict(load, &expect)

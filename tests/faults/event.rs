@@ -78,7 +78,7 @@ fn noise(seed: usize, bytes: usize) -> String {
         state ^= state << 17;
         char::from(b'0' + (state >> 33) as u8 % 64)
     };
-    std::iter::repeat_with(next).filter(|it| it.is_ascii_alphanumeric()).take(bytes).collect()
+    std::iter::repeat_with(next).filter(char::is_ascii_alphanumeric).take(bytes).collect()
 }
 
 /// The partition that a Java producer chooses for a key: murmur2 with Kafka's seed

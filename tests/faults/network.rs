@@ -9,7 +9,7 @@ use crate::{
     brokers::{hasty, held_and_200, patient},
     load::Plan,
     rig::{Case, Trial},
-    support::wait_until,
+    support::{proxy::Proxy, wait_until},
     verdict::{Expect, Kind, OVERLOAD, Outcome, Violation},
 };
 
@@ -37,11 +37,11 @@ fn cut_off(trial: &Trial) -> Outcome {
         });
     });
     sleep(Duration::from_secs(4));
-    rig.each_wire(|wire| wire.heal());
+    rig.each_wire(Proxy::heal);
     load.wait_seconds(2);
     rig.each_wire(|wire| wire.change(|wire| wire.cut = true));
     sleep(Duration::from_secs(4));
-    rig.each_wire(|wire| wire.heal());
+    rig.each_wire(Proxy::heal);
     let healed = Instant::now();
     rig.verdict(load, &held_and_200().healed(healed))
 }
@@ -90,7 +90,7 @@ fn slow_wire(trial: &Trial) -> Outcome {
         });
     });
     load.wait_seconds(6);
-    rig.each_wire(|wire| wire.heal());
+    rig.each_wire(Proxy::heal);
     let healed = Instant::now();
     rig.verdict_with(load, &Expect::all_200().healed(healed), |_, fates| {
         let slow =
@@ -106,7 +106,7 @@ fn narrow_wire(trial: &Trial) -> Outcome {
     let load = rig.load();
     rig.each_wire(|wire| wire.change(|wire| wire.up.bytes_per_second = Some(64 * 1024)));
     sleep(Duration::from_secs(15));
-    rig.each_wire(|wire| wire.heal());
+    rig.each_wire(Proxy::heal);
     let healed = Instant::now();
     let expect = Expect::held().refusal(OVERLOAD).healed(healed);
     rig.verdict_with(load, &expect, |bridge, _| match bridge.metric("causeway_answers_total", &["code=\"overload\""]) {

@@ -14,6 +14,7 @@ use crate::{
     sender::sender_through,
     support::{
         client::Http,
+        kafka::Broker,
         process::{Child, Signal},
         proxy::Proxy,
         scratch, wait_until,
@@ -37,12 +38,12 @@ fn sigterm(trial: &Trial) -> Outcome {
     let plan = Plan { retries: 0, ..patient() };
     let mut rig = trial.rig(plan, &[]);
     let load = rig.load();
-    rig.each_broker(|broker| broker.pause());
+    rig.each_broker(Broker::pause);
     let enough = load.plan.rate as usize / 2;
     wait_until("requests are held", LIMIT, || load.open() >= enough);
     rig.bridge.child.signal(Signal::Terminate);
     wait_until("new connections are refused", LIMIT, || TcpStream::connect(rig.bridge.ingress).is_err());
-    rig.each_broker(|broker| broker.resume());
+    rig.each_broker(Broker::resume);
     let status = rig.bridge.child.wait(LIMIT);
     let fates = load.stop();
     let mut found = Vec::new();
@@ -63,14 +64,14 @@ fn sigterm_without_kafka(trial: &Trial) -> Outcome {
     let plan = Plan { retries: 0, pause: Duration::from_secs(30), ..hasty() };
     let mut rig = trial.rig(plan, &[("ingress.drain_ms_max", "2500")]);
     let load = rig.load();
-    rig.each_broker(|broker| broker.pause());
+    rig.each_broker(Broker::pause);
     wait_refusals(&rig, 10.0);
     rig.bridge.child.signal(Signal::Terminate);
     let told = Instant::now();
     let status = rig.bridge.child.wait(LIMIT);
     let drained = told.elapsed();
     let fates = load.stop();
-    rig.each_broker(|broker| broker.resume());
+    rig.each_broker(Broker::resume);
     rig.wait_in_sync();
     let mut found = Vec::new();
     if status.code() != Some(4) || drained > Duration::from_secs(6) {

@@ -111,14 +111,10 @@ impl Rig {
 
     /// The same bridge again, from its configuration; the one before has ended.
     pub fn restarted(self) -> Self {
-        self.restarted_as(|setup| setup)
-    }
-
-    pub fn restarted_as(self, configure: impl FnOnce(Setup) -> Setup) -> Self {
         let Self { bridge, kafka, plan } = self;
         let Bridge { setup, child, .. } = bridge;
         drop(child);
-        Self { bridge: configure(setup).start(), kafka, plan }
+        Self { bridge: setup.start(), kafka, plan }
     }
 
     /// Posts one event after the other, each by the sender's rules.

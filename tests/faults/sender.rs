@@ -17,6 +17,7 @@ use crate::{
         bridge::SENDER,
         certs::ClientOptions,
         client::{Http, Sender},
+        kafka::Broker,
         proxy::{Proxy, runtime},
         wait_until,
     },
@@ -56,7 +57,7 @@ fn no_room(trial: &Trial) -> Outcome {
     let plan = Plan { retries: 0, ..patient() };
     let rig = trial.rig(plan, &[("ingress.in_flight_max", "5")]);
     let sender = Arc::new(rig.bridge.sender(Http::Two));
-    rig.each_broker(|broker| broker.pause());
+    rig.each_broker(Broker::pause);
     let event = |number: usize| Event::new(u32::MAX, number, Feed::Queue, 10, 100);
     let mut held = JoinSet::new();
     for event in (0..5).map(event) {
@@ -70,7 +71,7 @@ fn no_room(trial: &Trial) -> Outcome {
     wait_held(&rig, 5.0);
     let refused = rig.deliver(&sender, (5..30).map(event));
     let slowest = refused.iter().map(|fate| fate.attempts[0].ended - fate.attempts[0].sent).max().unwrap_or_default();
-    rig.each_broker(|broker| broker.resume());
+    rig.each_broker(Broker::resume);
     let fates = [block_on(held.join_all()), refused].concat();
     let expect = Expect { refusals: vec![OVERLOAD], ..Expect::all_200() };
     rig.judge(&fates, &expect, Vec::new(), |_, _| {
@@ -116,7 +117,7 @@ fn odd_bodies(trial: &Trial) -> Outcome {
 
 fn client_gone(trial: &Trial) -> Outcome {
     let rig = trial.rig(patient(), &[]);
-    rig.each_broker(|broker| broker.pause());
+    rig.each_broker(Broker::pause);
     let (mut posts, mut fates) = (JoinSet::new(), Vec::new());
     for (number, event) in events(10).into_iter().enumerate() {
         let sender = rig.bridge.sender([Http::One, Http::Two][number / 5]);
@@ -129,7 +130,7 @@ fn client_gone(trial: &Trial) -> Outcome {
     wait_held(&rig, 10.0);
     block_on(posts.shutdown());
     wait_held(&rig, 0.0);
-    rig.each_broker(|broker| broker.resume());
+    rig.each_broker(Broker::resume);
     let expect = Expect { broken: true, ..Expect::all_200() };
     let all_there = |summary| every_one_there(summary, 10);
     rig.judge(&fates, &expect, Vec::new(), |_, _| Vec::new()).and_then(all_there)
@@ -181,7 +182,7 @@ fn all_acked(fates: &[Fate]) -> Vec<Violation> {
 fn twice_at_once(trial: &Trial) -> Outcome {
     let rig = trial.rig(patient(), &[]);
     let senders = [Http::One, Http::Two].map(|http| Arc::new(rig.bridge.sender(http)));
-    rig.each_broker(|broker| broker.pause());
+    rig.each_broker(Broker::pause);
     let mut posts = JoinSet::new();
     let events = events(20);
     for (number, event) in events.iter().enumerate() {
@@ -192,7 +193,7 @@ fn twice_at_once(trial: &Trial) -> Outcome {
         }
     }
     wait_held(&rig, 40.0);
-    rig.each_broker(|broker| broker.resume());
+    rig.each_broker(Broker::resume);
     let mut fates: Vec<Fate> = events.into_iter().map(|event| Fate { event, attempts: Vec::new() }).collect();
     for (number, attempt) in block_on(posts.join_all()) {
         fates[number].attempts.push(attempt);
@@ -222,7 +223,7 @@ fn ten_times_the_load(trial: &Trial) -> Outcome {
     let load = Load::start(&rig.bridge, plan);
     std::thread::sleep(Duration::from_secs(20));
     let acked = load.acked();
-    rig.each_wire(|wire| wire.heal());
+    rig.each_wire(Proxy::heal);
     let expect = Expect { refusals: vec![NO_COMMIT_IN_TIME, OVERLOAD], memory_mb_max: 256, ..Expect::held() };
     let fates = load.stop();
     rig.judge(&fates, &expect, Vec::new(), |_, fates| {

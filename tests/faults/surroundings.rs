@@ -22,6 +22,7 @@ use crate::{
         namespace::Namespace,
         pool::Lease,
         process::{Child, Signal},
+        proxy::Proxy,
         registry::Registry,
         scratch,
         starting::Starting,
@@ -34,7 +35,7 @@ use crate::{
 pub fn cases() -> Vec<Case> {
     vec![
         Case::slow("row_04_controller_killed", controller_killed),
-        Case::slow("row_19_the_password_is_changed", password_changed),
+        Case::slow("row_19_password_and_broker_certificate_rotated", secrets_rotated),
         Case::slow("row_42_a_producers_thread_hangs", thread_hangs),
         Case::slow("row_43_our_clock_jumps", clock_jumps),
         Case::fast("row_44_file_descriptors_used_up", no_descriptors),
@@ -63,43 +64,39 @@ fn controller_killed(trial: &Trial) -> Outcome {
     })
 }
 
-/// Who is connected stays so; who connects needs the new one, which a bridge reads when it starts.
-fn password_changed(trial: &Trial) -> Outcome {
-    const NEW: &str = "another-secret";
-    let plan = Plan { pause: Duration::from_secs(2), ..Plan::default() };
-    let listen = format!("127.0.0.1:{}", scratch::port());
-    let kafka = Lease::own(Kafka::start(options()));
-    let mut rig = trial.rig_on(kafka, plan, |setup| setup.set("ingress.listen", &listen));
-    let user = rig.kafka.security().user;
-    let mut properties = rig.kafka.security().sasl_plaintext("SCRAM-SHA-256");
-    properties.retain(|(name, _)| *name != "sasl.password");
+/// First Kafka learns the new password, then the bridge's file has it; and a broker comes back with another certificate.
+fn secrets_rotated(trial: &Trial) -> Outcome {
+    let kafka = crate::rig::cluster();
+    let set_password = |kafka: &Kafka, password: &str| {
+        let config = format!("SCRAM-SHA-256=[password={password}]");
+        let user = ["--alter", "--entity-type", "users", "--entity-name", "rotating", "--add-config", &config];
+        kafka.tool("kafka.admin.ConfigCommand", &user);
+    };
+    set_password(&kafka, "first");
+    let mut properties = kafka.security().sasl_ssl("SCRAM-SHA-256");
+    properties.retain(|(name, _)| !["sasl.username", "sasl.password"].contains(name));
+    properties.push(("sasl.username", "rotating".to_owned()));
     properties.push(("sasl.password_file", "password".to_owned()));
-    let brokers = rig.kafka.security().sasl_plaintext_bootstrap();
-    let file = rig.bridge.setup.dir.join("password");
-    fs::write(&file, rig.kafka.security().password).unwrap();
-    assert!(rig.bridge.stop().success());
-    rig = rig.restarted_as(|setup| setup.set("kafka.brokers", &brokers).toml(&client(&properties)));
+    let brokers = kafka.security().sasl_ssl_bootstrap();
+    let rig = trial.rig_on(kafka, Plan::default(), |setup| {
+        fs::write(setup.dir.join("password"), "first").unwrap();
+        setup.set("kafka.brokers", &brokers).toml(&client(&properties))
+    });
     let load = rig.load();
-    let change = format!("SCRAM-SHA-256=[password={NEW}]");
-    rig.kafka.tool(
-        "kafka.admin.ConfigCommand",
-        &["--alter", "--entity-type", "users", "--entity-name", user, "--add-config", &change],
-    );
-    load.wait_seconds(3);
-    let before = load.last_failure();
-    fs::write(&file, NEW).unwrap();
-    let stopped = rig.bridge.stop();
-    rig = rig.restarted();
+    set_password(&rig.kafka, "second");
+    fs::write(rig.bridge.setup.dir.join("password"), "second").unwrap();
+    let renewed = || rig.bridge.metric("causeway_kafka_renewals_total", &["result=\"ok\""]) > 0.0;
+    wait_until("the new password is in use", LIMIT, renewed);
+    load.wait_seconds(2);
+    rig.kafka.security().renew_broker_certificate();
+    let broker = &rig.kafka.brokers()[0];
+    broker.stop();
+    broker.start();
+    rig.kafka.wait_ready();
+    rig.wait_in_sync();
     let healed = Instant::now();
-    load.wait_seconds(3);
-    let expect = Expect { broken: true, ..Expect::all_200().copies(Copies::Restarted).healed(healed) };
-    rig.verdict_with(load, &expect, |_, fates| {
-        let dropped = fates.iter().filter(|fate| fate.acked().is_none()).count();
-        match (before, stopped.success(), dropped) {
-            (None, true, 0) => Vec::new(),
-            other => vec![Violation::new(Kind::Other, format!("failed before, stopped well, dropped: {other:?}"))],
-        }
-    })
+    load.wait_seconds(2);
+    rig.verdict(load, &held_and_200().healed(healed))
 }
 
 /// The thread that takes the delivery reports: nothing can be answered 200 any more, and the process must not pretend.
@@ -285,7 +282,7 @@ fn dns_gone(trial: &Trial) -> Outcome {
     load.wait_seconds(10);
     // On open connections everything went on. A connection that breaks now cannot be had again without the name.
     let held = load.last_failure();
-    rig.each_wire(|wire| wire.reset());
+    rig.each_wire(Proxy::reset);
     sleep(Duration::from_secs(3));
     write(&known);
     let healed = Instant::now();

@@ -32,9 +32,8 @@ impl Security {
     /// Makes the certificates in `dir`, and ports for `brokers` brokers.
     pub(super) fn new(dir: &Path, brokers: u16) -> Self {
         let authority = Authority::new("Kafka test CA");
-        let server = authority.server(&["localhost"], [[127, 0, 0, 1]]);
         let keystore = dir.join("broker.pem");
-        fs::write(&keystore, format!("{}{}", server.private_key, server.certificate)).unwrap();
+        write_keystore(&authority, &keystore);
         Self {
             ca: authority.write(dir, "kafka-ca"),
             client: authority.client(ClientOptions::cn("causeway")).write(dir, "kafka-client"),
@@ -49,6 +48,11 @@ impl Security {
     /// Signs further clients for the SSL listener.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Brokers that start from now on have another certificate.
+    pub fn renew_broker_certificate(&self) {
+        write_keystore(&self.authority, &self.keystore);
     }
 
     pub fn sasl_ssl_bootstrap(&self) -> String {
@@ -151,6 +155,11 @@ allow.everyone.if.no.acl.found=true
         }
         text
     }
+}
+
+fn write_keystore(authority: &Authority, keystore: &Path) {
+    let server = authority.server(&["localhost"], [[127, 0, 0, 1]]);
+    fs::write(keystore, format!("{}{}", server.private_key, server.certificate)).unwrap();
 }
 
 impl Ports {

@@ -107,7 +107,7 @@ impl Server {
 
     async fn serve(&self, socket: TcpStream, from: SocketAddr, connection: &Arc<Connection>) {
         let _ = socket.set_nodelay(true);
-        let tls = self.tls.load_full();
+        let tls = Arc::clone(&self.tls.borrow());
         let stream = tokio::select! {
             stream = timeout(HANDSHAKE_MAX, TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket)) => stream,
             () = self.draining.cancelled() => return,
@@ -152,7 +152,7 @@ impl Server {
         let chain = session.peer_certificates().unwrap_or_default();
         // In this order: a change of the certificates after this look is followed by one at this chain (`sweep`).
         let _ = connection.chain.set(chain.iter().map(|der| der.clone().into_owned()).collect());
-        let tls = self.tls.load();
+        let tls = Arc::clone(&self.tls.borrow());
         let unchecked = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         if (unchecked || !Arc::ptr_eq(&tls, shaken_with))
             && let Err(fault) = tls.verify_again(chain)
@@ -170,9 +170,9 @@ impl Server {
 
     /// Ends the connections that have had their time, and those of senders that would not be let in any more.
     async fn sweep(&self) -> Infallible {
-        let mut judged_by = self.tls.load_full();
+        let mut tls = self.tls.clone();
         loop {
-            sleep(SWEEP_EVERY).await;
+            let changed = timeout(SWEEP_EVERY, tls.changed()).await;
             for (connection, why) in self.connections.overdue(self.limits.idle_max, self.limits.head_max) {
                 match why {
                     Overdue::Idle => self.end(&connection, "idle", &connection.close),
@@ -180,10 +180,14 @@ impl Server {
                     Overdue::SlowHead => self.end(&connection, "slow_head", &connection.cut),
                 }
             }
-            let tls = self.tls.load_full();
-            if !Arc::ptr_eq(&tls, &judged_by) {
-                self.judge_again(&tls).await;
-                judged_by = tls;
+            match changed {
+                Ok(Ok(())) => {
+                    let tls = Arc::clone(&tls.borrow_and_update());
+                    self.judge_again(&tls).await;
+                }
+                // Nobody changes the certificates any more.
+                Ok(Err(_)) => sleep(SWEEP_EVERY).await,
+                Err(_) => {}
             }
         }
     }

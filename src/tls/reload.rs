@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use prometheus::IntGaugeVec;
 use rustls::pki_types::UnixTime;
+use tokio::sync::watch;
 
 use super::{Expiry, ServerTls, TlsError};
 use crate::{config::Tls, files::Files, metrics::Metrics};
 
 /// What handshakes use from now on; [`Reload`] changes it.
-pub type CurrentTls = Arc<ArcSwap<ServerTls>>;
+pub type CurrentTls = watch::Receiver<Arc<ServerTls>>;
 
 /// Between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// files are right together.
 pub struct Reload {
     files: Tls,
-    current: CurrentTls,
+    current: watch::Sender<Arc<ServerTls>>,
     metrics: Arc<Metrics>,
     watched: Files,
     expiries: Vec<Expiry>,
@@ -35,12 +35,12 @@ impl Reload {
         let watched = Files::new(paths.into_iter().flatten().cloned().collect());
         let (tls, expiries) = ServerTls::load(files)?;
         publish(&expiries, &metrics.certificate_expiry);
-        let current = Arc::new(ArcSwap::from_pointee(tls));
+        let current = watch::Sender::new(Arc::new(tls));
         Ok(Self { files: files.clone(), current, metrics: Arc::clone(metrics), watched, expiries })
     }
 
     pub fn current(&self) -> CurrentTls {
-        Arc::clone(&self.current)
+        self.current.subscribe()
     }
 
     /// Looks at the files for as long as it is polled.
@@ -60,7 +60,7 @@ impl Reload {
         match self.load() {
             Ok((tls, expiries)) => {
                 // A new configuration knows no sessions: nobody resumes one from before the change.
-                self.current.store(Arc::new(tls));
+                self.current.send_replace(Arc::new(tls));
                 publish(&expiries, &self.metrics.certificate_expiry);
                 self.expiries = expiries;
                 self.metrics.tls_reloads.with_label_values(&["ok"]).inc();

@@ -12,15 +12,21 @@
     reason = "a test that fails here has failed"
 )]
 
+#[path = "../it/attacks/mod.rs"]
+mod attacks;
 mod brokers;
 mod checker;
 mod event;
+mod hostile;
 mod load;
 mod network;
 mod process;
 mod rig;
 mod sabotage;
 mod sender;
+#[path = "../it/sending.rs"]
+#[allow(dead_code)]
+mod sending;
 mod surroundings;
 #[path = "../it/support/mod.rs"]
 mod support;
@@ -39,10 +45,18 @@ use libtest_mimic::{Arguments, Failed, Trial as Test};
 use rig::{Case, Trial};
 
 fn cases() -> Vec<Case> {
-    [brokers::cases(), network::cases(), sender::cases(), process::cases(), topics::cases(), surroundings::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        brokers::cases(),
+        network::cases(),
+        sender::cases(),
+        process::cases(),
+        topics::cases(),
+        surroundings::cases(),
+        hostile::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {

@@ -1,8 +1,6 @@
 //! Clients that mean harm, each beside a well-behaved sender whose events are all answered 200.
 
 mod flood;
-mod frames;
-mod smuggling;
 
 use std::{
     sync::{
@@ -13,14 +11,14 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::AsyncWriteExt,
     task::{JoinHandle, JoinSet},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
-    sending::{BOTH, Parts, Posted, assert_all_there, assert_refused, head, journey, post_parts},
+    attacks::{self, LIMIT, until_closed},
+    sending::{BOTH, Posted, assert_all_there, head, journey, records},
     support::{
         self,
         bridge::{Bridge, Setup},
@@ -28,8 +26,6 @@ use crate::{
         wait_until,
     },
 };
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 const HEAD_MAX: Duration = Duration::from_secs(1);
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -106,108 +102,52 @@ fn closed(bridge: &Bridge, reason: &str) -> f64 {
     bridge.metric("causeway_connections_closed_total", &[&format!("reason=\"{reason}\"")])
 }
 
-/// Waits for the server's end of a connection; how long that took.
-async fn until_closed(stream: &mut (impl AsyncReadExt + Unpin)) -> Duration {
-    let started = Instant::now();
-    let mut rest = Vec::new();
-    let _ = timeout(LIMIT, stream.read_to_end(&mut rest)).await.expect("the server closes it");
-    started.elapsed()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_trickles_in_is_cut_off() {
-    const CLIENTS: usize = 100;
     let steady = Steady::start(bridge(), "slow-head");
-    let sender = Arc::new(bridge().sender(Http::One));
     let before = closed(bridge(), "slow_head");
-    let mut clients = JoinSet::new();
-    for number in 0..CLIENTS {
-        let sender = Arc::clone(&sender);
-        clients.spawn(async move {
-            let mut stream = sender.connect().await.unwrap();
-            if number % 2 == 0 {
-                // Not only the first head of a connection.
-                let body = journey("before a slow head");
-                stream.write_all(format!("{}{body}", head("/", body.len())).as_bytes()).await.unwrap();
-                let read = stream.read(&mut [0; 2048]).await.unwrap();
-                assert!(read > 0, "an answer");
-            }
-            let started = Instant::now();
-            let trickle = async |mut writer: tokio::io::WriteHalf<_>| {
-                for byte in b"POST / HTTP/1.1\r\nx-filling: ".iter().chain(std::iter::repeat(&b'x')) {
-                    if writer.write_all(&[*byte]).await.is_err() || writer.flush().await.is_err() {
-                        break;
-                    }
-                    sleep(Duration::from_millis(50)).await;
-                }
-            };
-            let (mut reader, writer) = tokio::io::split(stream);
-            tokio::select! {
-                _ = until_closed(&mut reader) => {}
-                () = trickle(writer) => {}
-            }
-            started.elapsed()
-        });
-    }
-    for elapsed in clients.join_all().await {
-        assert!(elapsed >= HEAD_MAX && elapsed < HEAD_MAX * 10, "{elapsed:?}");
-    }
-    assert_eq!(closed(bridge(), "slow_head"), before + CLIENTS as f64);
+    // Not only the first head of a connection.
+    let clients = (0..100).map(|number| (number % 2 == 0).then(|| journey("before a slow head")));
+    attacks::slow_heads(bridge(), clients.collect(), HEAD_MAX).await;
+    assert_eq!(closed(bridge(), "slow_head"), before + 100.0);
     steady.assert_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_bodies_that_trickle_in_are_each_408() {
     let steady = Steady::start(bridge(), "slow-body");
-    let mut clients = JoinSet::new();
-    for number in 0..60 {
-        let http = BOTH[number % 2];
-        clients.spawn(async move {
-            let (parts, source) = Parts::new();
-            let trickle = async {
-                for part in std::iter::repeat_n("1", 1000) {
-                    if parts.send(part.into()).await.is_err() {
-                        // The answer is there.
-                        std::future::pending::<()>().await;
-                    }
-                    sleep(Duration::from_millis(100)).await;
-                }
-            };
-            let post = post_parts(bridge().sender(http), http, "/", &[("content-length", "1000")], source);
-            tokio::select! {
-                answer = post => answer.unwrap(),
-                () = trickle => panic!("the whole body was waited for"),
-            }
-        });
-    }
-    for answer in clients.join_all().await {
-        assert_refused(&answer, 408, "body_too_slow");
-    }
+    attacks::slow_bodies(bridge(), 60).await;
     steady.assert_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handshakes_that_do_not_end_are_cut_off() {
-    const CLIENTS: usize = 500;
     let steady = Steady::start(bridge(), "handshake");
     let failures = || bridge().metric("causeway_handshake_failures_total", &["timeout"]);
     let before = failures();
-    let mut clients = Vec::new();
-    for number in 0..CLIENTS {
-        let mut tcp = TcpStream::connect(bridge().ingress).await.unwrap();
-        if number % 2 == 0 {
-            // The begin of a ClientHello.
-            tcp.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01]).await.unwrap();
-        }
-        clients.push(tcp);
-    }
+    let mut clients = attacks::half_open(bridge(), 500).await;
     let started = Instant::now();
     for tcp in &mut clients {
         until_closed(tcp).await;
     }
     let elapsed = started.elapsed();
     assert!((5.0..20.0).contains(&elapsed.as_secs_f64()), "{elapsed:?}");
-    wait_until("all are counted", LIMIT, || failures() == before + CLIENTS as f64);
+    wait_until("all are counted", LIMIT, || failures() == before + 500.0);
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_two_ends_is_refused_or_taken_by_its_chunks_and_the_connection_closed() {
+    let steady = Steady::start(bridge(), "smuggling");
+    attacks::smuggling::refused(bridge()).await;
+    let event = journey("by its chunks");
+    attacks::smuggling::taken_by_chunks(bridge(), [&event; 3]).await;
+    let smuggled = |value: &[u8]| String::from_utf8_lossy(value).contains(attacks::smuggling::SMUGGLED);
+    let found: Vec<_> = records(support::kafka(), bridge())
+        .into_iter()
+        .filter(|record| record.value.as_deref().is_some_and(smuggled))
+        .collect();
+    assert!(found.is_empty(), "{found:?}");
     steady.assert_undisturbed().await;
 }
 
@@ -234,25 +174,14 @@ async fn thousands_of_idle_connections_make_room_for_a_sender_that_posts() {
     let bridge = BRIDGE
         .get_or_init(|| Setup::new(support::kafka(), None).set("ingress.connections_max", &MAX.to_string()).start());
     let steady = Steady::start(bridge, "idle-thousands");
-    let sender = Arc::new(bridge.sender(Http::One));
-    let mut idle = Vec::new();
-    for _ in 0..60 {
-        let opened = (0..50).map(|number| {
-            let sender = Arc::clone(&sender);
-            tokio::spawn(async move {
-                match number % 2 {
-                    // Without a handshake, too.
-                    0 => TcpStream::connect(bridge.ingress).await.ok().map(|tcp| (Some(tcp), None)),
-                    _ => sender.connect().await.ok().map(|tls| (None, Some(tls))),
-                }
-            })
-        });
-        for connection in opened.collect::<Vec<_>>() {
-            idle.extend(connection.await.unwrap());
-        }
+    let (mut idle, mut half_open) = (Vec::new(), Vec::new());
+    for _ in 0..30 {
+        // Without a handshake, too.
+        half_open.extend(attacks::half_open(bridge, 50).await);
+        idle.extend(attacks::idle(bridge, 50).await);
         assert!(bridge.metric("causeway_connections", &[]) <= MAX as f64 + 5.0);
     }
-    assert!(idle.len() > 2 * MAX, "{} were opened", idle.len());
-    assert!(bridge.metric("causeway_connections_evicted_total", &[]) >= (idle.len() - MAX) as f64 - 100.0);
+    let opened = idle.len() + half_open.len();
+    assert!(bridge.metric("causeway_connections_evicted_total", &[]) >= (opened - MAX) as f64);
     steady.assert_undisturbed().await;
 }

@@ -10,6 +10,7 @@
 
 mod admin;
 mod answers;
+mod attacks;
 mod commands;
 mod dev;
 mod events;

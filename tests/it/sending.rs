@@ -147,7 +147,12 @@ pub struct Raw(BufReader<TlsStream>);
 impl Raw {
     /// `sender` speaks HTTP/1.1.
     pub async fn open(sender: &Sender) -> Self {
-        Self(BufReader::new(sender.connect().await.unwrap()))
+        Self::over(sender.connect().await.unwrap())
+    }
+
+    /// On a connection that is there.
+    pub fn over(stream: TlsStream) -> Self {
+        Self(BufReader::new(stream))
     }
 
     /// The handshake took up an earlier session.

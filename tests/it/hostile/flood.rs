@@ -4,74 +4,36 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{
-    HEAD_MAX, IDLE_MAX, LIMIT, Steady, bridge,
+use super::{HEAD_MAX, IDLE_MAX, Steady, bridge};
+use crate::attacks::{
+    self,
     frames::{
-        ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING,
-        REFUSED_STREAM, RST_STREAM, SETTINGS, frame, literal, open, post,
+        ACK, CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, REFUSED_STREAM, RST_STREAM, SETTINGS, frame,
+        literal, open, post,
     },
 };
 
 /// By this the server asks whether its GOAWAY has arrived.
 const SHUTDOWN_PING: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
-/// Writes `frames` until the server has had enough; its GOAWAY's code, if it could say one.
-async fn flood(frames: impl Iterator<Item = Vec<u8>>) -> Option<u32> {
-    let (mut writer, mut reader) = open(bridge(), &[]).await;
-    let write = async {
-        for frame in frames {
-            if !writer.write(&frame).await {
-                return;
-            }
-        }
-        panic!("the server took all of it");
-    };
-    let (rest, ()) = timeout(LIMIT, async { tokio::join!(reader.rest(), write) }).await.expect("an end of it");
-    rest.iter().find(|frame| frame.kind == GOAWAY && frame.code() != 0).map(super::frames::Frame::code)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_reset_as_fast_as_they_are_opened_end_the_connection() {
     let steady = Steady::start(bridge(), "rapid-reset");
-    let mut calmed = 0;
-    for _ in 0..10 {
-        // Many in one record: that is how they come faster than they are looked at.
-        let pairs = (0..1000).map(|round| {
-            let pair = |number: u32| {
-                let stream = (round * 100 + number) * 2 + 1;
-                let mut pair = frame(HEADERS, END_HEADERS, stream, &post());
-                pair.extend(frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
-                pair
-            };
-            (0..100).flat_map(pair).collect()
-        });
-        calmed += usize::from(flood(pairs).await == Some(ENHANCE_YOUR_CALM));
-    }
-    // The GOAWAY may be lost in the reset that follows it.
-    assert!(calmed > 0);
+    attacks::rapid_reset(bridge(), 10).await;
     steady.assert_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_without_an_end_ends_the_connection() {
     let steady = Steady::start(bridge(), "continuation");
-    let filling: Vec<u8> = (0..100).flat_map(|number| literal(&format!("x-{number}"), &"x".repeat(100))).collect();
-    for part in [&b""[..], &literal("x", "y"), &filling] {
-        let head = std::iter::once(frame(HEADERS, 0, 1, &post()));
-        let endless = std::iter::repeat_n(frame(CONTINUATION, 0, 1, part), 1_000_000);
-        let code = flood(head.chain(endless)).await;
-        assert!([None, Some(ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
-    }
+    attacks::continuation_flood(bridge()).await;
     steady.assert_undisturbed().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_data_without_an_end_ends_the_connection() {
     let steady = Steady::start(bridge(), "empty-data");
-    let head = std::iter::once(frame(HEADERS, END_HEADERS, 1, &post()));
-    let endless = std::iter::repeat_n(frame(DATA, 0, 1, b""), 1_000_000);
-    let code = flood(head.chain(endless)).await;
-    assert!([None, Some(ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
+    attacks::empty_data_flood(bridge()).await;
     steady.assert_undisturbed().await;
 }
 
@@ -139,16 +101,7 @@ async fn a_header_list_over_the_limit_is_431() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_stops_in_the_middle_is_cut_off() {
     let steady = Steady::start(bridge(), "half-head");
-    let head = frame(HEADERS, 0, 1, &post());
-    // Between two frames of a head, and in the middle of a frame.
-    for part in [&head[..], &head[..head.len() - 1], &head[..3]] {
-        let (mut writer, mut reader) = open(bridge(), &[]).await;
-        let started = Instant::now();
-        assert!(writer.write(part).await);
-        reader.rest().await;
-        let elapsed = started.elapsed();
-        assert!(elapsed < HEAD_MAX * 3 + Duration::from_secs(3), "{elapsed:?}");
-    }
+    attacks::half_heads(bridge(), HEAD_MAX).await;
     steady.assert_undisturbed().await;
 }
 

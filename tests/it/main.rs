@@ -11,6 +11,7 @@
 mod admin;
 mod answers;
 mod attacks;
+mod canaries;
 mod commands;
 mod dev;
 mod events;

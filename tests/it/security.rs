@@ -29,7 +29,7 @@ use crate::{
 const CANARY: &str = "canary-5f1c9a";
 
 /// The broker that asks who its clients are.
-fn secured() -> &'static Kafka {
+pub fn secured() -> &'static Kafka {
     static KAFKA: OnceLock<Kafka> = OnceLock::new();
     KAFKA.get_or_init(|| Kafka::start(KafkaOptions { secured: true, ..KafkaOptions::default() }))
 }

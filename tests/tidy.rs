@@ -157,6 +157,13 @@ fn a_receipt_and_a_200_are_made_in_one_place() {
 }
 
 #[test]
+fn at_most_one_file_is_allowed_unsafe_code() {
+    let allowed = |code: &str| code.contains("allow(unsafe_code") || code.contains("expect(unsafe_code");
+    let found: Vec<_> = sources().into_iter().filter(|(_, code)| allowed(code)).map(|(path, _)| path).collect();
+    assert!(found.len() <= 1, "{found:?}");
+}
+
+#[test]
 fn no_file_is_longer_than_a_stage() {
     for (path, code) in sources() {
         let lines = code.lines().count();

@@ -274,7 +274,7 @@ pub mod dead_letter {
     pub const CONTENT_ENCODING: &str = "content-encoding";
 }
 
-/// What a record takes beside its bytes: librdkafka's message and headers, a parcel, a place in the window, and what the
+/// What a record takes beside its bytes: the producer's message and headers, a parcel, a place in the window, and what the
 /// allocators lose. Measured: 60,000 records of 2 KB with their bodies took 3.6 KB each.
 pub const OVERHEAD_BYTES: usize = 1664;
 

@@ -19,11 +19,20 @@ use crate::{
 /// The reused buffers of one thread.
 #[derive(Default)]
 pub struct Transcoder {
-    /// Where each field's value stands on the tape, per open record; 0 for none (node 0 is the document).
-    slots: Vec<usize>,
+    /// The members that have a field, of each open record.
+    found: Vec<Found>,
+    /// The way from the root to the container at hand.
+    path: Vec<Step>,
     extras: Vec<u8>,
     extras_count: usize,
     json: Vec<u8>,
+}
+
+/// A member that the schema names: the position of its field, and where its value stands on the tape.
+#[derive(Clone, Copy)]
+struct Found {
+    field: usize,
+    value: usize,
 }
 
 impl Transcoder {
@@ -31,10 +40,11 @@ impl Transcoder {
     ///
     /// Returns how many members went to `extras`.
     pub fn encode(&mut self, event: &Event<'_>, plan: &Plan, out: &mut Vec<u8>) -> usize {
-        self.slots.clear();
+        self.found.clear();
+        self.path.clear();
         self.extras.clear();
         self.extras_count = 0;
-        let mut pass = Pass { tape: event.tape(), out, path: Vec::new(), buffers: self };
+        let mut pass = Pass { tape: event.tape(), out, buffers: self };
         pass.record(plan, 0);
         self.extras_count
     }
@@ -43,84 +53,88 @@ impl Transcoder {
 struct Pass<'t, 'b> {
     tape: &'t [Node<'t>],
     out: &'b mut Vec<u8>,
-    /// The way from the root to the container at hand.
-    path: Vec<Step<'t>>,
     buffers: &'b mut Transcoder,
 }
 
 #[derive(Clone, Copy)]
-enum Step<'t> {
-    Member(&'t str),
+enum Step {
+    /// Of an object; where its value stands on the tape. Its key stands before that.
+    Member(usize),
+    /// Of an array, by its index.
     Element(usize),
 }
 
 impl<'t> Pass<'t, '_> {
-    /// Writes the object at `at` as a record. Members come in any order: first find each field's value, then write in the schema's.
+    /// Writes the object at `at` as a record. Members come in any order: first each is given its field, then they are
+    /// written in the schema's order, with nulls for the fields between.
     fn record(&mut self, plan: &Plan, at: usize) {
-        let base = self.buffers.slots.len();
-        self.buffers.slots.resize(base + plan.fields.len(), 0);
+        let base = self.buffers.found.len();
         let mut expected = 0;
+        let mut in_order = true;
         for (key, value) in members(self.tape, at) {
             // Senders write members mostly in one order: look at the next field before looking it up.
-            let found = match plan.fields.get(expected) {
+            let field = match plan.fields.get(expected) {
                 Some(field) if field.name == key && !matches!(field.kind, Kind::Extras) => Some(expected),
                 _ => plan.find(key),
             };
-            match found {
-                Some(field) => {
-                    expected = field + 1;
-                    if let Some(slot) = self.buffers.slots.get_mut(base + field) {
-                        *slot = value;
-                    }
-                }
+            match field {
                 // A missing member is null, and null says nothing more.
-                None if self.is_null(value) => {}
-                None => self.put_aside(Step::Member(key), value),
+                _ if self.is_null(value) => {}
+                Some(field) => {
+                    in_order &= field >= expected;
+                    expected = field + 1;
+                    self.buffers.found.push(Found { field, value });
+                }
+                None => self.put_aside(Step::Member(value), value),
             }
         }
-        for (position, field) in plan.fields.iter().enumerate() {
-            let value = self.buffers.slots.get(base + position).copied().unwrap_or(0);
-            self.field(field, value);
+        if !in_order && let Some(found) = self.buffers.found.get_mut(base..) {
+            found.sort_unstable_by_key(|found| found.field);
         }
-        self.buffers.slots.truncate(base);
+        let mut next = 0;
+        let end = self.buffers.found.len();
+        for position in base..end {
+            let Some(Found { field: position, value }) = self.buffers.found.get(position).copied() else { break };
+            self.nulls(position - next);
+            next = position + 1;
+            if let Some(field) = plan.fields.get(position) {
+                self.field(field, value);
+            }
+        }
+        self.buffers.found.truncate(base);
+        match plan.fields.last() {
+            Some(last) if matches!(last.kind, Kind::Extras) => {
+                self.nulls(plan.fields.len() - 1 - next);
+                self.write_extras();
+            }
+            _ => self.nulls(plan.fields.len() - next),
+        }
     }
 
-    /// Writes a record without members: the place of an array's element that only `extras` can give back.
-    fn empty_record(&mut self, plan: &Plan) {
-        for field in &plan.fields {
-            self.field(field, 0);
-        }
+    /// So many fields without a value. Only the identity is not nullable, and an event has it.
+    fn nulls(&mut self, count: usize) {
+        self.out.resize(self.out.len() + count, NULL_BRANCH);
     }
 
     fn field(&mut self, field: &Field, value: usize) {
-        if matches!(field.kind, Kind::Extras) {
-            return self.write_extras();
-        }
-        if !field.nullable {
-            // Only the identity is not nullable, and an event has it: this value fits.
-            self.value(&field.kind, value, Step::Element(0));
-            return;
-        }
-        if value == 0 || self.is_null(value) {
-            return self.out.push(NULL_BRANCH);
-        }
-        let Some(Node::String(key)) = self.tape.get(value - 1) else { return self.out.push(NULL_BRANCH) };
         let start = self.out.len();
-        self.out.push(VALUE_BRANCH);
-        match self.value(&field.kind, value, Step::Member(key)) {
+        if field.nullable {
+            self.out.push(VALUE_BRANCH);
+        }
+        match self.value(&field.kind, value, Step::Member(value)) {
             Fit::Exact => {}
-            Fit::Inexact => self.put_aside(Step::Member(key), value),
+            Fit::Inexact => self.put_aside(Step::Member(value), value),
             Fit::Misfit => {
                 self.out.truncate(start);
                 self.out.push(NULL_BRANCH);
-                self.put_aside(Step::Member(key), value);
+                self.put_aside(Step::Member(value), value);
             }
         }
     }
 
     /// Writes the value at `at`, to which `step` leads. After a [`Fit::Misfit`] the caller cuts off what was written.
     #[inline]
-    fn value(&mut self, kind: &Kind, at: usize, step: Step<'t>) -> Fit {
+    fn value(&mut self, kind: &Kind, at: usize, step: Step) -> Fit {
         let Some(node) = self.tape.get(at).copied() else { return Fit::Misfit };
         match (kind, node) {
             (Kind::String, Node::String(text)) => write_string(self.out, text.as_bytes()),
@@ -174,10 +188,10 @@ impl<'t> Pass<'t, '_> {
         Fit::Exact
     }
 
-    fn within<T>(&mut self, step: Step<'t>, write: impl FnOnce(&mut Self) -> T) -> T {
-        self.path.push(step);
+    fn within<T>(&mut self, step: Step, write: impl FnOnce(&mut Self) -> T) -> T {
+        self.buffers.path.push(step);
         let written = write(self);
-        self.path.pop();
+        self.buffers.path.pop();
         written
     }
 
@@ -193,7 +207,8 @@ impl<'t> Pass<'t, '_> {
                 (Fit::Exact, _) => {}
                 (Fit::Inexact, _) => fit = Fit::Inexact,
                 (Fit::Misfit, Kind::Record(plan)) => {
-                    self.empty_record(plan);
+                    // The place of an element that only `extras` can give back.
+                    self.nulls(plan.fields.len());
                     self.put_aside(Step::Element(index), element);
                 }
                 (Fit::Misfit, _) => {
@@ -216,23 +231,24 @@ impl<'t> Pass<'t, '_> {
             }
             let entry = self.out.len();
             write_string(self.out, key.as_bytes());
-            match self.value(values, value, Step::Member(key)) {
+            match self.value(values, value, Step::Member(value)) {
                 Fit::Exact => count += 1,
                 Fit::Inexact => {
                     count += 1;
-                    self.put_aside(Step::Member(key), value);
+                    self.put_aside(Step::Member(value), value);
                 }
                 Fit::Misfit => {
                     self.out.truncate(entry);
-                    self.put_aside(Step::Member(key), value);
+                    self.put_aside(Step::Member(value), value);
                 }
             }
         }
         if count > 0 {
             // Only now is it known how many entries stand here: their count goes before them.
-            let mut head = Vec::with_capacity(10);
-            write_long(&mut head, count);
-            self.out.splice(start..start, head);
+            let json = &mut self.buffers.json;
+            json.clear();
+            write_long(json, count);
+            self.out.splice(start..start, json.iter().copied());
         }
         self.out.push(END_OF_BLOCKS);
     }
@@ -249,11 +265,11 @@ impl<'t> Pass<'t, '_> {
     }
 
     /// Adds the value at `at` to `extras`, under the pointer that `step` makes of the path.
-    fn put_aside(&mut self, step: Step<'t>, at: usize) {
-        let Transcoder { extras, extras_count, json, .. } = &mut *self.buffers;
+    fn put_aside(&mut self, step: Step, at: usize) {
+        let Transcoder { path, extras, extras_count, json, .. } = &mut *self.buffers;
         json.clear();
-        for step in self.path.iter().chain([&step]) {
-            write_step(*step, json);
+        for step in path.iter().chain([&step]) {
+            write_step(self.tape, *step, json);
         }
         write_string(extras, json);
         json.clear();
@@ -288,11 +304,12 @@ const VALUE_BRANCH: u8 = 2;
 const END_OF_BLOCKS: u8 = 0;
 
 /// A JSON pointer's token (RFC 6901): `~` is `~0`, `/` is `~1`.
-fn write_step(step: Step<'_>, pointer: &mut Vec<u8>) {
+fn write_step(tape: &[Node<'_>], step: Step, pointer: &mut Vec<u8>) {
     pointer.push(b'/');
     match step {
         Step::Element(index) => pointer.extend_from_slice(index.to_string().as_bytes()),
-        Step::Member(key) => {
+        Step::Member(value) => {
+            let Some(Node::String(key)) = tape.get(value.wrapping_sub(1)) else { return };
             for byte in key.bytes() {
                 match byte {
                     b'~' => pointer.extend_from_slice(b"~0"),

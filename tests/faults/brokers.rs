@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
         Case::fast("row_01_leader_killed", leader_killed),
         Case::slow("row_02_leader_stopped_for_30_s", leader_stopped),
         Case::slow("row_03_rolling_restart_of_all_brokers", rolling_restart),
-        Case::fast("row_05_in_sync_replicas_below_the_minimum", too_few_in_sync),
+        Case::slow("row_05_in_sync_replicas_below_the_minimum", too_few_in_sync),
         Case::fast("row_06_all_brokers_down_shorter_than_the_deadline", all_down_briefly),
         Case::fast("row_07_all_brokers_down_longer_than_the_deadline", all_down_past_the_deadline),
         Case::fast("row_08_all_brokers_down_past_message_timeout", all_down_past_message_timeout),

@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
         Case::fast("row_09_cut_off_both_ways", cut_off),
         Case::fast("row_10_only_the_answers_are_lost", answers_lost),
         Case::fast("row_11_reset_inside_a_produce_request", reset_in_request),
-        Case::fast("row_12_half_a_second_of_latency_with_jitter", slow_wire),
+        Case::slow("row_12_half_a_second_of_latency_with_jitter", slow_wire),
         Case::slow("row_13_64_kb_a_second_under_load", narrow_wire),
         Case::fast("row_21_fatal_producer_error", fatal_error),
     ]

@@ -15,6 +15,7 @@
 #[path = "../it/attacks/mod.rs"]
 mod attacks;
 mod brokers;
+mod chaos;
 mod checker;
 mod event;
 mod hostile;
@@ -53,6 +54,7 @@ fn cases() -> Vec<Case> {
         topics::cases(),
         surroundings::cases(),
         hostile::cases(),
+        chaos::cases(),
     ]
     .into_iter()
     .flatten()

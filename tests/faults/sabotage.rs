@@ -2,11 +2,17 @@
 //!
 //! `CAUSEWAY_SABOTAGE` is read by debug builds only, so these are not part of `--release`.
 
+use std::time::Duration;
+
 use libtest_mimic::{Failed, Trial as Test};
 
 use crate::{
+    brokers::patient,
+    load::Plan,
     rig::{Case, Trial},
-    verdict::{Kind, describe},
+    sender::events,
+    support::client::Http,
+    verdict::{Expect, Kind, NO_COMMIT_IN_TIME, Outcome, Violation, describe},
 };
 
 /// What is broken, the row that must notice, and as what it must.
@@ -29,10 +35,28 @@ pub fn tests(cases: &[Case]) -> Vec<Test> {
         let name = format!("sabotage_{}_is_caught", sabotage.replace('-', "_"));
         Test::test(name, move || caught(&body(&Trial { sabotage: Some(sabotage) }), row, kind))
     });
-    tests.collect()
+    let dies = Test::test("row_42_a_producers_thread_dies", || match thread_dies() {
+        Ok(_) => Ok(()),
+        Err(violations) => Err(describe(&violations).into()),
+    });
+    tests.chain([dies]).collect()
 }
 
-fn caught(outcome: &crate::verdict::Outcome, row: &str, kind: Kind) -> Result<(), Failed> {
+/// No fault from outside ends one thread of a process: here the switch is the fault, and the bridge must do right by it.
+fn thread_dies() -> Outcome {
+    let plan = Plan { retries: 0, ..patient() };
+    let mut rig = Trial { sabotage: Some("producer-thread-dies") }.rig(plan, &[]);
+    let fates = rig.deliver(&rig.bridge.sender(Http::Two), events(1));
+    let status = rig.bridge.child.wait(Duration::from_secs(30));
+    let wrong = (status.code() != Some(5)).then(|| Violation::new(Kind::WrongExit, status.to_string()));
+    let expect = Expect { broken: true, refusals: vec![NO_COMMIT_IN_TIME], ..Expect::all_200() };
+    rig.judge_ended(&fates, &expect, wrong.into_iter().collect()).and_then(|summary| match summary.acked {
+        0 => Ok(summary),
+        _ => Err(vec![Violation::new(Kind::WrongAnswer, "200 without the thread that reports")]),
+    })
+}
+
+fn caught(outcome: &Outcome, row: &str, kind: Kind) -> Result<(), Failed> {
     match outcome {
         Ok(summary) => Err(format!("{row} found nothing wrong: {summary}").into()),
         Err(violations) if violations.iter().any(|it| it.kind == kind) => Ok(()),

@@ -18,11 +18,22 @@ const HANDSHAKE_USUAL: Duration = Duration::from_secs(2);
 /// How much longer than its idle time an idle connection may take to close, once it was told to.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
+/// How many connections one look finds that may go: a look at all for each would itself be an attack's work.
+const LONGEST_IDLE_MAX: usize = 256;
+
 /// All open connections.
 #[derive(Default)]
 pub struct Connections {
-    open: Mutex<HashMap<u64, Arc<Connection>>>,
+    open: Mutex<Open>,
     next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    by_number: HashMap<u64, Arc<Connection>>,
+    /// The longest-idle ones of the last look, with the time since when; the longest last. What became idle after the
+    /// look has not been so for longer.
+    longest_idle: Vec<(Instant, Arc<Connection>)>,
 }
 
 /// What is known of one connection from outside its task.
@@ -55,48 +66,67 @@ pub enum Overdue {
 
 impl Connections {
     pub fn count(&self) -> usize {
-        self.lock().len()
+        self.lock().by_number.len()
     }
 
     pub fn add(&self) -> Arc<Connection> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(number));
-        self.lock().insert(number, Arc::clone(&connection));
+        self.lock().by_number.insert(number, Arc::clone(&connection));
         connection
     }
 
     pub fn remove(&self, number: u64) {
-        self.lock().remove(&number);
+        self.lock().by_number.remove(&number);
     }
 
     pub fn all(&self) -> Vec<Arc<Connection>> {
-        self.lock().values().cloned().collect()
+        self.lock().by_number.values().cloned().collect()
     }
 
     /// Those that have been idle for `idle_max`, or at the head of a request for `head_max`.
     pub fn overdue(&self, idle_max: Duration, head_max: Duration) -> Vec<(Arc<Connection>, Overdue)> {
         let now = Instant::now();
         let open = self.lock();
-        let overdue = open.values().filter_map(|connection| {
+        let overdue = open.by_number.values().filter_map(|connection| {
             let why = connection.overdue(now, idle_max, head_max)?;
             Some((Arc::clone(connection), why))
         });
         overdue.collect()
     }
 
-    /// Closes the connection that has been without a request for the longest time; false when all have one.
+    /// Cuts the connection that has been without a request for the longest time; false when all have one.
     pub fn cut_longest_idle(&self) -> bool {
         let mut open = self.lock();
-        let idle = open.values().filter(|connection| connection.requests.load(Ordering::Relaxed) == 0);
-        let longest = idle.min_by_key(|connection| (!connection.slow_handshake(), connection.idle_from()));
-        let Some(number) = longest.map(|connection| connection.number) else { return false };
-        let Some(connection) = open.remove(&number) else { return false };
-        connection.cut.notify_one();
-        true
+        open.cut_longest_idle() || {
+            open.look_for_idle();
+            open.cut_longest_idle()
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn cut_longest_idle(&mut self) -> bool {
+        while let Some((since, connection)) = self.longest_idle.pop() {
+            if connection.idle_from() == Some(since) && self.by_number.remove(&connection.number).is_some() {
+                connection.cut.notify_one();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn look_for_idle(&mut self) {
+        let idle =
+            self.by_number.values().filter_map(|connection| Some((connection.idle_from()?, Arc::clone(connection))));
+        self.longest_idle = idle.collect();
+        self.longest_idle.sort_unstable_by_key(|(since, connection)| (!connection.slow_handshake(), *since));
+        self.longest_idle.truncate(LONGEST_IDLE_MAX);
+        self.longest_idle.reverse();
     }
 }
 
@@ -131,14 +161,11 @@ impl Connection {
     }
 
     fn overdue(&self, now: Instant, idle_max: Duration, head_max: Duration) -> Option<Overdue> {
-        if self.requests.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
+        let idle = now.saturating_duration_since(self.idle_from()?);
         let head_since = self.head_since.load(Ordering::Relaxed);
         if head_since > 0 && now > self.accepted_at + Duration::from_millis(head_since) + head_max {
             return Some(Overdue::SlowHead);
         }
-        let idle = now.saturating_duration_since(self.idle_from());
         (idle > idle_max).then_some(if idle > idle_max + CLOSING_MAX { Overdue::StillIdle } else { Overdue::Idle })
     }
 
@@ -146,8 +173,10 @@ impl Connection {
         self.chain.get().is_none() && self.accepted_at.elapsed() > HANDSHAKE_USUAL
     }
 
-    fn idle_from(&self) -> Instant {
-        self.accepted_at + Duration::from_millis(self.idle_since.load(Ordering::Relaxed))
+    /// Since when it has been without a request; none while it has one.
+    fn idle_from(&self) -> Option<Instant> {
+        let idle_since = Duration::from_millis(self.idle_since.load(Ordering::Relaxed));
+        (self.requests.load(Ordering::Relaxed) == 0).then(|| self.accepted_at + idle_since)
     }
 
     /// Milliseconds.
@@ -163,5 +192,42 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.age(), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(connections: &Connections) -> Vec<u64> {
+        let mut numbers: Vec<u64> = connections.all().iter().map(|connection| connection.number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn the_longest_idle_one_goes_and_none_that_has_a_request() {
+        let connections = Connections::default();
+        let open: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(2));
+                connections.add()
+            })
+            .collect();
+        let busy = open[0].begin();
+        assert!(connections.cut_longest_idle());
+        assert_eq!(numbers(&connections), [0, 2, 3]);
+        // Found idle by the look before, and no longer so, or not for as long.
+        let other = open[2].begin();
+        std::thread::sleep(Duration::from_millis(2));
+        drop(busy);
+        assert!(connections.cut_longest_idle());
+        assert_eq!(numbers(&connections), [0, 2]);
+        assert!(connections.cut_longest_idle());
+        assert_eq!(numbers(&connections), [2]);
+        assert!(!connections.cut_longest_idle());
+        drop(other);
+        assert!(connections.cut_longest_idle());
+        assert_eq!(connections.count(), 0);
     }
 }

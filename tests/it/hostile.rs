@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     attacks::{self, LIMIT, until_closed},
-    sending::{BOTH, Posted, assert_all_there, head, journey, records},
+    sending::{BOTH, Posted, Raw, assert_all_there, head, journey, records},
     support::{
         self,
         bridge::{Bridge, Setup},
@@ -184,4 +184,13 @@ async fn thousands_of_idle_connections_make_room_for_a_sender_that_posts() {
     let opened = idle.len() + half_open.len();
     assert!(bridge.metric("causeway_connections_evicted_total", &[]) >= (opened - MAX) as f64);
     steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bare_line_feed_ends_a_line_of_a_head() {
+    // RFC 9112, section 2.2, leaves that to us; hyper does it.
+    let mut raw = Raw::open(&bridge().sender(Http::One)).await;
+    let body = journey("bare line feeds");
+    raw.write(format!("{}{body}", head("/", body.len()).replace("\r\n", "\n"))).await;
+    assert_eq!(raw.answer().await.unwrap().status, 200);
 }

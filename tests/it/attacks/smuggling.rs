@@ -49,6 +49,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("transfer-encoding: chunked", "-1\r\nx\r\n0\r\n\r\n"),
     ("transfer-encoding: chunked", "ffffffffffffffff1\r\nx\r\n0\r\n\r\n"),
     ("transfer-encoding: chunked", "1;a\nx\r\n0\r\n\r\n"),
+    ("transfer-encoding: chunked", "1\nx\r\n0\r\n\r\n"),
+    ("transfer-encoding: chunked", "1\r\nx\n0\r\n\r\n"),
+    ("transfer-encoding: chunked", "1\0\r\nx\r\n0\r\n\r\n"),
+    ("transfer-encoding: chunked", " 1\r\nx\r\n0\r\n\r\n"),
+    ("transfer-encoding: chunked", "1\rx\r\n0\r\n\r\n"),
     ("transfer-encoding: chunked", "1\r\nxy\r\n0\r\n\r\n"),
     ("transfer-encoding: chunked", "\r\n0\r\n\r\n"),
 ];

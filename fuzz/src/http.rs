@@ -16,7 +16,7 @@ use causeway::{
     kafka::{Connection as Cluster, Producers},
     metrics::Metrics,
     serve,
-    server::{Connection, Http, converse},
+    server::{Connections, Http, Limits, converse},
     tls::NotAllowed,
 };
 use prometheus::core::Collector;
@@ -55,6 +55,7 @@ const TABLE: &[(&str, &str)] = &[
     ("413", "body_too_large"),
     ("408", "body_too_slow"),
     ("400", "body_broken"),
+    ("400", "framing_refused"),
     ("403", "certificate_not_allowed"),
     ("405", "method_not_allowed"),
     ("404", "not_found"),
@@ -67,6 +68,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 struct Instance {
     ingress: Arc<Ingress>,
+    limits: Limits,
     metrics: Arc<Metrics>,
 }
 
@@ -76,11 +78,13 @@ static INSTANCE: LazyLock<Instance> = LazyLock::new(|| {
     let routes = serve::routes(&config).unwrap();
     let budget = config.sender.budget();
     let lanes = Bridge::lanes(&routes, &config);
-    let producers = Producers::start(&Cluster::new(&config), &lanes, budget.message_timeout, &metrics).unwrap();
+    let dedupe_bytes_max = config.dedupe.bytes_max;
+    let producers =
+        Producers::start(&Cluster::new(&config), &lanes, budget.message_timeout, dedupe_bytes_max, &metrics).unwrap();
     let bridge = Bridge::new(&config, routes, producers, Arc::clone(&metrics));
     let cut_off = CancellationToken::new();
     let ingress = Ingress::new(bridge, budget, config.ingress.body_bytes_max, cut_off, Arc::clone(&metrics));
-    Instance { ingress: Arc::new(ingress), metrics }
+    Instance { ingress: Arc::new(ingress), limits: Limits::of(&config.ingress), metrics }
 });
 
 /// How the client behaves: the input's first byte.
@@ -127,13 +131,19 @@ pub fn run(input: &[u8]) {
     }
 }
 
+/// The codes that were answered so far.
+pub fn answered() -> Vec<String> {
+    counted().into_iter().filter(|(_, count)| *count > 0).map(|((_, code), _)| code).collect()
+}
+
 /// The connection from its first byte to its end; what the server wrote.
 async fn talk(manner: &Manner, sent: &[u8]) -> Vec<u8> {
     let (client, server) = duplex(64 * 1024);
     let sender =
         if manner.allowed { Ok(Arc::from("cn:fuzz")) } else { Err(NotAllowed { subject: "CN=fuzz".to_owned() }) };
     let peer = Peer::new(0, Instant::now(), sender);
-    let connection = Arc::new(Connection::new(0));
+    let connections = Connections::default();
+    let connection = connections.add();
     let told_to_close = async {
         if manner.told_to_close {
             sleep(Duration::from_millis(300)).await;
@@ -141,10 +151,24 @@ async fn talk(manner: &Manner, sent: &[u8]) -> Vec<u8> {
             std::future::pending::<()>().await;
         }
     };
-    let serving = converse(server, manner.http, &INSTANCE.ingress, peer, &connection, told_to_close);
+    let Instance { ingress, limits, .. } = &*INSTANCE;
+    let conversation = converse(server, manner.http, limits.head_max, ingress, peer, &connection, told_to_close);
+    let serving = async {
+        tokio::select! {
+            _ = conversation => {}
+            () = overdue(&connections, limits) => {}
+        }
+    };
     let both = async { tokio::join!(serving, post(client, manner, sent)) };
-    let (_, wire) = timeout(END_MAX, both).await.expect("the connection does not end");
+    let ((), wire) = timeout(END_MAX, both).await.expect("the connection does not end");
     wire
+}
+
+/// The server's sweep, but that what is idle is cut at once, too.
+async fn overdue(connections: &Connections, limits: &Limits) {
+    while connections.overdue(limits.idle_max, limits.head_max).is_empty() {
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn post(client: DuplexStream, manner: &Manner, sent: &[u8]) -> Vec<u8> {

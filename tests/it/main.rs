@@ -13,6 +13,7 @@ mod answers;
 mod attacks;
 mod canaries;
 mod commands;
+mod corpus;
 mod dev;
 mod events;
 mod feeds;

@@ -14,6 +14,7 @@ use rdkafka::admin::{
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::kafka::Kafka;
@@ -100,7 +101,7 @@ impl Kafka {
 
     /// By partition; -1 where there is none at the moment, empty when there is no such topic.
     pub fn leaders(&self, topic: &str) -> Vec<i32> {
-        let metadata = self.admin.inner().fetch_metadata(Some(topic), LIMIT).expect("metadata");
+        let metadata = self.metadata(topic);
         let Some(topic) = metadata.topics().first().filter(|topic| topic.error().is_none()) else {
             return Vec::new();
         };
@@ -108,9 +109,20 @@ impl Kafka {
         leaders.into_values().collect()
     }
 
+    /// Asked more than once: the broker that is asked may be one that stands still.
+    fn metadata(&self, topic: &str) -> Metadata {
+        let started = Instant::now();
+        loop {
+            match self.admin.inner().fetch_metadata(Some(topic), Duration::from_secs(3)) {
+                Ok(metadata) => return metadata,
+                Err(error) => assert!(started.elapsed() < LIMIT, "metadata of {topic}: {error}"),
+            }
+        }
+    }
+
     /// The least number of in-sync replicas that a partition of the topic has; `None` when there is no such topic.
     pub fn in_sync(&self, topic: &str) -> Option<usize> {
-        let metadata = self.admin.inner().fetch_metadata(Some(topic), LIMIT).expect("metadata");
+        let metadata = self.metadata(topic);
         let topic = metadata.topics().first().filter(|topic| topic.error().is_none())?;
         topic.partitions().iter().map(|it| it.isr().len()).min()
     }

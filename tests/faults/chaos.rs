@@ -24,7 +24,7 @@ fn random_order(trial: &Trial) -> Outcome {
     let seed = env::var("CAUSEWAY_FAULTS_SEED").map_or(now, |seed| seed.parse().expect("a number"));
     let mut dice = Dice(seed.max(1));
     eprintln!("    CAUSEWAY_FAULTS_SEED={seed}");
-    let rig = trial.rig(Plan { timeout: Duration::from_secs(5), retries: 3, ..Plan::default() }, &[]);
+    let rig = trial.rig(Plan::default(), &[]);
     let load = rig.load();
     let started = Instant::now();
     while started.elapsed() < LASTS {

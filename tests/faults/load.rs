@@ -44,8 +44,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             rate: RATE,
-            // Twice what ASAPP is told at first: the bench has brokers, bridge and senders on the same two cores.
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
             retries: 3,
             pause: Duration::from_millis(500),
             keys: 8,

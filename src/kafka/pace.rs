@@ -19,7 +19,7 @@ const SHUT_PER_RECORD: Duration = Duration::from_micros(500);
 const SHUT_MAX: Duration = Duration::from_millis(8);
 
 /// Gates that would open within this time of each other open together: one wake-up, and answers that go out together.
-const ALIKE: Duration = Duration::from_millis(1);
+const ALIKE: Duration = Duration::from_millis(4);
 
 /// How often the thread looks whether the producers are still there.
 const IDLE: Duration = Duration::from_secs(1);

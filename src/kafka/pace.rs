@@ -61,23 +61,20 @@ impl Gate {
         }
     }
 
-    /// Opens the gate if it is time; tells when it will be, if something waits.
-    fn open(&self, hand_over: impl Fn(Letter)) -> Option<Instant> {
+    /// When it opens, if something waits.
+    fn opens_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        (!state.shut && !state.gathered.is_empty()).then_some(state.opens_at)
+    }
+
+    fn open(&self, hand_over: impl Fn(Letter)) {
         let mut state = self.lock();
-        if state.shut || state.gathered.is_empty() {
-            return None;
-        }
-        if Instant::now() + ALIKE < state.opens_at {
-            return Some(state.opens_at);
-        }
         let letters = std::mem::take(&mut state.gathered);
         state.opens_at = Instant::now() + shut_for(letters.len());
         state.opening = true;
         drop(state);
         letters.into_iter().for_each(hand_over);
-        let mut state = self.lock();
-        state.opening = false;
-        (!state.gathered.is_empty()).then_some(state.opens_at)
+        self.lock().opening = false;
     }
 
     /// Lets nothing pass until [`Self::reopen`]. What is being handed over at this moment still is.
@@ -110,9 +107,15 @@ pub(super) fn start(producers: mpsc::Receiver<Weak<Producers>>) -> Thread {
     let run = move || {
         let Ok(producers) = producers.recv() else { return };
         while let Some(producers) = producers.upgrade() {
-            let next = producers.lanes.iter().filter_map(|lane| lane.gate.open(|letter| lane.hand_over(letter))).min();
-            drop(producers);
             let now = Instant::now();
+            let opens_by =
+                |by: Instant| producers.lanes.iter().filter(move |it| it.gate.opens_at().is_some_and(|at| at <= by));
+            if opens_by(now).next().is_some() {
+                opens_by(now + ALIKE).for_each(|lane| lane.gate.open(|letter| lane.hand_over(letter)));
+                continue;
+            }
+            let next = producers.lanes.iter().filter_map(|lane| lane.gate.opens_at()).min();
+            drop(producers);
             std::thread::park_timeout(next.map_or(IDLE, |at| at.saturating_duration_since(now)));
         }
     };

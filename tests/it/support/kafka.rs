@@ -283,6 +283,8 @@ fn client(brokers: &[Broker]) -> ClientConfig {
     config.set("bootstrap.servers", bootstrap(brokers));
     // Tests restart brokers; the default's 10 s between two tries would be spent waiting.
     config.set("reconnect.backoff.max.ms", "500");
+    // A broker that stands still is left for another one after this time, not after a minute.
+    config.set("socket.timeout.ms", "5000");
     config
 }
 

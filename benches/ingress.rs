@@ -16,7 +16,10 @@ mod support;
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,10 +49,12 @@ fn ingress(criterion: &mut Criterion) {
     let bridge = Setup::new(kafka, Some(support::registry())).set("kafka.topics.partitions", "6").start();
     let authority = &bridge.setup.authority;
     let bare = runtime.block_on(bare(authority));
-    let bodies: Arc<[Bytes]> = bodies().into();
+    let bodies: Arc<[Template]> = bodies().into();
     let identity = authority.client(ClientOptions::dns(SENDER));
     let sender = Sender::new(bridge.ingress, &authority.pem(), Some(&identity), Http::One);
     runtime.block_on(async { closed_loop(open(&sender, 256).await, &bodies, WARM_EVENTS).await });
+    let committed = bridge.metric("causeway_committed_total", &[]);
+    assert_eq!(committed, WARM_EVENTS as f64, "each event is a record of its own");
     for connections in [32, 256] {
         let mut group = criterion.benchmark_group(format!("{connections}-connections"));
         group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(10));
@@ -120,8 +125,27 @@ async fn open(sender: &Sender, connections: usize) -> Vec<SendRequest<Full<Bytes
     open
 }
 
+/// An event but for its id: one that came before would get its receipt without a second record.
+struct Template {
+    text: Vec<u8>,
+    id_at: usize,
+}
+
+/// Stands where the id belongs.
+const NO_ID: &str = "event-0000000000000000";
+
+impl Template {
+    fn next(&self) -> Bytes {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = format!("event-{:016}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut text = self.text.clone();
+        text[self.id_at..self.id_at + id.len()].copy_from_slice(id.as_bytes());
+        text.into()
+    }
+}
+
 /// The three feeds' samples in turn, each with 333 keys.
-fn bodies() -> Vec<Bytes> {
+fn bodies() -> Vec<Template> {
     let samples = [
         (include_str!("../tests/data/events/activity.sample.json"), "/data/rep_id"),
         (include_str!("../tests/data/events/journey.sample.json"), "/meta_data/issue_id"),
@@ -132,8 +156,9 @@ fn bodies() -> Vec<Bytes> {
             let (text, key) = samples[number % 3];
             let mut event: serde_json::Value = serde_json::from_str(text).expect("a sample is JSON");
             *event.pointer_mut(key).expect("a key") = format!("key-{number}").into();
-            event["event_id"] = format!("event-{number}").into();
-            Bytes::from(event.to_string())
+            event["event_id"] = NO_ID.into();
+            let text = event.to_string();
+            Template { id_at: text.find(NO_ID).expect("the id"), text: text.into_bytes() }
         })
         .collect()
 }
@@ -141,7 +166,7 @@ fn bodies() -> Vec<Bytes> {
 /// Posts `events` in all, each connection its next one when its last is answered.
 async fn closed_loop(
     open: Vec<SendRequest<Full<Bytes>>>,
-    bodies: &Arc<[Bytes]>,
+    bodies: &Arc<[Template]>,
     events: u64,
 ) -> (Vec<SendRequest<Full<Bytes>>>, Duration) {
     let share = |connection: u64| events / open.len() as u64 + u64::from(connection < events % open.len() as u64);
@@ -153,7 +178,7 @@ async fn closed_loop(
         tasks.spawn(async move {
             for body in bodies.iter().cycle().skip(connection * 7).take(share as usize) {
                 let request = Request::post("/").header("host", "localhost").header("content-type", "application/json");
-                let request = request.body(Full::new(body.clone())).expect("a request");
+                let request = request.body(Full::new(body.next())).expect("a request");
                 requests.ready().await.expect("an open connection");
                 let answer = requests.send_request(request).await.expect("an answer");
                 assert_eq!(answer.status(), 200);

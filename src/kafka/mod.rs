@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use client::{Connection, property_fault};
 pub use producer::{Accepted, LaneSpec, Pending, Producers};
 pub use warm::Warmed;
-pub use window::{ENTRY_BYTES, Entered, Key, Ticket};
+pub use window::{Entered, Key, Ticket};
 
 /// The proof that a record is committed under `acks=all`.
 ///

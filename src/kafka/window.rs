@@ -74,6 +74,17 @@ struct UnderWay {
     joined: Vec<oneshot::Sender<Outcome>>,
 }
 
+impl UnderWay {
+    /// Before there would be more of them than ever, those whose requests have ended go: so they are never more than twice
+    /// those that are held, however often an event comes again while Kafka is away.
+    fn join(&mut self, done: oneshot::Sender<Outcome>) {
+        if self.joined.len() == self.joined.capacity() {
+            self.joined.retain(|waiting| !waiting.is_closed());
+        }
+        self.joined.push(done);
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Committed {
     key: Key,
@@ -86,7 +97,7 @@ struct Committed {
 }
 
 /// What one committed event takes: its entry, and its place in the index when that is as sparse as it gets.
-pub const ENTRY_BYTES: usize = size_of::<Committed>() + 12;
+const ENTRY_BYTES: usize = size_of::<Committed>() + 12;
 
 /// What becomes of an event that comes in.
 pub enum Entered {
@@ -129,7 +140,7 @@ impl Window {
         let now = self.seconds();
         let mut state = self.lock();
         if let Some(under_way) = state.under_way.find_mut(key.id, |it| it.key == key) {
-            under_way.joined.push(done);
+            under_way.join(done);
             self.metrics.joined_under_way.inc();
             return Entered::Again(Pending::Waiting(answer));
         }
@@ -279,5 +290,91 @@ impl Drop for Ticket {
             // Their senders are dropped, and that tells those who joined.
             drop(self.window.lock().end(&key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(events: usize, age: Duration) -> Arc<Window> {
+        Window::new(vec!["t".into()], events * ENTRY_BYTES, age, &Metrics::new().unwrap())
+    }
+
+    fn receipt(offset: i64) -> Receipt {
+        Receipt { topic: "t".into(), partition: 3, offset: Some(offset) }
+    }
+
+    fn first(window: &Arc<Window>, key: Key) -> (Ticket, Pending) {
+        match window.enter(key) {
+            Entered::First(ticket, pending) => (ticket, pending),
+            Entered::Again(_) => panic!("it was here before"),
+        }
+    }
+
+    fn again(window: &Arc<Window>, key: Key) -> Pending {
+        match window.enter(key) {
+            Entered::First(..) => panic!("it was not here before"),
+            Entered::Again(pending) => pending,
+        }
+    }
+
+    fn outcome(pending: Pending) -> Option<Outcome> {
+        match pending {
+            Pending::Waiting(mut answer) => match answer.try_recv() {
+                Ok(outcome) => Some(outcome),
+                Err(oneshot::error::TryRecvError::Closed) => Some(Err(Undelivered)),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+            },
+            Pending::Known(receipt) => Some(Ok(receipt)),
+        }
+    }
+
+    #[test]
+    fn all_attempts_get_the_first_ones_receipt_or_none() {
+        let window = window(8, Duration::from_secs(60));
+        let [good, bad] = ["good", "bad"].map(|id| Key::event(0, id, 7));
+        let ((ticket, one), two) = (first(&window, good), again(&window, good));
+        assert!(ticket.commit(&receipt(5)));
+        for pending in [one, two, again(&window, good)] {
+            assert_eq!(outcome(pending), Some(Ok(receipt(5))));
+        }
+        let ((ticket, one), two) = (first(&window, bad), again(&window, bad));
+        drop(ticket);
+        assert_eq!([outcome(one), outcome(two)], [Some(Err(Undelivered)), Some(Err(Undelivered))]);
+        drop(first(&window, bad));
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten_first_and_what_is_too_old_is_not_known() {
+        let window = window(3, Duration::from_secs(60));
+        let key = |number: u128| Key::event(0, &number.to_string(), number);
+        for number in 0..1000 {
+            first(&window, key(number)).0.commit(&receipt(number as i64));
+            assert_eq!(outcome(again(&window, key(number))), Some(Ok(receipt(number as i64))));
+        }
+        assert_eq!(window.metrics.forgotten_early.get(), 997);
+        assert_eq!(window.metrics.remembered.get(), 3);
+        drop(first(&window, key(996)));
+        drop(again(&window, key(997)));
+        window.warm(key(5000), &receipt(1), Duration::from_secs(59));
+        drop(again(&window, key(5000)));
+        let aged = super::tests::window(3, Duration::ZERO);
+        first(&aged, key(0)).0.commit(&receipt(0));
+        std::thread::sleep(Duration::from_millis(1100));
+        drop(first(&aged, key(0)));
+    }
+
+    #[test]
+    fn who_has_gone_does_not_wait() {
+        let window = window(8, Duration::from_secs(60));
+        let key = Key::event(0, "id", 7);
+        let (ticket, _pending) = first(&window, key);
+        let held = again(&window, key);
+        (0..10_000).for_each(|_| drop(again(&window, key)));
+        let waiting = window.lock().under_way.find(key.id, |it| it.key == key).unwrap().joined.len();
+        assert!(waiting <= 8, "{waiting} wait");
+        ticket.commit(&receipt(1));
+        assert_eq!(outcome(held), Some(Ok(receipt(1))));
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct Lane {
     pub(super) label: String,
     pub(super) topics: Vec<Arc<str>>,
     pub(super) gate: Gate,
-    /// Replaced when librdkafka calls an error fatal.
+    /// Replaced when librdkafka calls an error fatal, and when passwords or certificates have changed.
     pub(super) producer: RwLock<Arc<ThreadedProducer<Reports>>>,
     /// Produces suspects one to a batch; made at the first one.
     pub(super) alone: Mutex<Option<Arc<ThreadedProducer<Reports>>>>,
@@ -260,13 +260,18 @@ impl Lane {
         Ok(producer)
     }
 
+    /// The producer of suspects, if there has been one.
+    pub(super) fn made_alone(&self) -> Option<Arc<ThreadedProducer<Reports>>> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn purge(&self) {
         for letter in self.gate.clear() {
             letter.parcel.give_up(self);
         }
         let everything = || PurgeConfig::default().queue().inflight();
         self.current().purge(everything());
-        if let Some(alone) = self.alone.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        if let Some(alone) = self.made_alone() {
             alone.purge(everything());
         }
         let _ = self.current().flush(Timeout::After(Duration::from_millis(500)));

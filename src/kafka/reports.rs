@@ -37,8 +37,6 @@ pub(super) struct Counts {
     label: String,
     records: IntGauge,
     outstanding: AtomicUsize,
-    /// Times that the polling thread was heard of, at least one each `statistics.interval.ms`.
-    heard: AtomicUsize,
     committed: Committed,
     metrics: Arc<Metrics>,
 }
@@ -87,7 +85,6 @@ impl Counts {
             label: label.to_owned(),
             records: metrics.queue_records.with_label_values(&labels),
             outstanding: AtomicUsize::new(0),
-            heard: AtomicUsize::new(0),
             committed,
             metrics: Arc::clone(metrics),
         }
@@ -103,11 +100,6 @@ impl Counts {
         self.outstanding.load(Ordering::Acquire)
     }
 
-    /// A number that changes as long as delivery reports can come.
-    pub(super) fn heard(&self) -> usize {
-        self.heard.load(Ordering::Relaxed)
-    }
-
     pub(super) fn begin(&self) {
         self.outstanding.fetch_add(1, Ordering::AcqRel);
         self.records.inc();
@@ -119,15 +111,22 @@ impl Counts {
     }
 }
 
-/// The delivery reports of one lane, on librdkafka's polling thread.
+/// The delivery reports of one producer, on its polling thread.
 pub(super) struct Reports {
     counts: Arc<Counts>,
     failed: mpsc::Sender<Failed>,
+    /// Times that the polling thread was heard of, at least one each `statistics.interval.ms`.
+    heard: AtomicUsize,
 }
 
 impl Reports {
     pub(super) fn new(counts: &Arc<Counts>, failed: &mpsc::Sender<Failed>) -> Self {
-        Self { counts: Arc::clone(counts), failed: failed.clone() }
+        Self { counts: Arc::clone(counts), failed: failed.clone(), heard: AtomicUsize::new(0) }
+    }
+
+    /// A number that changes as long as delivery reports can come.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.load(Ordering::Relaxed)
     }
 }
 
@@ -223,7 +222,7 @@ impl ClientContext for Reports {
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.counts.heard.fetch_add(1, Ordering::Relaxed);
+        self.heard.fetch_add(1, Ordering::Relaxed);
         observe(&self.counts.metrics.producer, &self.counts.label, &statistics);
     }
 }

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rdkafka::producer::Producer as _;
+
 use super::Producers;
 
 /// The exit code of a process that could keep its promise no longer.
@@ -16,10 +18,10 @@ const EXIT: i32 = 5;
 const EVERY: Duration = Duration::from_secs(1);
 const SILENT_MAX: u32 = 20;
 
-/// What was last heard of each lane's thread.
+/// What was last heard of each producer's thread, two producers a lane: a sum of both would hide the one that is silent.
 #[derive(Default)]
 pub(super) struct Watch {
-    lanes: Vec<(usize, u32)>,
+    heard: Vec<[(usize, u32); 2]>,
     looked: Option<Instant>,
 }
 
@@ -30,13 +32,15 @@ impl Watch {
             return;
         }
         self.looked = Some(Instant::now());
-        self.lanes.resize(producers.lanes.len(), (0, 0));
-        for (lane, (heard, silent)) in producers.lanes.iter().zip(&mut self.lanes) {
-            let now = lane.counts.heard();
-            *silent = if now == *heard { *silent + 1 } else { 0 };
-            *heard = now;
-            if *silent >= SILENT_MAX {
-                end(&format!("the thread of {}'s producer is dead or hangs", lane.label));
+        self.heard.resize(producers.lanes.len(), [(0, 0); 2]);
+        for (lane, heard) in producers.lanes.iter().zip(&mut self.heard) {
+            for (producer, (before, silent)) in [Some(lane.current()), lane.made_alone()].iter().zip(heard) {
+                let now = producer.as_ref().map(|producer| producer.context().heard());
+                *silent = if now == Some(*before) { *silent + 1 } else { 0 };
+                *before = now.unwrap_or_default();
+                if *silent >= SILENT_MAX {
+                    end(&format!("the thread of {}'s producer is dead or hangs", lane.label));
+                }
             }
         }
     }

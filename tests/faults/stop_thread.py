@@ -1,4 +1,6 @@
-"""Stops single threads of a process and lets the others run: stop_thread.py PID NAME...
+"""Stops single threads of a process and lets the others run: stop_thread.py PID NAME [NUMBER]
+
+Those whose name begins with NAME; with NUMBER only one of them, counted from 0 in the order in which they were started.
 
 A signal would stop the whole process. A tracer can hold one thread (ptrace(2), PTRACE_INTERRUPT). The process can end all the
 same, once its tracer has taken notice of each thread's end.
@@ -19,15 +21,19 @@ def ptrace(request, thread):
         sys.exit(f"ptrace of thread {thread}: {os.strerror(ctypes.get_errno())}")
 
 
-pid, names = sys.argv[1], sys.argv[2:]
-stopped = 0
-for thread in os.listdir(f"/proc/{pid}/task"):
+def name_of(thread):
     with open(f"/proc/{pid}/task/{thread}/comm") as comm:
-        if any(comm.read().startswith(name) for name in names):
-            ptrace(PTRACE_SEIZE, int(thread))
-            ptrace(PTRACE_INTERRUPT, int(thread))
-            stopped += 1
-print(f"stopped {stopped}", flush=True)
+        return comm.read()
+
+
+pid, name = sys.argv[1:3]
+threads = [thread for thread in sorted(map(int, os.listdir(f"/proc/{pid}/task"))) if name_of(thread).startswith(name)]
+if len(sys.argv) > 3:
+    threads = [threads[int(sys.argv[3])]]
+for thread in threads:
+    ptrace(PTRACE_SEIZE, thread)
+    ptrace(PTRACE_INTERRUPT, thread)
+print(f"stopped {len(threads)}", flush=True)
 WALL = 0x40000000
 try:
     while True:

@@ -36,7 +36,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::slow("row_04_controller_killed", controller_killed),
         Case::slow("row_19_password_and_broker_certificate_rotated", secrets_rotated),
-        Case::slow("row_42_a_producers_thread_hangs", thread_hangs),
+        Case::slow("row_42_a_producers_thread_hangs", |trial| thread_hangs(trial, false)),
+        Case::slow("row_42_one_thread_hangs_beside_another_of_its_feed", |trial| thread_hangs(trial, true)),
         Case::slow("row_43_our_clock_jumps", clock_jumps),
         Case::fast("row_44_file_descriptors_used_up", no_descriptors),
         Case::slow("row_45_registry_down", registry_down),
@@ -100,12 +101,24 @@ fn secrets_rotated(trial: &Trial) -> Outcome {
 }
 
 /// The thread that takes the delivery reports: nothing can be answered 200 any more, and the process must not pretend.
-fn thread_hangs(trial: &Trial) -> Outcome {
+///
+/// With `beside_another` it is the journey's alone, after a record that was refused for itself: that one's producer lives on.
+fn thread_hangs(trial: &Trial, beside_another: bool) -> Outcome {
     let mut rig = trial.rig(Plan { retries: 0, ..hasty() }, &[]);
+    let mut refused = Vec::new();
+    if beside_another {
+        rig.kafka.alter_topic_config(&rig.topic(Feed::Journey), &[("max.message.bytes", "10000")]);
+        let large = Event::new(u32::MAX, 0, Feed::Journey, 4, 50_000);
+        refused = rig.deliver(&rig.bridge.sender(Http::Two), [Event { feed: Feed::DeadLetter, ..large }]);
+    }
     let load = rig.load();
     let mut python = Command::new("python3");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/stop_thread.py");
     python.args([script, &rig.bridge.child.pid().to_string(), "producer"]);
+    if beside_another {
+        // Feeds have their producers in the order activity, journey, queue.
+        python.arg("1");
+    }
     let mut tracer = Child::spawn("stop_thread", &python, &rig.bridge.setup.dir);
     tracer.wait_ready(LIMIT, || tracer_says(&rig).starts_with("stopped"));
     assert_ne!(tracer_says(&rig).trim(), "stopped 0", "no such thread");
@@ -113,7 +126,7 @@ fn thread_hangs(trial: &Trial) -> Outcome {
     load.wait_reply("an attempt is answered 503", since, |reply| matches!(reply, Reply::Refused(503, _)));
     let status = rig.bridge.child.wait(LIMIT);
     drop(tracer);
-    let fates = load.stop();
+    let fates = [load.stop(), refused].concat();
     let mut found = Vec::new();
     if status.code() != Some(5) {
         found.push(Violation::new(Kind::WrongExit, format!("{status}\n{}", rig.bridge.child.tail())));

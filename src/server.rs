@@ -78,6 +78,9 @@ impl Server {
                 }
             }
         }
+        for connection in self.connections.all() {
+            connection.close.notify_one();
+        }
         tasks.close();
         tasks
     }
@@ -124,18 +127,11 @@ impl Server {
             Some(b"h2") => Http::Two,
             _ => Http::One,
         };
-        let told_to_close = self.told_to_close(connection);
+        let told_to_close = connection.close.notified();
         let head_max = self.limits.head_max;
         let ended = converse(stream, http, head_max, &self.ingress, peer, connection, told_to_close).await;
         if let Err(error) = ended {
             tracing::debug!(connection = connection.number, %from, %error, "connection ended");
-        }
-    }
-
-    async fn told_to_close(&self, connection: &Connection) {
-        tokio::select! {
-            () = self.draining.cancelled() => {}
-            () = connection.close.notified() => {}
         }
     }
 

@@ -10,10 +10,10 @@ use std::{
 use console::style;
 
 use super::{
-    Exit, Failure,
+    Exit, Failure, bridge_runtime,
     certificates::{Certificates, SENDER},
     decode::{Decoder, text_line},
-    runtime, stop_signal,
+    stop_signal,
     target::{self, Dev},
 };
 use crate::{
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             broker.create_topic(&topic, PARTITIONS).map_err(|error| Failure::new(format!("topic {topic}: {error}")))?;
         }
     }
-    let ended = runtime()?.block_on(async {
+    let ended = bridge_runtime()?.block_on(async {
         let stop = stop_signal()?;
         let bound = Bound::new(config, Run::Dev { embedded: args.brokers.is_none() }).map_err(Failure::new)?;
         let started = |addresses: &Addresses| {

@@ -153,6 +153,14 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)
 }
 
+/// The bridge's runtime: a worker for every two cores, as librdkafka's threads, our own and the kernel need as much
+/// again. More workers take work from each other and cost each event more.
+fn bridge_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = cores.div_ceil(2);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().map_err(Failure::new)
+}
+
 /// Cancelled at the first SIGTERM or SIGINT; a second one ends the process at once.
 fn stop_signal() -> Result<tokio_util::sync::CancellationToken, Failure> {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,6 +1,6 @@
 //! `causeway serve`: the bridge.
 
-use super::{Exit, Failure, runtime, stop_signal, target};
+use super::{Exit, Failure, bridge_runtime, stop_signal, target};
 use crate::serve::{Bound, Run};
 
 /// Run the bridge: events over mutual TLS in, committed Kafka records out.
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)))
             .collect();
     let config = target::load(&args.config, &flags)?;
-    let runtime = runtime()?;
+    let runtime = bridge_runtime()?;
     runtime.block_on(async {
         let stop = stop_signal()?;
         let bound = Bound::new(config, Run::Serve).map_err(Failure::findings)?;

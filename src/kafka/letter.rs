@@ -6,7 +6,7 @@ use rdkafka::{
     Message,
     error::KafkaError,
     message::{Header, OwnedHeaders, OwnedMessage},
-    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, ProducerContext},
 };
 
 use super::reports::Parcel;
@@ -49,7 +49,7 @@ impl Letter {
     /// # Errors
     /// What librdkafka has against it, and the letter back.
     #[allow(clippy::result_large_err, reason = "the letter itself comes back")]
-    pub(super) fn hand_over<C>(self, producer: &ThreadedProducer<C>) -> Result<(), (KafkaError, Self)>
+    pub(super) fn hand_over<C>(self, producer: &BaseProducer<C>) -> Result<(), (KafkaError, Self)>
     where
         C: ProducerContext<DeliveryOpaque = Box<Parcel>>,
     {

@@ -1,4 +1,4 @@
-//! Before each producer: records that follow one another closely go together.
+//! Before each producer: records that follow one another closely go together. And behind it: so do their reports.
 //!
 //! A request to a broker costs both sides much the same whether it carries one record of a partition or ten, so a busy
 //! bridge should gather. A fixed wait (`linger.ms`) would be paid by the idle one too. So a lane's gate shuts after each
@@ -16,13 +16,14 @@ use super::{letter::Letter, producer::Producers, watch};
 const SHUT_PER_RECORD: Duration = Duration::from_micros(500);
 
 /// How long it stays shut at most: what a busy bridge adds to an answer.
-const SHUT_MAX: Duration = Duration::from_millis(8);
+const SHUT_MAX: Duration = Duration::from_millis(4);
 
-/// Gates that would open within this time of each other open together: one wake-up, and answers that go out together.
-const ALIKE: Duration = Duration::from_millis(4);
+/// While records are under way, the gates and the reports are looked at so often. To be woken by each report would cost more
+/// than all that is done with it.
+const BEAT: Duration = Duration::from_millis(1);
 
-/// How often the thread looks whether the producers are still there.
-const IDLE: Duration = Duration::from_secs(1);
+/// The same while nothing is under way, for what librdkafka says of itself.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// One lane's gate. Records leave it in the order in which they came.
 pub(super) struct Gate {
@@ -48,17 +49,13 @@ impl Gate {
     /// Hands the letter over at once when the gate is open, else later on the opener's thread.
     pub(super) fn pass(&self, letter: Letter, hand_over: impl FnOnce(Letter)) {
         let mut state = self.lock();
-        let now = Instant::now();
+        let now = letter.parcel.accepted;
         if !state.shut && !state.opening && state.gathered.is_empty() && now >= state.opens_at {
             state.opens_at = now + shut_for(1);
             return hand_over(letter);
         }
         state.gathered.push(letter);
-        let first = state.gathered.len() == 1;
         drop(state);
-        if first {
-            self.opener.unpark();
-        }
     }
 
     /// When it opens, if something waits.
@@ -84,6 +81,10 @@ impl Gate {
 
     pub(super) fn reopen(&self) {
         self.lock().shut = false;
+    }
+
+    /// Records are under way again: there is something to wait for.
+    pub(super) fn wake(&self) {
         self.opener.unpark();
     }
 
@@ -102,21 +103,25 @@ fn shut_for(records: usize) -> Duration {
     SHUT_PER_RECORD.saturating_mul(records).min(SHUT_MAX)
 }
 
-/// Starts the thread that opens all gates. It ends when the producers that it is given are gone.
+/// Starts the thread that opens all gates and takes all reports. It ends when the producers that it is given are gone.
 pub(super) fn start(producers: mpsc::Receiver<Weak<Producers>>) -> Thread {
     let run = move || {
         let Ok(producers) = producers.recv() else { return };
         while let Some(producers) = producers.upgrade() {
             let now = Instant::now();
-            let opens_by =
-                |by: Instant| producers.lanes.iter().filter(move |it| it.gate.opens_at().is_some_and(|at| at <= by));
-            if opens_by(now).next().is_some() {
-                opens_by(now + ALIKE).for_each(|lane| lane.gate.open(|letter| lane.hand_over(letter)));
-                continue;
+            for lane in &producers.lanes {
+                if lane.gate.opens_at().is_some_and(|at| at <= now) {
+                    lane.gate.open(|letter| lane.hand_over(letter));
+                }
+                lane.take_reports();
             }
-            let next = producers.lanes.iter().filter_map(|lane| lane.gate.opens_at()).min();
+            let idle = producers.outstanding() == 0;
             drop(producers);
-            std::thread::park_timeout(next.map_or(IDLE, |at| at.saturating_duration_since(now)));
+            if idle {
+                std::thread::park_timeout(IDLE);
+            } else {
+                std::thread::sleep(BEAT);
+            }
         }
     };
     watch::spawn("pace", run)

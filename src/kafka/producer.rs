@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prometheus::IntCounter;
 use rdkafka::{
     error::KafkaError,
-    producer::{Producer as _, PurgeConfig, ThreadedProducer},
+    producer::{BaseProducer, Producer as _, PurgeConfig},
     util::Timeout,
 };
 use tokio::sync::oneshot;
@@ -57,9 +57,9 @@ pub(super) struct Lane {
     pub(super) topics: Vec<Arc<str>>,
     pub(super) gate: Gate,
     /// Replaced when librdkafka calls an error fatal, and when passwords or certificates have changed.
-    pub(super) producer: RwLock<Arc<ThreadedProducer<Reports>>>,
+    pub(super) producer: RwLock<Arc<BaseProducer<Reports>>>,
     /// Produces suspects one to a batch; made at the first one.
-    pub(super) alone: Mutex<Option<Arc<ThreadedProducer<Reports>>>>,
+    pub(super) alone: Mutex<Option<Arc<BaseProducer<Reports>>>>,
     pub(super) connection: Connection,
     pub(super) counts: Arc<Counts>,
     pub(super) failed: mpsc::Sender<Failed>,
@@ -222,7 +222,9 @@ impl Lane {
 
     /// Takes a record over for the first time.
     pub(super) fn produce(&self, letter: Letter) {
-        self.counts.begin();
+        if self.counts.begin() == 0 {
+            self.gate.wake();
+        }
         self.gate.pass(letter, |letter| self.hand_over(letter));
     }
 
@@ -242,7 +244,21 @@ impl Lane {
         }
     }
 
-    pub(super) fn current(&self) -> Arc<ThreadedProducer<Reports>> {
+    /// Takes what librdkafka has to say of records, without waiting for more.
+    pub(super) fn take_reports(&self) {
+        let producers = [Some(self.current()), self.made_alone()];
+        for producer in producers.iter().flatten() {
+            let reported = || producer.context().reported();
+            // A poll takes one event: the reports of one request, if there are any.
+            let mut before = None;
+            while before != Some(reported()) {
+                before = Some(reported());
+                producer.poll(Duration::ZERO);
+            }
+        }
+    }
+
+    pub(super) fn current(&self) -> Arc<BaseProducer<Reports>> {
         Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -250,7 +266,7 @@ impl Lane {
         Reports::new(&self.counts, &self.failed)
     }
 
-    fn alone(&self) -> Result<Arc<ThreadedProducer<Reports>>, KafkaError> {
+    fn alone(&self) -> Result<Arc<BaseProducer<Reports>>, KafkaError> {
         let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(producer) = alone.as_ref() {
             return Ok(Arc::clone(producer));
@@ -261,7 +277,7 @@ impl Lane {
     }
 
     /// The producer of suspects, if there has been one.
-    pub(super) fn made_alone(&self) -> Option<Arc<ThreadedProducer<Reports>>> {
+    pub(super) fn made_alone(&self) -> Option<Arc<BaseProducer<Reports>>> {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rdkafka::{
     error::KafkaError,
-    producer::{Producer as _, ThreadedProducer},
+    producer::{BaseProducer, Producer as _},
 };
 
 use super::{
@@ -85,8 +85,8 @@ fn renewed(lane: &Lane, connection: &Connection) -> bool {
     }
 }
 
-fn let_in(lane: &Lane, connection: &Connection) -> Result<ThreadedProducer<Reports>, KafkaError> {
-    let fresh: ThreadedProducer<Reports> = connection.producer(false).create_with_context(lane.reports())?;
+fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>, KafkaError> {
+    let fresh: BaseProducer<Reports> = connection.producer(false).create_with_context(lane.reports())?;
     let topic = lane.topics.first().map(AsRef::as_ref);
     fresh.client().fetch_metadata(topic, connection.request_timeout())?;
     Ok(fresh)
@@ -94,12 +94,15 @@ fn let_in(lane: &Lane, connection: &Connection) -> Result<ThreadedProducer<Repor
 
 impl Lane {
     /// Puts `fresh` in the producer's place. What the old one still held comes back as purged and is produced again.
-    pub(super) fn replace(&self, fresh: ThreadedProducer<Reports>) {
+    pub(super) fn replace(&self, fresh: BaseProducer<Reports>) {
         let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
         let old = mem::replace(&mut *current, Arc::new(fresh));
         drop(current);
         let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Ending a producer takes a moment: not under a lock that records pass.
+        // Ending a producer takes a moment: not under a lock that records pass, and not on the thread of who still polls it.
+        while [Some(&old), alone.as_ref()].into_iter().flatten().any(|it| Arc::strong_count(it) > 1) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         drop((old, alone));
     }
 }

@@ -1,4 +1,4 @@
-//! Delivery reports: what librdkafka's polling thread says of each record, and of itself.
+//! Delivery reports: what librdkafka says of each record, and of itself.
 
 use std::{
     sync::{
@@ -100,9 +100,10 @@ impl Counts {
         self.outstanding.load(Ordering::Acquire)
     }
 
-    pub(super) fn begin(&self) {
-        self.outstanding.fetch_add(1, Ordering::AcqRel);
+    /// Gives how many there were before.
+    pub(super) fn begin(&self) -> usize {
         self.records.inc();
+        self.outstanding.fetch_add(1, Ordering::AcqRel)
     }
 
     pub(super) fn end(&self) {
@@ -111,17 +112,29 @@ impl Counts {
     }
 }
 
-/// The delivery reports of one producer, on its polling thread.
+/// The delivery reports of one producer, on the thread that polls it (`pace.rs`).
 pub(super) struct Reports {
     counts: Arc<Counts>,
     failed: mpsc::Sender<Failed>,
-    /// Times that the polling thread was heard of, at least one each `statistics.interval.ms`.
+    /// Times that the producer was heard of: one each `statistics.interval.ms`.
     heard: AtomicUsize,
+    /// Reports that came.
+    reported: AtomicUsize,
 }
 
 impl Reports {
     pub(super) fn new(counts: &Arc<Counts>, failed: &mpsc::Sender<Failed>) -> Self {
-        Self { counts: Arc::clone(counts), failed: failed.clone(), heard: AtomicUsize::new(0) }
+        Self {
+            counts: Arc::clone(counts),
+            failed: failed.clone(),
+            heard: AtomicUsize::new(0),
+            reported: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many reports came.
+    pub(super) fn reported(&self) -> usize {
+        self.reported.load(Ordering::Relaxed)
     }
 
     /// A number that changes as long as delivery reports can come.
@@ -134,6 +147,7 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Parcel>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, parcel: Box<Parcel>) {
+        self.reported.fetch_add(1, Ordering::Relaxed);
         #[cfg(debug_assertions)]
         let parcel = match sabotaged(result, parcel, &self.counts) {
             Some(parcel) => parcel,

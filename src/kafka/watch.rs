@@ -13,12 +13,12 @@ use super::Producers;
 /// The exit code of a process that could keep its promise no longer.
 const EXIT: i32 = 5;
 
-/// How often is looked, and how often in a row a producer's thread may be silent: librdkafka gives it its statistics every
+/// How often is looked, and how often in a row a producer may be silent: librdkafka gives its statistics every
 /// 5 s. Counted in looks, not in time: a process that was stopped for a while is not ended when it goes on.
 const EVERY: Duration = Duration::from_secs(1);
 const SILENT_MAX: u32 = 20;
 
-/// What was last heard of each producer's thread, two producers a lane: a sum of both would hide the one that is silent.
+/// What was last heard of each producer, two of them a lane: a sum of both would hide the one that is silent.
 #[derive(Default)]
 pub(super) struct Watch {
     heard: Vec<[(usize, u32); 2]>,
@@ -26,7 +26,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Ends the process when a producer's polling thread has been silent for too long.
+    /// Ends the process when nothing was heard of a producer for too long: its own thread or the one that polls it is dead.
     pub(super) fn look(&mut self, producers: &Producers) {
         if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
             return;
@@ -39,7 +39,10 @@ impl Watch {
                 *silent = if now == Some(*before) { *silent + 1 } else { 0 };
                 *before = now.unwrap_or_default();
                 if *silent >= SILENT_MAX {
-                    end(&format!("the thread of {}'s producer is dead or hangs", lane.label));
+                    end(&format!(
+                        "nothing was heard of {}'s producer for {SILENT_MAX} s: a thread is dead or hangs",
+                        lane.label
+                    ));
                 }
             }
         }

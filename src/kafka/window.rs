@@ -137,14 +137,13 @@ impl Window {
 
     pub(super) fn enter(self: &Arc<Self>, key: Key) -> Entered {
         let (done, answer) = oneshot::channel();
-        let now = self.seconds();
         let mut state = self.lock();
         if let Some(under_way) = state.under_way.find_mut(key.id, |it| it.key == key) {
             under_way.join(done);
             self.metrics.joined_under_way.inc();
             return Entered::Again(Pending::Waiting(answer));
         }
-        if let Some(known) = state.find(&key).filter(|known| now.saturating_sub(known.at) <= self.age) {
+        if let Some(known) = state.find(&key).filter(|known| self.seconds().saturating_sub(known.at) <= self.age) {
             drop(state);
             self.metrics.joined_committed.inc();
             return Entered::Again(Pending::Known(self.receipt(&known)));
@@ -175,14 +174,13 @@ impl Window {
     pub(super) fn warm(&self, key: Key, receipt: &Receipt, ago: Duration) {
         let ago = u32::try_from(ago.as_secs()).unwrap_or(u32::MAX);
         let at = self.seconds().saturating_sub(ago);
-        self.remember(&mut self.lock(), key, receipt, at);
+        self.remember(&mut self.lock(), key, receipt, at, self.seconds());
     }
 
-    fn remember(&self, state: &mut State, key: Key, receipt: &Receipt, at: u32) {
+    fn remember(&self, state: &mut State, key: Key, receipt: &Receipt, at: u32, now: u32) {
         if self.capacity == 0 {
             return;
         }
-        let now = self.seconds();
         while state.committed.front().is_some_and(|oldest| now.saturating_sub(oldest.at) > self.age) {
             state.forget_oldest();
         }
@@ -258,7 +256,7 @@ impl Ticket {
         let joined = self.key.take().map_or_else(Vec::new, |key| {
             let at = self.window.seconds();
             let mut state = self.window.lock();
-            self.window.remember(&mut state, key, receipt, at);
+            self.window.remember(&mut state, key, receipt, at, at);
             state.end(&key)
         });
         let tell = |waiting: oneshot::Sender<Outcome>| waiting.send(Ok(receipt.clone())).is_ok();
@@ -277,7 +275,8 @@ impl Ticket {
         }
         if let Some(key) = self.key.filter(|_| Sabotage::RememberBeforeCommit.is_on()) {
             let mut state = self.window.lock();
-            self.window.remember(&mut state, key, &receipt, self.window.seconds());
+            let now = self.window.seconds();
+            self.window.remember(&mut state, key, &receipt, now, now);
             let _ = state.end(&key);
         }
         self

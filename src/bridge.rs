@@ -2,10 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
 };
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use crate::{
     config::Config,
@@ -38,15 +38,28 @@ struct FeedLane {
     held: Held,
     unknown_members: IntCounter,
     null_keys: IntCounter,
-    /// Events by major number, `other` last; each counter is made at its first event.
-    majors: [OnceLock<IntCounter>; 11],
+    /// Events by major number, `other` last.
+    majors: [Major; 11],
 }
 
 /// The requests that wait for one producer.
 struct Held {
     quota: Arc<Quota>,
     bytes: Arc<Account>,
+    counts: Arc<HeldCounts>,
+}
+
+/// What is counted of them.
+struct HeldCounts {
+    label: String,
     gauge: IntGauge,
+    refused: IntCounterVec,
+}
+
+/// Events of one major number of `api_version`.
+struct Major {
+    counter: IntCounter,
+    told: Once,
 }
 
 /// The buffers that one body needs on its way to a record.
@@ -69,13 +82,25 @@ pub enum Overload {
 pub struct InFlight {
     pub pending: Pending,
     _share: Share,
-    gauge: IntGauge,
+    counts: Arc<HeldCounts>,
+}
+
+impl InFlight {
+    /// Counts that it was answered 503, with this code.
+    pub fn refused(&self, code: &str) {
+        self.counts.refuse(code);
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.gauge.dec();
+        self.counts.gauge.dec();
     }
+}
+
+impl Overload {
+    /// The `code` of its answer.
+    pub const CODE: &str = "overload";
 }
 
 /// What a name or a path says about an event's feed.
@@ -89,6 +114,15 @@ pub enum Binding {
 
 /// The majors of `api_version` that the built-in schemas were written for.
 const KNOWN_MAJOR: usize = 1;
+
+/// Where all others are counted.
+const OTHER_MAJOR: usize = 10;
+
+/// The label of what no feed is known of.
+const UNKNOWN_FEED: &str = "unknown";
+
+/// The codes of 503. What may happen is counted from 0, as Prometheus cannot see a counter's first step otherwise.
+const REFUSALS: [&str; 3] = [Overload::CODE, "no_commit_in_time", "stopping"];
 
 impl Bridge {
     /// The lanes that [`Producers::start`] needs for these routes: one a feed, the dead letters' last.
@@ -107,8 +141,13 @@ impl Bridge {
         let held = |label: &str| Held {
             quota: Quota::new(config.ingress.in_flight_max),
             bytes: Arc::default(),
-            gauge: metrics.in_flight.with_label_values(&[label]),
+            counts: HeldCounts::new(label, &metrics),
         };
+        for feed in routes.iter().map(|route| route.label.as_str()).chain([UNKNOWN_FEED]) {
+            for stage in Refused::STAGES {
+                metrics.dead_letters.with_label_values(&[feed, stage]);
+            }
+        }
         let position = |key: fn(&feed::Feed) -> Option<&String>| {
             let named = config.feeds.iter().enumerate().filter_map(|(at, feed)| Some((key(feed)?.clone(), at)));
             named.collect::<HashMap<_, _>>()
@@ -124,7 +163,7 @@ impl Bridge {
                     held: held(&route.label),
                     unknown_members: metrics.unknown_members.with_label_values(&[&route.label]),
                     null_keys: metrics.null_keys.with_label_values(&[&route.label]),
-                    majors: Default::default(),
+                    majors: std::array::from_fn(|number| Major::new(number, &route.label, &metrics)),
                     route,
                 })
                 .collect(),
@@ -149,7 +188,13 @@ impl Bridge {
     /// # Errors
     /// [`Overload::Bytes`].
     pub fn admit(&self, bytes: usize) -> Result<Share, Overload> {
-        self.bytes.take(bytes).ok_or(Overload::Bytes)
+        self.bytes.take(bytes).ok_or_else(|| self.no_room())
+    }
+
+    /// There is none for a body that was not read, or not to its end.
+    pub fn no_room(&self) -> Overload {
+        self.metrics.refused.with_label_values(&[UNKNOWN_FEED, Overload::CODE]).inc();
+        Overload::Bytes
     }
 
     /// The whole path of a body: read it, make its record, hand it to Kafka. A body that is no event becomes a dead letter.
@@ -181,7 +226,7 @@ impl Bridge {
             Binding::ByName => self.by_name.get(event.name).copied().unwrap_or(self.other),
         };
         let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
-        let share = feed.held.quota.take(1).ok_or(Overload::InFlight)?;
+        let share = feed.held.take()?;
         let body_hash = body_hash(&accepted.body);
         let (ticket, pending) = match self.producers.enter(Key::event(lane, event.event_id, body_hash)) {
             Entered::First(ticket, pending) => (ticket, pending),
@@ -190,7 +235,7 @@ impl Bridge {
         let made = feed.route.fill(record, event, body_hash, &accepted.origin, transcoder);
         feed.held.make_room(&mut accepted, record)?;
         self.producers.send_event(lane, made.target, record, accepted, ticket);
-        feed.count(event, made.extras, made.null_key, &self.metrics);
+        feed.count(event, made.extras, made.null_key);
         Ok(feed.held.hold(share, pending))
     }
 
@@ -214,7 +259,7 @@ impl Bridge {
             Binding::ByName => None,
         };
         let known = feed.and_then(|route| Some((route.label.as_str(), route.topics.first()?.topic.as_str())));
-        let share = self.dead_letters.quota.take(1).ok_or(Overload::InFlight)?;
+        let share = self.dead_letters.take()?;
         let entered = match refused {
             // Two bodies may begin alike.
             Refused::TooLarge { .. } => self.producers.enter_alone(),
@@ -254,7 +299,7 @@ impl Bridge {
 }
 
 impl FeedLane {
-    fn count(&self, event: &Event<'_>, extras: usize, null_key: bool, metrics: &Metrics) {
+    fn count(&self, event: &Event<'_>, extras: usize, null_key: bool) {
         if extras > 0 {
             self.unknown_members.inc_by(extras as u64);
         }
@@ -262,20 +307,39 @@ impl FeedLane {
             self.null_keys.inc();
         }
         let major = major(event.api_version);
-        let Some(counter) = self.majors.get(major.unwrap_or(10)) else { return };
-        let first = || {
-            if major != Some(KNOWN_MAJOR) {
+        let Some(counted) = self.majors.get(major.unwrap_or(OTHER_MAJOR)) else { return };
+        counted.counter.inc();
+        if major != Some(KNOWN_MAJOR) {
+            counted.told.call_once(|| {
                 let api_version = short(event.api_version);
                 tracing::warn!(
                     feed = self.route.label,
                     api_version,
                     "first event of another major api_version: `extras` keeps what its schema does not name"
                 );
-            }
-            let label = major.map_or_else(|| "other".to_owned(), |major| major.to_string());
-            metrics.events_by_major.with_label_values(&[self.route.label.as_str(), label.as_str()])
-        };
-        counter.get_or_init(first).inc();
+            });
+        }
+    }
+}
+
+impl Major {
+    fn new(number: usize, feed: &str, metrics: &Metrics) -> Self {
+        let label = if number == OTHER_MAJOR { "other".to_owned() } else { number.to_string() };
+        Self { counter: metrics.events_by_major.with_label_values(&[feed, label.as_str()]), told: Once::new() }
+    }
+}
+
+impl HeldCounts {
+    fn new(label: &str, metrics: &Metrics) -> Arc<Self> {
+        for code in REFUSALS {
+            metrics.refused.with_label_values(&[label, code]);
+        }
+        let gauge = metrics.in_flight.with_label_values(&[label]);
+        Arc::new(Self { label: label.to_owned(), gauge, refused: metrics.refused.clone() })
+    }
+
+    fn refuse(&self, code: &str) {
+        self.refused.with_label_values(&[self.label.as_str(), code]).inc();
     }
 }
 
@@ -283,12 +347,21 @@ impl Held {
     /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
     fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
         let needed = accepted.body.len() + record.size();
-        accepted.bytes.charge(&self.bytes, needed).then_some(()).ok_or(Overload::Bytes)
+        accepted.bytes.charge(&self.bytes, needed).then_some(()).ok_or_else(|| self.full(Overload::Bytes))
+    }
+
+    fn take(&self) -> Result<Share, Overload> {
+        self.quota.take(1).ok_or_else(|| self.full(Overload::InFlight))
+    }
+
+    fn full(&self, overload: Overload) -> Overload {
+        self.counts.refuse(Overload::CODE);
+        overload
     }
 
     fn hold(&self, share: Share, pending: Pending) -> InFlight {
-        self.gauge.inc();
-        InFlight { pending, _share: share, gauge: self.gauge.clone() }
+        self.counts.gauge.inc();
+        InFlight { pending, _share: share, counts: Arc::clone(&self.counts) }
     }
 }
 

@@ -109,12 +109,16 @@ impl Ingress {
         let head_at = Instant::now();
         self.metrics.received.inc();
         let number = peer.requests.fetch_add(1, Ordering::Relaxed);
-        let deadline = self.clock(peer, head_at) + self.budget.answer_by;
+        let started = self.clock(peer, head_at);
+        let deadline = started + self.budget.answer_by;
         let head_only = request.method() == Method::HEAD;
         let mut body = Bytes::new();
         let mut response = match self.deliver(request, peer, deadline, &mut body).await {
             Ok(receipt) => {
                 self.committed.inc();
+                if started.elapsed() > self.budget.timeout {
+                    self.metrics.late.inc();
+                }
                 committed(&receipt)
             }
             Err(refusal) => {
@@ -162,7 +166,7 @@ impl Ingress {
         let received = self.receive(&mut body, share, deadline).await?;
         // From here to the hand-over nothing is awaited: a client that goes away cannot take the event with it.
         let origin = head::origin(&head.headers, sender);
-        let in_flight = match received {
+        let mut in_flight = match received {
             Received::Whole(body, bytes) => {
                 kept.clone_from(&body);
                 self.bridge.deliver(Accepted { body, origin, bytes }, binding)?
@@ -174,7 +178,8 @@ impl Ingress {
                 return Err(refusal);
             }
         };
-        self.hold(in_flight, deadline).await
+        let outcome = self.hold(&mut in_flight, deadline).await;
+        outcome.inspect_err(|refusal| in_flight.refused(refusal.code()))
     }
 
     /// What the head alone decides: where the event goes, whether its sender may, and room for its body.
@@ -205,7 +210,7 @@ impl Ingress {
     }
 
     /// Waits for the receipt, until D or until the drain is over.
-    async fn hold(&self, mut in_flight: InFlight, deadline: Instant) -> Result<Receipt, Refusal> {
+    async fn hold(&self, in_flight: &mut InFlight, deadline: Instant) -> Result<Receipt, Refusal> {
         tokio::select! {
             biased;
             outcome = timeout_at(deadline, &mut in_flight.pending) => match outcome {
@@ -250,7 +255,7 @@ impl Ingress {
             }
             bytes.extend_from_slice(&data);
             if bytes.len() > share.amount() && !share.resize(bytes.len()) {
-                return Err(Refusal::Overload(Overload::Bytes));
+                return Err(self.bridge.no_room().into());
             }
             if bytes.len() > self.body_bytes_max || too_large && bytes.len() >= STUB_BYTES {
                 bytes.truncate(STUB_BYTES);
@@ -271,7 +276,7 @@ impl Ingress {
         let max = self.body_bytes_max;
         match self.bridge.deliver_stub(Refused::TooLarge { bytes, max }, first, binding) {
             // The answer is 413 whatever becomes of the stub; waiting for it makes it findable once answered.
-            Ok(in_flight) => drop(self.hold(in_flight, deadline).await),
+            Ok(mut in_flight) => drop(self.hold(&mut in_flight, deadline).await),
             Err(overload) => tracing::warn!(%overload, "no stub was kept of a body over the limit"),
         }
         Refusal::TooLarge { max }
@@ -343,7 +348,7 @@ impl Refusal {
     fn code(&self) -> &'static str {
         match self {
             Self::NoCommitInTime => "no_commit_in_time",
-            Self::Overload(_) => "overload",
+            Self::Overload(_) => Overload::CODE,
             Self::Stopping => "stopping",
             Self::TooLarge { .. } => "body_too_large",
             Self::SlowBody => "body_too_slow",

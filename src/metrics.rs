@@ -1,19 +1,25 @@
 //! Every metric's name, once.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector, process_collector::ProcessCollector,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector, process_collector::ProcessCollector,
 };
 
+use crate::config::Config;
+
 /// Seconds: from half a millisecond to the longest `timeout_ms` in use.
-const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.5, 10.0, 30.0];
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 4.5, 6.0, 8.0,
+    10.0, 15.0, 30.0,
+];
 
 /// All metrics of one bridge. Labels hold configured names and fixed words only, nothing that a sender chose.
 pub struct Metrics {
     registry: Registry,
     pub received: IntCounter,
     pub answers: IntCounterVec,
+    pub late: IntCounter,
+    pub refused: IntCounterVec,
     pub answer_seconds: Histogram,
     pub committed: IntCounterVec,
     pub committed_late: IntCounterVec,
@@ -32,12 +38,25 @@ pub struct Metrics {
     pub certificate_expiry: IntGaugeVec,
     pub tls_reloads: IntCounterVec,
     pub kafka_renewals: IntCounterVec,
+    pub reload_refused: IntGaugeVec,
+    pub topic_faults: IntGaugeVec,
     pub unknown_members: IntCounterVec,
     pub null_keys: IntCounterVec,
     pub events_by_major: IntCounterVec,
     pub ready: IntGauge,
+    limits: LimitMetrics,
     pub window: WindowMetrics,
     pub producer: ProducerMetrics,
+}
+
+/// The configured limits: what an alert compares with needs no configuration of its own.
+struct LimitMetrics {
+    timeout: Gauge,
+    answer_by: Gauge,
+    attempts: IntGauge,
+    in_flight: IntGauge,
+    queue_bytes: IntGauge,
+    connections: IntGauge,
 }
 
 /// Of events that came again.
@@ -85,6 +104,17 @@ impl Metrics {
                 "causeway_answers_total",
                 "Answers by HTTP status and by their `code` (`committed` for a 200).",
                 &["status", "code"],
+            )?,
+            late: counter(
+                &r,
+                "causeway_answers_late_total",
+                "Answers of 200 that came after sender.timeout_ms, by the sender's clock: it had given that attempt up.",
+            )?,
+            refused: counters(
+                &r,
+                "causeway_refused_total",
+                "Events answered 503, by code and feed (`unknown` where there was no room to read it).",
+                &["feed", "code"],
             )?,
             answer_seconds: register(
                 &r,
@@ -175,6 +205,18 @@ impl Metrics {
                 "Tries to use changed passwords or certificates for Kafka: `ok`, or `refused` while the old ones stay in use.",
                 &["result"],
             )?,
+            reload_refused: gauges(
+                &r,
+                "causeway_reload_refused",
+                "1 while changed files of `tls` or `kafka` are not in use, as they could not be used.",
+                &["files"],
+            )?,
+            topic_faults: gauges(
+                &r,
+                "causeway_topic_fault",
+                "1 where a topic does not keep what was acked as the promise wants it, 0 where it does, absent where it cannot be read.",
+                &["topic", "fault"],
+            )?,
             unknown_members: counters(
                 &r,
                 "causeway_unknown_members_total",
@@ -189,10 +231,23 @@ impl Metrics {
                 &["feed", "major"],
             )?,
             ready: gauge(&r, "causeway_ready", "1 when /readyz says so.")?,
+            limits: LimitMetrics::new(&r)?,
             window: WindowMetrics::new(&r)?,
             producer: ProducerMetrics::new(&r)?,
             registry: r,
         })
+    }
+
+    /// Publishes what the bridge was configured to.
+    pub fn show_limits(&self, config: &Config) {
+        let (budget, ingress) = (config.sender.budget(), &config.ingress);
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.limits.timeout.set(budget.timeout.as_secs_f64());
+        self.limits.answer_by.set(budget.answer_by.as_secs_f64());
+        self.limits.attempts.set(i64::from(config.sender.retries) + 1);
+        self.limits.in_flight.set(number(ingress.in_flight_max));
+        self.limits.queue_bytes.set(number(ingress.queue_bytes_max));
+        self.limits.connections.set(number(ingress.connections_max));
     }
 
     /// The Prometheus text exposition format.
@@ -203,6 +258,27 @@ impl Metrics {
             tracing::error!(%error, "metrics could not be written");
         }
         text
+    }
+}
+
+impl LimitMetrics {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        let seconds = |name: &str, help: &str| register(r, Gauge::new(name, help));
+        Ok(Self {
+            timeout: seconds(
+                "causeway_sender_timeout_seconds",
+                "sender.timeout_ms: when the sender gives an attempt up.",
+            )?,
+            answer_by: seconds("causeway_answer_by_seconds", "When a held request is answered 503.")?,
+            attempts: gauge(
+                r,
+                "causeway_sender_attempts_max",
+                "sender.retries + 1: after so many attempts the sender drops an event.",
+            )?,
+            in_flight: gauge(r, "causeway_in_flight_requests_max", "ingress.in_flight_max, of each feed.")?,
+            queue_bytes: gauge(r, "causeway_queue_bytes_max", "ingress.queue_bytes_max.")?,
+            connections: gauge(r, "causeway_connections_max", "ingress.connections_max.")?,
+        })
     }
 }
 

@@ -229,6 +229,9 @@ pub enum Refused<'a> {
 }
 
 impl Refused<'_> {
+    /// All that [`Refused::stage`] can give.
+    pub const STAGES: [&'static str; 3] = ["READ", "PRODUCE", "RECEIVE"];
+
     /// Where it was refused: the header `__connect.errors.stage`.
     pub fn stage(&self) -> &'static str {
         match self {

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     feed::SchemaSource,
     ingress::Ingress,
-    kafka::{self, Connection, Producers, Warmed},
+    kafka::{self, Connection, Producers, Warmed, durability},
     metrics::Metrics,
     record::{Route, confluent_prefix},
     registry::{Registry, subject},
@@ -101,6 +101,7 @@ impl Bound {
     /// Every file and port that cannot be used.
     pub fn new(config: Config, run: Run) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        metrics.show_limits(&config);
         let readiness = Readiness::new(Arc::clone(&metrics));
         readiness.wait_for("start", "the bridge is starting");
         let (port_flag, admin_flag) = run.port_flags();
@@ -230,6 +231,9 @@ impl Bound {
             }
         }
         self.readiness.done("topics");
+        if self.run != (Run::Dev { embedded: true }) {
+            durability::watch(connection, topics.names, &self.metrics, durability::EVERY);
+        }
         let Some(registry) = self.config.registry.as_ref().filter(|_| self.run == Run::Serve) else {
             return Ok(());
         };

@@ -19,7 +19,7 @@ use super::Connection;
 use crate::config;
 
 /// A topic as the cluster has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topic {
     pub name: String,
     pub partitions: usize,
@@ -34,6 +34,22 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// What would lose acked events, or stop new ones: whether it is so, `None` where that cannot be read.
+    pub fn faults(&self) -> [(&'static str, Option<bool>); 6] {
+        let is = |setting: &str, word: &str| Some(self.settings.as_ref()?.get(setting)?.contains(word));
+        let replicas = i64::try_from(self.replication).unwrap_or(i64::MAX);
+        // One broker alone may hold an acked event, or one broker down stops all writes.
+        let in_sync_min = |min: i64| min < 2 && replicas > 2 || min >= replicas.max(2);
+        [
+            ("leader", Some(self.leaderless > 0)),
+            ("replication", Some(self.replication < 3)),
+            ("in_sync", Some(self.in_sync < self.replication)),
+            ("min.insync.replicas", self.number("min.insync.replicas").map(in_sync_min)),
+            ("unclean.leader.election.enable", is("unclean.leader.election.enable", "true")),
+            ("cleanup.policy", is("cleanup.policy", "compact")),
+        ]
+    }
+
     /// One of the topic's settings as a number.
     pub fn number(&self, setting: &str) -> Option<i64> {
         self.settings.as_ref()?.get(setting)?.parse().ok()

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod client;
+pub mod durability;
 pub mod embedded;
 mod letter;
 mod pace;

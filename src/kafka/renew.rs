@@ -31,7 +31,10 @@ pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, metrics
     if files.is_empty() {
         return;
     }
-    let (producers, connection, metrics) = (Arc::downgrade(producers), connection.clone(), Arc::clone(metrics));
+    let (producers, connection) = (Arc::downgrade(producers), connection.clone());
+    let (ok, refused) =
+        (metrics.kafka_renewals.with_label_values(&["ok"]), metrics.kafka_renewals.with_label_values(&["refused"]));
+    let not_in_use = metrics.reload_refused.with_label_values(&["kafka"]);
     watch::spawn("renew", move || {
         let mut stale: Vec<usize> = Vec::new();
         while let Some(producers) = look(&producers) {
@@ -43,12 +46,14 @@ pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, metrics
             // Who is refused for one lane is refused for all.
             while let Some(lane) = stale.last().and_then(|lane| producers.lanes.get(*lane)) {
                 if !renewed(lane, &connection) {
-                    metrics.kafka_renewals.with_label_values(&["refused"]).inc();
+                    refused.inc();
+                    not_in_use.set(1);
                     break;
                 }
                 stale.pop();
                 if stale.is_empty() {
-                    metrics.kafka_renewals.with_label_values(&["ok"]).inc();
+                    ok.inc();
+                    not_in_use.set(0);
                 }
             }
         }

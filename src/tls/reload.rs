@@ -15,6 +15,9 @@ pub type CurrentTls = watch::Receiver<Arc<ServerTls>>;
 /// Between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// These files' label of `causeway_reload_refused`.
+const REFUSED: &str = "tls";
+
 /// Takes up certificates, key and CRLs when their files change. All of them, or none: the old ones stay in use until the
 /// files are right together.
 pub struct Reload {
@@ -35,6 +38,10 @@ impl Reload {
         let watched = Files::new(paths.into_iter().flatten().cloned().collect());
         let (tls, expiries) = ServerTls::load(files)?;
         publish(&expiries, &metrics.certificate_expiry);
+        for result in ["ok", "refused"] {
+            metrics.tls_reloads.with_label_values(&[result]);
+        }
+        metrics.reload_refused.with_label_values(&[REFUSED]).set(0);
         let current = watch::Sender::new(Arc::new(tls));
         Ok(Self { files: files.clone(), current, metrics: Arc::clone(metrics), watched, expiries })
     }
@@ -57,7 +64,9 @@ impl Reload {
     }
 
     fn take_up(&mut self) {
-        match self.load() {
+        let loaded = self.load();
+        self.metrics.reload_refused.with_label_values(&[REFUSED]).set(i64::from(loaded.is_err()));
+        match loaded {
             Ok((tls, expiries)) => {
                 // A new configuration knows no sessions: nobody resumes one from before the change.
                 self.current.send_replace(Arc::new(tls));

@@ -30,3 +30,4 @@ mod stopping;
 mod support;
 mod tls;
 mod translation;
+mod watching;

@@ -302,6 +302,49 @@ mod tests {
         }
     }
 
+    /// The words of `judge` for each fault that a running bridge publishes.
+    #[test]
+    fn the_metrics_say_what_check_says() {
+        let words = |fault: &str| match fault {
+            "leader" => "no leader",
+            "replication" => "has 1 replica|has 2 replicas",
+            "in_sync" => "replicas in sync now",
+            "min.insync.replicas" => "one broker down stops|no write is ever|a single broker holds",
+            "unclean.leader.election.enable" => "a replica that lags may become leader",
+            "cleanup.policy" => "only the last is kept",
+            fault => panic!("{fault}"),
+        };
+        for replication in 1..=4 {
+            for (in_sync, min, leaderless) in [(replication, 1, 0), (replication, 2, 0), (1, 3, 1), (replication, 3, 0)]
+            {
+                for (unclean, cleanup) in [("true", "delete"), ("false", "compact,delete")] {
+                    let settings = [
+                        ("min.insync.replicas", min.to_string()),
+                        ("unclean.leader.election.enable", unclean.to_owned()),
+                        ("cleanup.policy", cleanup.to_owned()),
+                    ];
+                    let settings = settings.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+                    let topic = Topic {
+                        name: "t".to_owned(),
+                        partitions: 6,
+                        replication,
+                        in_sync,
+                        leaderless,
+                        settings: Some(settings),
+                    };
+                    let faults = topic.faults();
+                    let text = judge("t", &Survey { found: vec![topic], ..Survey::default() }, &demands()).text();
+                    for (fault, is) in faults {
+                        // Two replicas and both needed: said once, of the setting.
+                        let said = words(fault).split('|').any(|words| text.contains(words));
+                        assert_eq!(is, Some(said), "{fault} of {replication} replicas, min {min}: {text}");
+                    }
+                }
+            }
+        }
+        assert!(Topic::default().faults().iter().filter(|(_, is)| is.is_none()).count() == 3, "unknown is not well");
+    }
+
     #[test]
     fn a_missing_topic_is_an_error_unless_the_bridge_creates_it() {
         let survey =

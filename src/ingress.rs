@@ -97,6 +97,9 @@ impl Ingress {
         metrics: Arc<Metrics>,
     ) -> Self {
         let committed = metrics.answers.with_label_values(&["200", "committed"]);
+        for refusal in Refusal::ALL {
+            metrics.answers.with_label_values(&[refusal.status().as_str(), refusal.code()]);
+        }
         Self { bridge, budget, body_bytes_max, cut_off, metrics, committed, log_limit: LogLimit::default() }
     }
 
@@ -333,6 +336,13 @@ fn committed(receipt: &Receipt) -> Response<Full<Bytes>> {
 
 /// The status table: every refusal, no wildcard.
 impl Refusal {
+    /// One of each code: each is counted from 0.
+    #[rustfmt::skip]
+    const ALL: [Self; 10] = [
+        Self::NoCommitInTime, Self::Overload(Overload::Bytes), Self::Stopping, Self::TooLarge { max: 0 }, Self::SlowBody,
+        Self::BrokenBody, Self::Framing, Self::NotAllowed, Self::Method, Self::Path,
+    ];
+
     fn status(&self) -> StatusCode {
         match self {
             Self::NoCommitInTime | Self::Overload(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,

@@ -70,6 +70,7 @@ const COUNTED: &[(&str, &str, f64)] = &[
     ("causeway_answers_total", "code=\"committed\",status=\"200\"", 7.0),
     ("causeway_answers_total", "code=\"body_too_large\",status=\"413\"", 1.0),
     ("causeway_answers_total", "code=\"not_found\",status=\"404\"", 1.0),
+    ("causeway_answers_total", "code=\"no_commit_in_time\",status=\"503\"", 0.0),
     ("causeway_answers_total", "code=\"certificate_not_allowed\",status=\"403\"", 1.0),
     ("causeway_answer_seconds_count", "", 10.0),
     ("causeway_committed_total", "feed=\"activity\"", 2.0),

@@ -1,0 +1,234 @@
+//! Every alert, fired by the fault that it is for, and every query of dashboard and runbooks: a real Prometheus, a real bridge, a
+//! real cluster. Needs Debian's `prometheus`; `cargo test --test monitoring`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails here has failed"
+)]
+
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod prometheus;
+mod queries;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::{Value as Json, json};
+use time::OffsetDateTime;
+use tokio::io::AsyncWriteExt;
+
+use self::{
+    prometheus::Prometheus,
+    support::{
+        bridge::{Bridge, SENDER, Setup},
+        certs::{ClientOptions, Identity},
+        client::{Http, Sender},
+        kafka::{Kafka, KafkaOptions},
+        process::{Child, Signal},
+        scratch, wait_until,
+    },
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where what was measured is left, for the picture of the dashboard.
+fn results() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("monitoring");
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
+    let kafka = Kafka::start(KafkaOptions { brokers: 3, ..KafkaOptions::default() });
+    let (setup, identity) = setup(&kafka);
+    let bridge = setup.start();
+    let prometheus = Prometheus::start(&rules(), bridge.admin);
+    let load = Child::spawn("send", &load(&bridge), &bridge.setup.dir);
+
+    // The sender's certificate ends in two days and a newer CRL is due in an hour: that is so all the time.
+    let standing = ["CausewayCertificateExpiring", "CausewayCertificateExpiringNow", "CausewayCrlExpiring"];
+    prometheus.wait_for(&standing);
+    wait_until("events are committed", SOON, || bridge.metric("causeway_committed_total", &[]) > 3000.0);
+    assert_eq!(prometheus.fired(), standing.map(str::to_owned).into(), "while all is well");
+
+    bad_events(&bridge, &identity, &prometheus).await;
+    strangers(&bridge, &prometheus).await;
+    broken_files(&bridge, &prometheus);
+    no_broker(&kafka, &bridge, &prometheus);
+    let bridge = ended_and_started_again(&kafka, bridge, &prometheus);
+    drop(load);
+    prometheus.wait_for(&["CausewayFeedSilent"]);
+    not_ready(&kafka, bridge, &prometheus);
+
+    let (all, fired) = (prometheus.alerts(), prometheus.fired());
+    assert_eq!(fired, all, "each was waited for");
+    queries::run(&prometheus);
+}
+
+/// Limits that a few events a second come near to, and times that are over soon.
+fn setup(kafka: &Kafka) -> (Setup, Identity) {
+    let mut setup = Setup::new(kafka, None);
+    for (key, value) in [
+        ("sender.timeout_ms", "1000"),
+        ("sender.retries", "1"),
+        ("sender.retry_pause_ms_max", "0"),
+        ("ingress.body_bytes_max", "8192"),
+        ("ingress.queue_bytes_max", "160000"),
+        ("ingress.in_flight_max", "10"),
+        ("ingress.connections_max", "64"),
+        ("ingress.head_ms_max", "1000"),
+        ("ingress.tls.crl", "crl.pem"),
+        ("ingress.listen", &format!("127.0.0.1:{}", scratch::port())),
+        ("admin.listen", &format!("127.0.0.1:{}", scratch::port())),
+    ] {
+        setup = setup.set(key, value);
+    }
+    let now = OffsetDateTime::now_utc();
+    let (hour, days) = (time::Duration::hours(1), time::Duration::days(2));
+    fs::write(setup.dir.join("crl.pem"), setup.authority.crl_until(&[], now - hour, now + hour)).unwrap();
+    let identity = setup.identity(ClientOptions { not_after: now + days, ..ClientOptions::dns(SENDER) });
+    identity.write(&setup.dir, "sender");
+    (setup, identity)
+}
+
+/// `causeway send`, for as long as it is let.
+fn load(bridge: &Bridge) -> Command {
+    let url = format!("https://localhost:{}/", bridge.ingress.port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(["send", "--generate", "--rate", "150", "--seconds", "3600", "--connections", "60", "--url", &url]);
+    command.args(["--ca", "ca.crt", "--cert", "sender.crt", "--key", "sender.key"]);
+    command.args(["--timeout-ms", "1000", "--retries", "1", "--retry-pause-ms", "200"]).current_dir(&bridge.setup.dir);
+    command
+}
+
+/// The rules with their times made short: 120 times, but not below what a scrape each second fills, nor above a minute.
+fn rules() -> String {
+    let text = fs::read_to_string(root().join("deploy/chart/causeway/files/alerts.yaml")).unwrap();
+    let shortened = |text: String, before: &str, least: f64| {
+        let mut parts = text.split(before);
+        let mut short = parts.next().unwrap().to_owned();
+        for part in parts {
+            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap();
+            let unit = &part[digits..=digits];
+            let seconds = match unit {
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                "d" => 86_400.0,
+                "w" => 604_800.0,
+                unit => panic!("{unit} after {before}"),
+            };
+            let millis = (part[..digits].parse::<f64>().unwrap() * seconds / 120.0).clamp(least, 60.0) * 1000.0;
+            short += &format!("{before}{millis:.0}ms{}", &part[digits + 1..]);
+        }
+        short
+    };
+    let text = shortened(text, " for: ", 1.0);
+    let text = shortened(text, " offset ", 5.0);
+    shortened(text, "[", 5.0)
+}
+
+fn event(name: &str, event_id: &str, members: Json) -> String {
+    let mut event = json!({"api_version": "v1.3.0", "name": name, "event_id": event_id, "event_type": "T"});
+    event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    event.to_string()
+}
+
+async fn bad_events(bridge: &Bridge, identity: &Identity, prometheus: &Prometheus) {
+    let sender = bridge.sender_as(identity, Http::One);
+    for (body, status) in [
+        (event("com.asapp.event.journey", "drift", json!({"newer": {"member": 1}})), 200),
+        (event("com.asapp.event.queue", "major", json!({"api_version": "v2.0.0"})), 200),
+        (event("com.asapp.event.else", "else", json!({})), 200),
+        ("no event".to_owned(), 200),
+        ("x".repeat(10_000), 413),
+    ] {
+        assert_eq!(sender.post("/", &[], body.clone()).await.unwrap().status, status, "{body}");
+    }
+    // Gone in the middle of its head: the bridge ends such a connection.
+    let mut slow = sender.connect().await.unwrap();
+    slow.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
+    slow.flush().await.unwrap();
+    wait_until("it is closed", SOON, || bridge.metric("causeway_connections_closed_total", &["slow_head"]) == 1.0);
+    prometheus.wait_for(&[
+        "CausewayUnknownMembers",
+        "CausewayNewMajorVersion",
+        "CausewayDeadLetters",
+        "CausewayBodyTooLarge",
+    ]);
+}
+
+async fn strangers(bridge: &Bridge, prometheus: &Prometheus) {
+    let expired = bridge.setup.identity(ClientOptions::dns(SENDER).expired());
+    let post = |sender: Sender| async move { sender.post("/", &[], "{}").await };
+    assert!(post(bridge.sender_as(&expired, Http::One)).await.is_err());
+    prometheus.wait_for(&["CausewaySenderRefused"]);
+    let stranger = bridge.setup.identity(ClientOptions::dns("stranger.example"));
+    assert_eq!(post(bridge.sender_as(&stranger, Http::One)).await.unwrap().status, 403);
+}
+
+fn broken_files(bridge: &Bridge, prometheus: &Prometheus) {
+    let file = bridge.setup.dir.join("server.crt");
+    let good = fs::read(&file).unwrap();
+    fs::write(&file, "no certificate").unwrap();
+    prometheus.wait_for(&["CausewayReloadRefused"]);
+    fs::write(&file, good).unwrap();
+    wait_until("the files are right again", SOON, || bridge.metric("causeway_reload_refused", &["tls"]) == 0.0);
+}
+
+fn no_broker(kafka: &Kafka, bridge: &Bridge, prometheus: &Prometheus) {
+    kafka.brokers().iter().for_each(support::kafka::Broker::kill);
+    prometheus.wait_for(&[
+        "CausewayProducerWithoutBroker",
+        "CausewayHeldLong",
+        "CausewayInFlightNearLimit",
+        "CausewayQueueNearLimit",
+        "CausewayConnectionsNearLimit",
+        "CausewayErrorBudgetBurnsFast",
+        "CausewayErrorBudgetBurnsSlowly",
+        "CausewayDropsProbable",
+    ]);
+    kafka.brokers().iter().for_each(support::kafka::Broker::start);
+    kafka.wait_ready();
+    let committed = bridge.metric("causeway_committed_total", &[]);
+    wait_until("it goes on", SOON, || bridge.metric("causeway_committed_total", &[]) > committed + 1000.0);
+}
+
+/// The bridge is killed; when it comes back, its topics are not what they were.
+fn ended_and_started_again(kafka: &Kafka, bridge: Bridge, prometheus: &Prometheus) -> Bridge {
+    let topic = bridge.topic("queue");
+    kafka.alter_topic_config(&topic, &[("min.insync.replicas", "1")]);
+    kafka.brokers()[2].kill();
+    wait_until("a replica is out of sync", Duration::from_secs(60), || kafka.in_sync(&topic) == Some(2));
+    let Bridge { setup, child, .. } = bridge;
+    drop(child);
+    prometheus.wait_for(&["CausewayDown", "CausewayNoneReady"]);
+    let bridge = setup.start();
+    prometheus.wait_for(&["CausewayRestarted", "CausewayTopicNotDurable", "CausewayTopicUnderReplicated"]);
+    let committed = || bridge.metric("causeway_committed_total", &[]);
+    wait_until("there are events of each feed to be missed", SOON, || committed() > 3000.0);
+    bridge
+}
+
+fn not_ready(kafka: &Kafka, mut bridge: Bridge, prometheus: &Prometheus) {
+    assert!(bridge.stop().success());
+    kafka.delete_topic(&bridge.topic("other"));
+    let setup = bridge.setup.set("kafka.create_topics", "false");
+    let child = Child::spawn("causeway", &setup.command(&["serve"]), &setup.dir);
+    prometheus.wait_for(&["CausewayNotReady"]);
+    child.signal(Signal::Terminate);
+}

@@ -9,8 +9,25 @@ use crate::config::Config;
 
 /// Seconds: from half a millisecond to the longest `timeout_ms` in use.
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 4.5, 6.0, 8.0,
-    10.0, 15.0, 30.0,
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 4.5, 5.0,
+    6.0, 8.0, 10.0, 15.0, 30.0,
+];
+
+/// Why a handshake failed: `tls` says which it was.
+pub const HANDSHAKE_FAILURES: [&str; 13] = [
+    "bad_certificate",
+    "closed",
+    "expired",
+    "incompatible",
+    "io",
+    "no_certificate",
+    "not_tls",
+    "not_valid_yet",
+    "other",
+    "refused_by_client",
+    "revoked",
+    "unknown_ca",
+    "wrong_purpose",
 ];
 
 /// All metrics of one bridge. Labels hold configured names and fixed words only, nothing that a sender chose.
@@ -175,17 +192,19 @@ impl Metrics {
                 "causeway_connections_evicted_total",
                 "Idle connections closed to make room at connections_max.",
             )?,
-            connections_closed: counters(
+            connections_closed: counted_words(
                 &r,
                 "causeway_connections_closed_total",
                 "Connections that the bridge ended: `idle`, `slow_head`, or `certificate` (no longer good after a change).",
-                &["reason"],
+                "reason",
+                &["idle", "slow_head", "certificate"],
             )?,
-            handshake_failures: counters(
+            handshake_failures: counted_words(
                 &r,
                 "causeway_handshake_failures_total",
                 "TLS handshakes that failed, by reason.",
-                &["reason"],
+                "reason",
+                &HANDSHAKE_FAILURES,
             )?,
             certificate_expiry: gauges(
                 &r,
@@ -193,11 +212,12 @@ impl Metrics {
                 "When it ends, seconds since 1970: `server`, `client_ca`, `crl`, and `sender` by its name on the allow-list.",
                 &["certificate", "name"],
             )?,
-            tls_reloads: counters(
+            tls_reloads: counted_words(
                 &r,
                 "causeway_tls_reloads_total",
                 "Changes of the certificate files that were taken up (`ok`), or `refused` while the old ones stay in use.",
-                &["result"],
+                "result",
+                &["ok", "refused"],
             )?,
             kafka_renewals: counters(
                 &r,
@@ -366,6 +386,21 @@ fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<In
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
     register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+/// Counters with a label that has a few words only. They begin at 0: Prometheus cannot see the first step of one that was not there.
+fn counted_words(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    words: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let counters = counters(registry, name, help, &[label])?;
+    for word in words {
+        counters.with_label_values(&[*word]);
+    }
+    Ok(counters)
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {

@@ -43,7 +43,7 @@ def number(title, description, unit, text, *colours, decimals=None):
 
 def lines(title, description, unit, *queries, stacked=False, span=8):
     panel = timeseries.Panel().title(title).description(description).unit(unit).datasource(SOURCE).span(span).height(8)
-    panel = panel.min(0).fill_opacity(20 if stacked else 5).line_width(1).show_points(c.VisibilityMode.NEVER)
+    panel = panel.min(0).no_value("none").fill_opacity(20 if stacked else 5).line_width(1).show_points(c.VisibilityMode.NEVER)
     panel = panel.legend(
         common.VizLegendOptions()
         .show_legend(True)
@@ -79,10 +79,9 @@ ROWS = {
         lines("Committed by feed", "Each was answered 200, but for those that the sender had not waited for.", "cps",
               (f"sum by (feed) (rate(causeway_committed_total{{}}{W}))", "{{feed}}"), stacked=True),
         lines("Answers", "By their code; a 200 is `committed`.", "reqps",
-              (f"sum by (status, code) (rate(causeway_answers_total{{}}{W}))", "{{status}} {{code}}")),
+              (f"sum by (status, code) (rate(causeway_answers_total{{}}{W})) > 0", "{{status}} {{code}}")),
         lines("Answered 503, by feed", "The sender tries these again. `unknown` was refused unread.", "reqps",
-              (f"sum by (feed, code) (rate(causeway_refused_total{{}}{W}))",
-               "{{feed}} {{code}}")),
+              (f"sum by (feed, code) (rate(causeway_refused_total{{}}{W})) > 0", "{{feed}} {{code}}")),
         lines("Attempts that failed", "Not answered 200 in the sender's time. 0.1 % is what the service level allows for.", "percentunit",
               (FAILED, "failed"), ("0.001 + 0 * count(causeway_ready{})", "allowed")),
         lines("Came again", "The sender's retries: they get their first attempt's receipt. Late is what was committed after its 503.",
@@ -139,7 +138,7 @@ ROWS = {
         lines("Days until it ends", "Server, client CA, CRL, and each sender as last seen.", "d",
               ("(min by (certificate, name) (causeway_certificate_expiry_timestamp_seconds{}) - time()) / 86400", "{{certificate}} {{name}}")),
         lines("Handshakes that failed", "By reason.", "cps",
-              (f"sum by (reason) (rate(causeway_handshake_failures_total{{}}{W}))", "{{reason}}")),
+              (f"sum by (reason) (rate(causeway_handshake_failures_total{{}}{W})) > 0", "{{reason}}")),
         lines("Connections", "Accepted, and ended by the bridge.", "cps",
               (f"sum(rate(causeway_connections_accepted_total{{}}{W}))", "accepted"),
               (f"sum by (reason) (rate(causeway_connections_closed_total{{}}{W}))", "closed: {{reason}}"),
@@ -150,7 +149,7 @@ ROWS = {
     ],
     "The events": [
         lines("Dead letters", "By stage and feed.", "cps",
-              (f"sum by (stage, feed) (rate(causeway_dead_letters_total{{}}{W}))", "{{stage}} {{feed}}")),
+              (f"sum by (stage, feed) (rate(causeway_dead_letters_total{{}}{W})) > 0", "{{stage}} {{feed}}")),
         lines("Members that no schema names, an event", "They travel in `extras`.", "short",
               (f"sum by (feed) (rate(causeway_unknown_members_total{{}}{W})) / sum by (feed) (rate(causeway_committed_total{{}}{W}))", "{{feed}}")),
         lines("Major api_version", "The schemas were written for 1.", "cps",

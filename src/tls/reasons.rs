@@ -33,3 +33,39 @@ pub fn reason_of(fault: &TlsFault) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
+
+    use super::*;
+    use crate::metrics::HANDSHAKE_FAILURES;
+
+    #[test]
+    fn every_reason_is_counted_from_the_start() {
+        let mut reasons: Vec<_> = [
+            CertificateError::Expired,
+            CertificateError::NotValidYet,
+            CertificateError::Revoked,
+            CertificateError::UnknownIssuer,
+            CertificateError::InvalidPurpose,
+            CertificateError::BadEncoding,
+        ]
+        .map(TlsFault::InvalidCertificate)
+        .into_iter()
+        .chain([
+            TlsFault::NoCertificatesPresented,
+            TlsFault::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+            TlsFault::AlertReceived(AlertDescription::BadCertificate),
+            TlsFault::InvalidMessage(InvalidMessage::InvalidContentType),
+            TlsFault::DecryptError,
+        ])
+        .map(|fault| reason_of(&fault))
+        .chain([ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].map(|kind| failure_reason(&Error::from(kind))))
+        .collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, HANDSHAKE_FAILURES);
+    }
+}

@@ -38,9 +38,6 @@ impl Reload {
         let watched = Files::new(paths.into_iter().flatten().cloned().collect());
         let (tls, expiries) = ServerTls::load(files)?;
         publish(&expiries, &metrics.certificate_expiry);
-        for result in ["ok", "refused"] {
-            metrics.tls_reloads.with_label_values(&[result]);
-        }
         metrics.reload_refused.with_label_values(&[REFUSED]).set(0);
         let current = watch::Sender::new(Arc::new(tls));
         Ok(Self { files: files.clone(), current, metrics: Arc::clone(metrics), watched, expiries })

@@ -56,14 +56,18 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
     let kafka = Kafka::start(KafkaOptions { brokers: 3, ..KafkaOptions::default() });
     let (setup, identity) = setup(&kafka);
     let bridge = setup.start();
+    // A cluster that has just started is slow for a while.
+    let warm = Child::spawn("warm", &load(&bridge, 1, 8, 100), &bridge.setup.dir);
+    wait_until("the cluster is warm", SOON * 4, || bridge.metric("causeway_committed_total", &[]) > 3000.0);
+    drop(warm);
     let prometheus = Prometheus::start(&rules(), bridge.admin);
-    let load = Child::spawn("send", &load(&bridge), &bridge.setup.dir);
+    let load = Child::spawn("send", &load(&bridge, 2, 8, 100), &bridge.setup.dir);
 
     // The sender's certificate ends in two days and a newer CRL is due in an hour: that is so all the time.
     let standing = ["CausewayCertificateExpiring", "CausewayCertificateExpiringNow", "CausewayCrlExpiring"];
     prometheus.wait_for(&standing);
-    wait_until("events are committed", SOON, || bridge.metric("causeway_committed_total", &[]) > 3000.0);
-    assert_eq!(prometheus.fired(), standing.map(str::to_owned).into(), "while all is well");
+    wait_until("events are committed", SOON * 2, || bridge.metric("causeway_committed_total", &[]) > 6000.0);
+    assert_eq!(prometheus.fired(), standing.map(str::to_owned).into(), "while all is well: {}", prometheus.firing());
 
     bad_events(&bridge, &identity, &prometheus).await;
     strangers(&bridge, &prometheus).await;
@@ -83,7 +87,7 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
 fn setup(kafka: &Kafka) -> (Setup, Identity) {
     let mut setup = Setup::new(kafka, None);
     for (key, value) in [
-        ("sender.timeout_ms", "1000"),
+        ("sender.timeout_ms", "5000"),
         ("sender.retries", "1"),
         ("sender.retry_pause_ms_max", "0"),
         ("ingress.body_bytes_max", "8192"),
@@ -106,34 +110,41 @@ fn setup(kafka: &Kafka) -> (Setup, Identity) {
 }
 
 /// `causeway send`, for as long as it is let.
-fn load(bridge: &Bridge) -> Command {
+fn load(bridge: &Bridge, seed: u32, connections: u32, rate: u32) -> Command {
     let url = format!("https://localhost:{}/", bridge.ingress.port());
     let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
-    command.args(["send", "--generate", "--rate", "150", "--seconds", "3600", "--connections", "60", "--url", &url]);
+    command.args(["send", "--generate", "--seconds", "3600", "--url", &url]).current_dir(&bridge.setup.dir);
+    command.args(["--seed", &seed.to_string(), "--connections", &connections.to_string(), "--rate", &rate.to_string()]);
     command.args(["--ca", "ca.crt", "--cert", "sender.crt", "--key", "sender.key"]);
-    command.args(["--timeout-ms", "1000", "--retries", "1", "--retry-pause-ms", "200"]).current_dir(&bridge.setup.dir);
+    command.args(["--timeout-ms", "5000", "--retries", "1", "--retry-pause-ms", "200"]);
     command
 }
 
 /// The rules with their times made short: 120 times, but not below what a scrape each second fills, nor above a minute.
 fn rules() -> String {
     let text = fs::read_to_string(root().join("deploy/chart/causeway/files/alerts.yaml")).unwrap();
+    let seconds = |unit: Option<char>| match unit? {
+        's' => Some(1.0),
+        'm' => Some(60.0),
+        'h' => Some(3600.0),
+        'd' => Some(86_400.0),
+        'w' => Some(604_800.0),
+        _ => None,
+    };
     let shortened = |text: String, before: &str, least: f64| {
         let mut parts = text.split(before);
         let mut short = parts.next().unwrap().to_owned();
         for part in parts {
             let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap();
-            let unit = &part[digits..=digits];
-            let seconds = match unit {
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                "d" => 86_400.0,
-                "w" => 604_800.0,
-                unit => panic!("{unit} after {before}"),
+            // Words may stand there too.
+            let number = part[..digits].parse::<f64>().ok().zip(seconds(part[digits..].chars().next()));
+            short += &match number {
+                Some((number, unit)) => {
+                    let millis = (number * unit / 120.0).clamp(least, 60.0) * 1000.0;
+                    format!("{before}{millis:.0}ms{}", &part[digits + 1..])
+                }
+                None => format!("{before}{part}"),
             };
-            let millis = (part[..digits].parse::<f64>().unwrap() * seconds / 120.0).clamp(least, 60.0) * 1000.0;
-            short += &format!("{before}{millis:.0}ms{}", &part[digits + 1..]);
         }
         short
     };
@@ -192,6 +203,7 @@ fn broken_files(bridge: &Bridge, prometheus: &Prometheus) {
 
 fn no_broker(kafka: &Kafka, bridge: &Bridge, prometheus: &Prometheus) {
     kafka.brokers().iter().for_each(support::kafka::Broker::kill);
+    let more = Child::spawn("more", &load(bridge, 3, 54, 150), &bridge.setup.dir);
     prometheus.wait_for(&[
         "CausewayProducerWithoutBroker",
         "CausewayHeldLong",
@@ -202,6 +214,7 @@ fn no_broker(kafka: &Kafka, bridge: &Bridge, prometheus: &Prometheus) {
         "CausewayErrorBudgetBurnsSlowly",
         "CausewayDropsProbable",
     ]);
+    drop(more);
     kafka.brokers().iter().for_each(support::kafka::Broker::start);
     kafka.wait_ready();
     let committed = bridge.metric("causeway_committed_total", &[]);

@@ -1,12 +1,12 @@
 //! Debian's Prometheus, which scrapes one bridge each second.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
     process::Command,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::Value as Json;
@@ -17,7 +17,8 @@ pub struct Prometheus {
     _child: Child,
     url: String,
     started: f64,
-    fired: Arc<Mutex<BTreeSet<String>>>,
+    /// When each alert was last seen firing.
+    fired: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 /// Until an alert fires whose fault has happened; the longest has to see an hour of a minute ago.
@@ -58,7 +59,7 @@ impl Prometheus {
                     let firing = answer["data"]["alerts"].as_array().unwrap().iter();
                     let firing = firing.filter(|alert| alert["state"] == "firing");
                     let names = firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned());
-                    fired.lock().unwrap().extend(names);
+                    fired.lock().unwrap().extend(names.map(|name| (name, Instant::now())));
                 }
                 std::thread::sleep(Duration::from_millis(200));
             }
@@ -67,13 +68,20 @@ impl Prometheus {
 
     /// Every alert that has fired so far.
     pub fn fired(&self) -> BTreeSet<String> {
-        self.fired.lock().unwrap().clone()
+        self.fired.lock().unwrap().keys().cloned().collect()
     }
 
+    /// What fires now, as Prometheus tells it.
+    pub fn firing(&self) -> Json {
+        self.get("alerts", &[])
+    }
+
+    /// Waits until each has fired from now on.
     pub fn wait_for(&self, alerts: &[&str]) {
+        let since = Instant::now();
         for alert in alerts {
             let what = format!("{alert} fires");
-            wait_until(&what, LIMIT, || self.fired.lock().unwrap().contains(*alert));
+            wait_until(&what, LIMIT, || self.fired.lock().unwrap().get(*alert).is_some_and(|at| *at > since));
             println!("{:5.0} s  {what}", now() - self.started);
         }
     }

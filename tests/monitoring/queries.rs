@@ -16,7 +16,7 @@ pub fn run(prometheus: &Prometheus) {
             let query = target["expr"].as_str().unwrap();
             let chosen =
                 ["$namespace", "$job", "$instance"].iter().fold(query.to_owned(), |it, name| it.replace(name, ".*"));
-            let answer = prometheus.range(&chosen.replace("$__rate_interval", "5s"));
+            let answer = prometheus.range(&chosen.replace("$__rate_interval", "10s"));
             if !has_data(&answer) {
                 empty.push(format!("dashboard, {}: {query}\n{answer}", panel["title"]));
             }

@@ -101,7 +101,7 @@ def draw_lines(axes, panel, answers, start, end):
                 ys.append(value)
             axes.plot(xs, ys, color=COLOURS[number % len(COLOURS)], linewidth=1.1, label=name)
     axes.set_xlim(0, end - start)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"]) if value else "0"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02}"))

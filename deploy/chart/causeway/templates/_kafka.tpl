@@ -1,0 +1,104 @@
+{{- /*
+How Kafka is reached: JSON of {brokers, tls, ca, clientCertificate, sasl}, with what Strimzi's Secrets give filled in
+where the values say nothing. `root`; `given`: the block of values.
+*/ -}}
+{{- define "causeway.kafka" -}}
+{{- $values := .root.Values -}}
+{{- $strimzi := $values.strimzi -}}
+{{- $kafka := deepCopy .given -}}
+{{- $brokers := dig "kafka" "brokers" list $values.config -}}
+{{- if and $strimzi.enabled $strimzi.cluster -}}
+{{- if not $brokers -}}
+{{- $brokers = list (printf "%s-kafka-bootstrap.%s.svc:%d" $strimzi.cluster (include "causeway.strimziNamespace" .root) (int $strimzi.listenerPort)) -}}
+{{- end -}}
+{{- if eq (include "causeway.strimziNamespace" .root) .root.Release.Namespace -}}
+{{- if and $strimzi.listenerTLS (not (include "causeway.given" $kafka.ca)) -}}
+{{- $_ := set $kafka "ca" (dict "secretName" (printf "%s-cluster-ca-cert" $strimzi.cluster) "key" "ca.crt") -}}
+{{- end -}}
+{{- if and $strimzi.user.enabled (not $kafka.clientCertificate.secretName) (not $kafka.sasl.mechanism) -}}
+{{- $user := include "causeway.strimziUser" .root -}}
+{{- if eq $strimzi.user.authentication "tls" -}}
+{{- $_ := set $kafka "clientCertificate" (dict "secretName" $user "certificateKey" "user.crt" "privateKeyKey" "user.key") -}}
+{{- else -}}
+{{- $_ := set $kafka "sasl" (dict "mechanism" "SCRAM-SHA-512" "username" $user "secretName" $user "passwordKey" "password") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $kafka "brokers" $brokers -}}
+{{- toJson $kafka -}}
+{{- end -}}
+
+{{- /* The same of the setup Job: `setup.kafka` over `kafka`. */ -}}
+{{- define "causeway.setupKafka" -}}
+{{- $given := mustMergeOverwrite (deepCopy .Values.kafka) (deepCopy .Values.setup.kafka) -}}
+{{- include "causeway.kafka" (dict "root" . "given" $given) -}}
+{{- end -}}
+
+{{- /* The properties of `[kafka.client]` that follow from it: JSON. */ -}}
+{{- define "causeway.kafkaClient" -}}
+{{- $client := dict -}}
+{{- $tls := .tls -}}
+{{- if include "causeway.given" .ca -}}
+{{- $tls = true -}}
+{{- $_ := set $client "ssl.ca.location" "/etc/causeway/kafka-ca/ca.crt" -}}
+{{- end -}}
+{{- if .clientCertificate.secretName -}}
+{{- $tls = true -}}
+{{- $_ := set $client "ssl.certificate.location" "/etc/causeway/kafka-client/tls.crt" -}}
+{{- $_ := set $client "ssl.key.location" "/etc/causeway/kafka-client/tls.key" -}}
+{{- end -}}
+{{- if .sasl.mechanism -}}
+{{- $_ := set $client "sasl.mechanism" .sasl.mechanism -}}
+{{- $_ := set $client "sasl.username" .sasl.username -}}
+{{- $_ := set $client "sasl.password_file" "/etc/causeway/kafka-sasl/password" -}}
+{{- end -}}
+{{- if or $tls .sasl.mechanism -}}
+{{- $_ := set $client "security.protocol" (ternary (ternary "sasl_ssl" "sasl_plaintext" $tls) "ssl" (not (empty .sasl.mechanism))) -}}
+{{- end -}}
+{{- toJson $client -}}
+{{- end -}}
+
+{{- /* Every topic that the bridge writes to: JSON list. The same rule as the bridge's own (src/feed.rs). */ -}}
+{{- define "causeway.topics" -}}
+{{- $config := .Values.config -}}
+{{- $topics := list -}}
+{{- $feeds := $config.feeds | default dict -}}
+{{- range $label := concat (list "activity" "journey" "queue" "other") (keys $feeds | sortAlpha) | uniq -}}
+{{- $feed := get $feeds $label | default dict -}}
+{{- $topics = append $topics ($feed.topic | default (printf "asapp.%s" $label)) -}}
+{{- range $type, $topic := $feed.event_types | default dict -}}
+{{- $topics = append $topics $topic -}}
+{{- end -}}
+{{- end -}}
+{{- $topics = append $topics (dig "dead_letter" "topic" "asapp.dead-letter" $config) -}}
+{{- $topics | uniq | toJson -}}
+{{- end -}}
+
+{{- /* The `message.max.bytes` of the producer, which every topic must take: as given, or what the largest body needs. */ -}}
+{{- define "causeway.messageBytes" -}}
+{{- $given := dig "kafka" "client" "message.max.bytes" "" .Values.config -}}
+{{- if $given -}}
+{{- int64 $given -}}
+{{- else -}}
+{{- max 1000000 (add (include "causeway.number" (list . "ingress" "body_bytes_max") | int64) 16384) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "causeway.strimziNamespace" -}}
+{{- .Values.strimzi.namespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{- define "causeway.strimziUser" -}}
+{{- .Values.strimzi.user.name | default (include "causeway.fullname" .) -}}
+{{- end -}}
+
+{{- define "causeway.strimziApiVersion" -}}
+{{- if .Values.strimzi.apiVersion -}}
+{{- .Values.strimzi.apiVersion -}}
+{{- else if and (.Capabilities.APIVersions.Has "kafka.strimzi.io/v1beta2") (not (.Capabilities.APIVersions.Has "kafka.strimzi.io/v1")) -}}
+kafka.strimzi.io/v1beta2
+{{- else -}}
+kafka.strimzi.io/v1
+{{- end -}}
+{{- end -}}

@@ -71,11 +71,11 @@ envFrom:
 {{- $given := .Values.resources -}}
 {{- $memory := $given.limits.memory | default (include "causeway.memory" .) -}}
 requests:
-  cpu: {{ $given.requests.cpu }}
+  cpu: {{ $given.requests.cpu | quote }}
   memory: {{ $given.requests.memory | default $memory }}
 limits:
   {{- with $given.limits.cpu }}
-  cpu: {{ . }}
+  cpu: {{ . | quote }}
   {{- end }}
   memory: {{ $memory }}
 {{- end -}}

@@ -125,7 +125,7 @@ dedupe: {bytes_max: 67108864}
 {{- toJson $files -}}
 {{- end -}}
 
-{{- /* Not of certificates, CAs and CRLs: these the bridge takes up while it runs. */ -}}
+{{- /* What rolls the bridges. Not the setup Job's configuration, and not certificates, CAs and CRLs: these the bridge takes up while it runs. */ -}}
 {{- define "causeway.configChecksum" -}}
-{{- include "causeway.configFiles" . | sha256sum -}}
+{{- omit (include "causeway.configFiles" . | fromJson) "setup.toml" | toJson | sha256sum -}}
 {{- end -}}

@@ -79,7 +79,8 @@ names of the files in it are always the same, whatever the keys in the Secret ar
   configMap:
     name: {{ .configMap }}
   {{- end }}
-    defaultMode: 0444
+    # r--r--r-- in decimal: not all readers of YAML take 0444 for octal
+    defaultMode: 292
     {{- with .items }}
     items:
       {{- range $key, $path := . }}

@@ -2,13 +2,14 @@
 //!
 //! `source` makes one flat map of the three, `settings` reads it key by key, `load` puts the [`Config`]
 //! together (with `feeds` and `client`), and `relations` compares the limits with each other.
-//! [`KEYS`] lists every key once: name, default, description.
+//! [`KEYS`] lists every key once: name, what it takes, default, description. `reference` prints them.
 
 mod client;
 mod fault;
 mod feeds;
 mod keys;
 mod load;
+mod reference;
 mod relations;
 mod resolved;
 mod settings;
@@ -17,8 +18,9 @@ mod source;
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use fault::{Fault, Faults};
-pub use keys::{KEYS, Key};
+pub use keys::{KEYS, Key, Takes};
 pub use load::{from_toml, load};
+pub use reference::reference;
 pub use source::{Origin, Sources};
 
 use crate::feed::Feed;

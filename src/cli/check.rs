@@ -20,7 +20,7 @@ use super::{
     topics::{self, Demands},
 };
 use crate::{
-    config::{ClientName, Config, Faults},
+    config::{self, ClientName, Config, Faults},
     kafka::{Connection, admin::Admin},
     tls::{Expiry, ServerTls},
 };
@@ -50,9 +50,16 @@ pub struct Args {
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
+    /// Print every key that there is, as Markdown, and look at nothing.
+    #[arg(long)]
+    reference: bool,
 }
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.reference {
+        say(config::reference().trim_end());
+        return Ok(Exit::Done);
+    }
     let mut findings = Findings::default();
     let target = match args.target.read(&[])? {
         Ok(target) => target,

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Properties that Causeway sets or that break a promise, aliases included, each group with its reason.
-const REFUSED: &[(&[&str], &str)] = &[
+pub(super) const REFUSED: &[(&[&str], &str)] = &[
     (&["acks", "request.required.acks"], "a 200 means committed under acks=all"),
     (
         &[
@@ -130,7 +130,7 @@ const REFUSED: &[(&[&str], &str)] = &[
 ];
 
 /// Allowed properties with two names: of a pair only one may be given.
-const ALIASES: &[(&str, &str)] = &[
+pub(super) const ALIASES: &[(&str, &str)] = &[
     ("compression.codec", "compression.type"),
     ("queue.buffering.max.ms", "linger.ms"),
     ("sasl.mechanisms", "sasl.mechanism"),

@@ -104,7 +104,7 @@ fn change(settings: &mut Settings, feed: &mut Feed) {
     if let Some(file) = settings.path(&key("schema")) {
         feed.schema = SchemaSource::File(file);
     }
-    feed.schema_id = settings.optional_integer(&key("schema_id"), 1..=i64::from(i32::MAX));
+    feed.schema_id = settings.optional_integer(&key("schema_id"));
     if feed.schema_id.is_some() && !settings.is_given("registry.url") {
         let wrong = Wrong::new("is an id of a registry, but there is none", "set registry.url too");
         settings.fault(&key("schema_id"), wrong);

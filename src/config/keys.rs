@@ -1,12 +1,32 @@
-//! Every key of the configuration: its name, default and description.
+//! Every key of the configuration: its name, what it takes, default and description.
+
+use std::ops::RangeInclusive;
+
+use Takes::{Address, Boolean, List, Path, Text};
 
 use super::source::{Value, toml_value};
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    Whole {
+        min: i64,
+        /// `i64::MAX` where there is no bound.
+        max: i64,
+    },
+    Boolean,
+    Text,
+    List,
+    Address,
+    Path,
+}
 
 /// One key. In `name`, `NAME` stands for a feed's label, `TYPE` for an event type, `PROPERTY` for librdkafka's word.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// Dotted, as in the file.
     pub name: &'static str,
+    pub takes: Takes,
     /// As TOML text; empty where there is none, or where it follows from other keys.
     pub default: &'static str,
     /// One sentence, with the unit.
@@ -20,67 +40,81 @@ impl Key {
     }
 }
 
-const fn key(name: &'static str, default: &'static str, doc: &'static str) -> Key {
-    Key { name, default, doc }
+const fn key(name: &'static str, takes: Takes, default: &'static str, doc: &'static str) -> Key {
+    Key { name, takes, default, doc }
+}
+
+const fn whole(min: i64, max: i64) -> Takes {
+    Takes::Whole { min, max }
 }
 
 /// Every key, section by section in the order of the file.
 #[rustfmt::skip] // One key a line, however long.
 pub const KEYS: &[Key] = &[
-    key("sender.timeout_ms", "5000", "How long ASAPP waits for a 200, in milliseconds (500 to 600000); the whole time budget follows from it"),
-    key("sender.retries", "3", "How often ASAPP posts an event again before it drops it (0 to 100)"),
-    key("sender.retry_pause_ms_max", "30000", "The longest that ASAPP may wait between two retries, in milliseconds"),
+    key("sender.timeout_ms", whole(500, 600_000), "5000", "How long ASAPP waits for a 200, in milliseconds; the whole time budget follows from it"),
+    key("sender.retries", whole(0, 100), "3", "How often ASAPP posts an event again before it drops it"),
+    key("sender.retry_pause_ms_max", whole(0, 86_400_000), "30000", "The longest that ASAPP may wait between two retries, in milliseconds"),
 
-    key("ingress.listen", "\"0.0.0.0:8443\"", "The address and port that take events, over mutual TLS"),
-    key("ingress.in_flight_max", "16384", "Requests held at a time, per feed; beyond it: 503"),
-    key("ingress.queue_bytes_max", "268435456", "Bytes of records not yet committed, those past their 503 included; beyond it: 503"),
-    key("ingress.body_bytes_max", "921600", "The longest body, in bytes; beyond it: 413"),
-    key("ingress.connections_max", "16384", "Open connections; at the limit the longest-idle one is closed"),
-    key("ingress.idle_ms_max", "120000", "A connection that was without a request for this long is closed, in milliseconds; more than the sender's own limit"),
-    key("ingress.head_ms_max", "10000", "From the first byte of a request's head to its last, in milliseconds; beyond it the connection is closed"),
-    key("ingress.depth_max", "128", "How deep an event's JSON may be nested (1 to 1000)"),
-    key("ingress.drain_ms_max", "", "How long a stopping bridge waits for what it holds, in milliseconds; default: the time to an answer + 5000"),
-    key("ingress.tls.certificate", "\"tls.crt\"", "The server's certificate with its chain, a PEM file"),
-    key("ingress.tls.private_key", "\"tls.key\"", "The certificate's private key, a PEM file"),
-    key("ingress.tls.client_ca", "\"ca.crt\"", "The CA that signs the sender's certificates, a PEM file"),
-    key("ingress.tls.crl", "", "Revoked sender certificates, a PEM file"),
-    key("ingress.tls.client_names", "", "Required: the senders that may post, each dns:NAME, uri:URI, cn:NAME or subject:DN (RFC 4514); [\"*\"] is any that the CA signed"),
-    key("ingress.tls.min_version", "\"1.3\"", "The oldest TLS version spoken, 1.2 or 1.3"),
+    key("ingress.listen", Address, "\"0.0.0.0:8443\"", "The address and port that take events, over mutual TLS"),
+    key("ingress.in_flight_max", whole(1, 1_000_000), "16384", "Requests held at a time, per feed; beyond it: 503"),
+    // librdkafka's own limit, twice as large, is an i32 of kibibytes.
+    key("ingress.queue_bytes_max", whole(1, 1_000_000_000_000), "268435456", "Bytes of records not yet committed, those past their 503 included; beyond it: 503"),
+    key("ingress.body_bytes_max", whole(1024, 1_000_000_000), "921600", "The longest body, in bytes; beyond it: 413"),
+    key("ingress.connections_max", whole(1, 1_000_000), "16384", "Open connections; at the limit the longest-idle one is closed"),
+    key("ingress.idle_ms_max", whole(1000, 3_600_000), "120000", "A connection that was without a request for this long is closed, in milliseconds; more than the sender's own limit"),
+    key("ingress.head_ms_max", whole(100, 60_000), "10000", "From the first byte of a request's head to its last, in milliseconds; beyond it the connection is closed"),
+    // simd-json itself goes 1,024 deep.
+    key("ingress.depth_max", whole(1, 1000), "128", "How deep an event's JSON may be nested"),
+    key("ingress.drain_ms_max", whole(0, 3_600_000), "", "How long a stopping bridge waits for what it holds, in milliseconds; default: the time to an answer + 5000"),
+    key("ingress.tls.certificate", Path, "\"tls.crt\"", "The server's certificate with its chain, a PEM file"),
+    key("ingress.tls.private_key", Path, "\"tls.key\"", "The certificate's private key, a PEM file"),
+    key("ingress.tls.client_ca", Path, "\"ca.crt\"", "The CA that signs the sender's certificates, a PEM file"),
+    key("ingress.tls.crl", Path, "", "Revoked sender certificates, a PEM file"),
+    key("ingress.tls.client_names", List, "", "Required: the senders that may post, each dns:NAME, uri:URI, cn:NAME or subject:DN (RFC 4514); [\"*\"] is any that the CA signed"),
+    key("ingress.tls.min_version", Text, "\"1.3\"", "The oldest TLS version spoken, 1.2 or 1.3"),
 
-    key("admin.listen", "\"127.0.0.1:9090\"", "The address and port of /livez, /readyz and /metrics"),
+    key("admin.listen", Address, "\"127.0.0.1:9090\"", "The address and port of /livez, /readyz and /metrics"),
 
-    key("kafka.brokers", "[\"127.0.0.1:9092\"]", "Brokers to start from, each host:port"),
-    key("kafka.create_topics", "false", "Create the topics that are missing"),
-    key("kafka.topics.partitions", "6", "Partitions of a topic that we create; -1 is the broker's default"),
-    key("kafka.topics.replication", "3", "Replicas of a topic that we create; -1 is the broker's default"),
-    key("kafka.topics.retention_ms", "604800000", "How long a topic that we create keeps its records, in milliseconds; -1 is for ever"),
-    key("kafka.client.PROPERTY", "", "Any librdkafka property that breaks no promise; with _file after its name, the file that holds its value"),
+    key("kafka.brokers", List, "[\"127.0.0.1:9092\"]", "Brokers to start from, each host:port"),
+    key("kafka.create_topics", Boolean, "false", "Create the topics that are missing"),
+    key("kafka.topics.partitions", whole(-1, 100_000), "6", "Partitions of a topic that we create; -1 is the broker's default"),
+    key("kafka.topics.replication", whole(-1, i16::MAX as i64), "3", "Replicas of a topic that we create; -1 is the broker's default"),
+    key("kafka.topics.retention_ms", whole(-1, i64::MAX), "604800000", "How long a topic that we create keeps its records, in milliseconds; -1 is for ever"),
+    key("kafka.client.PROPERTY", Text, "", "Any librdkafka property that breaks no promise; with _file after its name, the file that holds its value"),
 
-    key("dedupe.bytes_max", "67108864", "Memory for the events committed of late, whose retries get the same receipt, in bytes (0 to 4294967296); 0 remembers none"),
-    key("dedupe.warm", "false", "Fill that memory at the start from the topics' tails; needs the right to read them"),
+    key("dedupe.bytes_max", whole(0, 1 << 32), "67108864", "Memory for the events committed of late, in bytes, whose retries get the same receipt; 0 remembers none"),
+    key("dedupe.warm", Boolean, "false", "Fill that memory at the start from the topics' tails; needs the right to read them"),
 
-    key("registry.url", "", "A Confluent-compatible schema registry, http:// or https://; without one, records are Avro single-object encoded"),
-    key("registry.user", "", "The registry's user, for basic authentication"),
-    key("registry.password", "", "That user's password"),
-    key("registry.password_file", "", "The file that holds that user's password"),
-    key("registry.ca", "", "The CA of the registry's certificate where that is no public one, a PEM file"),
-    key("registry.auto_register", "false", "Register schemas that the registry does not have"),
+    key("registry.url", Text, "", "A Confluent-compatible schema registry, http:// or https://; without one, records are Avro single-object encoded"),
+    key("registry.user", Text, "", "The registry's user, for basic authentication"),
+    key("registry.password", Text, "", "That user's password"),
+    key("registry.password_file", Path, "", "The file that holds that user's password"),
+    key("registry.ca", Path, "", "The CA of the registry's certificate where that is no public one, a PEM file"),
+    key("registry.auto_register", Boolean, "false", "Register schemas that the registry does not have"),
 
-    key("dead_letter.topic", "\"asapp.dead-letter\"", "The topic of what cannot be read as an event or can never be stored in its topic"),
+    key("dead_letter.topic", Text, "\"asapp.dead-letter\"", "The topic of what cannot be read as an event or can never be stored in its topic"),
 
-    key("feeds.NAME.name", "", "The `name` of the feed's events; default of the built-in feeds: com.asapp.event.NAME"),
-    key("feeds.NAME.topic", "", "The feed's topic; default: asapp.NAME"),
-    key("feeds.NAME.event_types.TYPE", "", "The topic of the feed's events of this event_type; default: the feed's topic"),
-    key("feeds.NAME.key", "", "JSON pointers (RFC 6901) to the record's key, the first that leads to one wins"),
-    key("feeds.NAME.path", "", "A request path whose events belong to the feed, whatever their name"),
-    key("feeds.NAME.schema", "", "The Avro schema of the feed's records, an .avsc file; default of the built-in feeds: built in"),
-    key("feeds.NAME.schema_id", "", "The registry's id of that schema, pinned: a start then needs no registry"),
+    key("feeds.NAME.name", Text, "", "The `name` of the feed's events; default of the built-in feeds: com.asapp.event.NAME"),
+    key("feeds.NAME.topic", Text, "", "The feed's topic; default: asapp.NAME"),
+    key("feeds.NAME.key", List, "", "JSON pointers (RFC 6901) to the record's key, the first that leads to one wins"),
+    key("feeds.NAME.path", Text, "", "A request path whose events belong to the feed, whatever their name"),
+    key("feeds.NAME.schema", Path, "", "The Avro schema of the feed's records, an .avsc file; default of the built-in feeds: built in"),
+    key("feeds.NAME.schema_id", whole(1, i32::MAX as i64), "", "The registry's id of that schema, pinned: a start then needs no registry"),
+    key("feeds.NAME.event_types.TYPE", Text, "", "The topic of the feed's events of this event_type; default: the feed's topic"),
 ];
 
 /// The default of `key`, where it is a constant.
 pub(super) fn default(key: &str) -> Option<Value> {
     let text = KEYS.iter().find(|known| known.name == key)?.default;
     if text.is_empty() { None } else { toml_value(text) }
+}
+
+/// What `key` takes, where that is a whole number.
+pub(super) fn range(key: &str) -> RangeInclusive<i64> {
+    match KEYS.iter().find(|known| matches(known.name, key)).map(|known| known.takes) {
+        Some(Takes::Whole { min, max }) => min..=max,
+        _ => i64::MIN..=i64::MAX,
+    }
 }
 
 /// The environment variable that sets `key`.

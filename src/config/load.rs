@@ -21,10 +21,7 @@ pub fn load(sources: &Sources<'_>, property_fault: &dyn Fn(&str, &str) -> Option
         admin: Admin { listen: address(&mut settings, "admin.listen") },
         kafka: kafka(&mut settings, property_fault),
         registry: registry(&mut settings),
-        dedupe: Dedupe {
-            bytes_max: settings.integer("dedupe.bytes_max", 0..=1 << 32),
-            warm: settings.boolean("dedupe.warm"),
-        },
+        dedupe: Dedupe { bytes_max: settings.integer("dedupe.bytes_max"), warm: settings.boolean("dedupe.warm") },
         feeds: feeds::read(&mut settings, &dead_letter.topic),
         dead_letter,
     };
@@ -42,9 +39,9 @@ pub fn from_toml(text: &str) -> Result<Config, Faults> {
 
 fn sender(settings: &mut Settings) -> Sender {
     Sender {
-        timeout: settings.millis("sender.timeout_ms", 500..=600_000),
-        retries: settings.integer("sender.retries", 0..=100),
-        retry_pause_max: settings.millis("sender.retry_pause_ms_max", 0..=86_400_000),
+        timeout: settings.millis("sender.timeout_ms"),
+        retries: settings.integer("sender.retries"),
+        retry_pause_max: settings.millis("sender.retry_pause_ms_max"),
     }
 }
 
@@ -52,16 +49,14 @@ fn ingress(settings: &mut Settings, budget: &Budget) -> Ingress {
     let drain_default = budget.answer_by + Budget::DRAIN_BEYOND_ANSWER;
     Ingress {
         listen: address(settings, "ingress.listen"),
-        in_flight_max: settings.integer("ingress.in_flight_max", 1..=1_000_000),
-        // librdkafka's own limit, twice as large, is an i32 of kibibytes.
-        queue_bytes_max: settings.integer("ingress.queue_bytes_max", 1..=1_000_000_000_000),
-        body_bytes_max: settings.integer("ingress.body_bytes_max", 1024..=1_000_000_000),
-        connections_max: settings.integer("ingress.connections_max", 1..=1_000_000),
-        idle_max: settings.millis("ingress.idle_ms_max", 1000..=3_600_000),
-        head_max: settings.millis("ingress.head_ms_max", 100..=60_000),
-        // simd-json itself goes 1,024 deep.
-        depth_max: settings.integer("ingress.depth_max", 1..=1000),
-        drain_max: match settings.optional_integer("ingress.drain_ms_max", 0..=3_600_000) {
+        in_flight_max: settings.integer("ingress.in_flight_max"),
+        queue_bytes_max: settings.integer("ingress.queue_bytes_max"),
+        body_bytes_max: settings.integer("ingress.body_bytes_max"),
+        connections_max: settings.integer("ingress.connections_max"),
+        idle_max: settings.millis("ingress.idle_ms_max"),
+        head_max: settings.millis("ingress.head_ms_max"),
+        depth_max: settings.integer("ingress.depth_max"),
+        drain_max: match settings.optional_integer("ingress.drain_ms_max") {
             Some(millis) => Duration::from_millis(millis),
             None => drain_default,
         },
@@ -113,9 +108,9 @@ fn kafka(settings: &mut Settings, property_fault: &dyn Fn(&str, &str) -> Option<
     const PARTITIONS: &str = "kafka.topics.partitions";
     const REPLICATION: &str = "kafka.topics.replication";
     let topics = NewTopics {
-        partitions: settings.integer(PARTITIONS, -1..=100_000),
-        replication: settings.integer(REPLICATION, -1..=i64::from(i16::MAX)),
-        retention_ms: settings.integer("kafka.topics.retention_ms", -1..=i64::MAX),
+        partitions: settings.integer(PARTITIONS),
+        replication: settings.integer(REPLICATION),
+        retention_ms: settings.integer("kafka.topics.retention_ms"),
     };
     for (key, number) in [(PARTITIONS, topics.partitions), (REPLICATION, topics.replication)] {
         if number == 0 {

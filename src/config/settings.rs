@@ -40,18 +40,19 @@ impl Settings {
         if self.faults.is_empty() { Ok(value) } else { Err(Faults::new(self.faults)) }
     }
 
-    /// A whole number within `range`, in whatever type the caller holds it.
-    pub fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
-        self.optional_integer(key, range).unwrap_or_default()
+    /// A whole number within the key's range, in whatever type the caller holds it.
+    pub fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str) -> T {
+        self.optional_integer(key).unwrap_or_default()
     }
 
-    pub fn optional_integer<T: TryFrom<i64>>(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<T> {
+    pub fn optional_integer<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
+        let range = keys::range(key);
         self.read(key, |value| integer(value, &range))
     }
 
     /// A whole number of milliseconds.
-    pub fn millis(&mut self, key: &str, range: RangeInclusive<i64>) -> Duration {
-        Duration::from_millis(self.integer(key, range))
+    pub fn millis(&mut self, key: &str) -> Duration {
+        Duration::from_millis(self.integer(key))
     }
 
     pub fn boolean(&mut self, key: &str) -> bool {

@@ -18,7 +18,7 @@ mod support;
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::OnceLock,
@@ -29,14 +29,16 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use pages::Section;
 
 use self::support::{
-    bridge::{Bridge, Setup},
+    bridge::{Bridge, SENDER, Setup},
+    certs::ClientOptions,
     client::Http,
+    kafka::{Kafka, KafkaOptions},
     process::Child,
     scratch, wait_until,
 };
 
-/// The pages with commands.
-const PAGES: &[&str] = &["consuming.md"];
+/// The pages with commands. The first creates the topics by itself.
+const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.md"];
 
 /// What stands in `asapp.journey` when the commands run: an event twice, as a bridge stores it that was started again
 /// between the two, and two others.
@@ -56,26 +58,33 @@ fn main() -> ExitCode {
 
 fn follow(section: &Section) -> Result<(), Failed> {
     let dir = scratch::dir("docs");
-    let ours = |text: &str| addresses(text);
+    let (environment, addresses) = match section.page {
+        "install.md" => nothing_yet(),
+        _ => (surroundings(&dir), addresses()),
+    };
+    let ours = |text: &str| addresses.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours));
     for (name, content) in &section.files {
         fs::write(dir.join(name), ours(content))?;
     }
-    let script = format!("set -euo pipefail\n{}", ours(&section.script));
-    fs::write(dir.join("commands.sh"), script)?;
+    fs::write(dir.join("commands.sh"), format!("set -euo pipefail\n{}", ours(&section.script)))?;
     // The first of its process namespace: what it leaves in the background ends with it.
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "bash"]);
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "bash", "commands.sh"]);
     let binaries = Path::new(env!("CARGO_BIN_EXE_causeway")).parent().unwrap();
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH")?);
-    command.arg("commands.sh").current_dir(&dir).env("PATH", path);
+    command.current_dir(&dir).env("PATH", path).envs(environment);
     let mut child = Child::spawn("commands", &command, &dir);
     let status = child.wait(LIMIT);
     let said = format!("{}{}", child.stdout(), child.stderr());
     if !status.success() {
         return Err(format!("{status} in {}\n{}", dir.display(), child.tail()).into());
     }
-    if section.name.starts_with("consuming.md") && !counts(&said) {
+    if section.page == "consuming.md" && !counts(&said) {
         return Err(format!("not {COUNTED:?} in {}\n{said}", dir.display()).into());
+    }
+    if section.page == "install.md" {
+        // What comes after begins with topics of its own.
+        TOPICS.iter().for_each(|topic| kafka().delete_topic(topic));
     }
     Ok(())
 }
@@ -86,20 +95,58 @@ fn counts(said: &str) -> bool {
     table || said.contains(COUNTED)
 }
 
-/// The text with our addresses in place of the page's.
-fn addresses(text: &str) -> String {
+type Pairs = Vec<(String, String)>;
+
+const TOPICS: [&str; 5] = ["asapp.activity", "asapp.journey", "asapp.queue", "asapp.other", "asapp.dead-letter"];
+
+/// Three brokers, as the pages demand.
+fn kafka() -> &'static Kafka {
+    static KAFKA: OnceLock<Kafka> = OnceLock::new();
+    KAFKA.get_or_init(|| Kafka::start(KafkaOptions { brokers: 3, ..KafkaOptions::default() }))
+}
+
+/// Kafka and a registry with nothing in them, and ports for a bridge: its variables, and the addresses.
+fn nothing_yet() -> (Pairs, Pairs) {
+    let [ingress, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", scratch::port()));
+    let variables = [("CAUSEWAY_INGRESS__LISTEN", &ingress), ("CAUSEWAY_ADMIN__LISTEN", &admin)];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.clone()));
+    (variables.into(), servers(ingress.parse().unwrap(), admin.parse().unwrap()))
+}
+
+/// The page's address and ours, the more special ones first.
+fn addresses() -> Pairs {
+    servers(world().ingress, world().admin)
+}
+
+fn servers(ingress: SocketAddr, admin: SocketAddr) -> Pairs {
     let registry = support::registry().url();
     let apis = registry.strip_suffix("/ccompat/v7").unwrap();
-    world();
-    let mut text = text
-        .replace("localhost:8083", &format!("localhost:{}", scratch::port()))
-        .replace("localhost:9092", &support::kafka().bootstrap())
-        .replace("http://localhost:8081/apis", apis)
-        .replace("http://localhost:8081", registry);
-    if text.contains("http://localhost:9000") {
-        text = text.replace("http://localhost:9000", s3());
+    let pairs = [
+        ("\"localhost:9092\"", format!("\"{}\"", kafka().bootstrap().replace(',', "\", \""))),
+        ("localhost:9092", kafka().bootstrap()),
+        ("http://localhost:8081/apis", apis.to_owned()),
+        ("http://localhost:8081", registry.to_owned()),
+        ("localhost:8083", format!("localhost:{}", scratch::port())),
+        ("http://localhost:9000", s3().to_owned()),
+        ("localhost:8443", format!("localhost:{}", ingress.port())),
+        ("localhost:9090", admin.to_string()),
+    ];
+    pairs.map(|(theirs, ours)| (theirs.to_owned(), ours)).into()
+}
+
+/// The files that a page speaks of, and the variables with which `causeway.toml` is that of the bridge that runs.
+fn surroundings(dir: &Path) -> Pairs {
+    let setup = &world().setup;
+    for file in ["ca.crt", "server.crt", "server.key"] {
+        fs::copy(setup.dir.join(file), dir.join(file)).unwrap();
     }
-    text
+    setup.identity(ClientOptions::dns(SENDER)).write(dir, "sender");
+    setup.identity(ClientOptions { cn: Some("a1b2c3".to_owned()), ..ClientOptions::dns(SENDER) }).write(dir, "asapp");
+    setup.authority.write(dir, "asapp-ca");
+    let command = setup.command(&[]);
+    fs::copy(setup.dir.join("causeway.toml"), dir.join("causeway.toml")).unwrap();
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
+    variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// A bridge that has written what the examples read.
@@ -107,7 +154,7 @@ fn world() -> &'static Bridge {
     static WORLD: OnceLock<Bridge> = OnceLock::new();
     WORLD.get_or_init(|| {
         let setup = || {
-            let mut setup = Setup::new(support::kafka(), Some(support::registry())).unset("dead_letter.topic");
+            let mut setup = Setup::new(kafka(), Some(support::registry())).unset("dead_letter.topic");
             for feed in ["activity", "journey", "queue", "other"] {
                 setup = setup.unset(&format!("feeds.{feed}.topic"));
             }
@@ -133,6 +180,9 @@ fn world() -> &'static Bridge {
         assert!(first.stop().success());
         let second = setup().start();
         post(&second, &["two", "three"]);
+        // Something for the dead letters.
+        let answer = runtime.block_on(second.sender(Http::One).post("/", &[], "no event")).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
         second
     })
 }

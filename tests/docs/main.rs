@@ -45,7 +45,7 @@ const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.m
 const COUNTED: &str = "4 records, 3 events";
 
 /// The longest that a section may take, downloads included.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -122,7 +122,7 @@ fn servers(ingress: SocketAddr, admin: SocketAddr) -> Pairs {
     let registry = support::registry().url();
     let apis = registry.strip_suffix("/ccompat/v7").unwrap();
     let pairs = [
-        ("\"localhost:9092\"", format!("\"{}\"", kafka().bootstrap().replace(',', "\", \""))),
+        ("[\"localhost:9092\"]", format!("[\"{}\"]", kafka().bootstrap().replace(',', "\", \""))),
         ("localhost:9092", kafka().bootstrap()),
         ("http://localhost:8081/apis", apis.to_owned()),
         ("http://localhost:8081", registry.to_owned()),

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     brokers::{hasty, patient, wait_refusals},
-    load::{Fate, Load, Plan, Reply},
+    load::{Fate, Load, Plan, RATE, Reply},
     rig::{Case, Rig, Trial},
     sender::sender_through,
     support::{
@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         Case::fast("row_40_sigterm_while_kafka_is_down", sigterm_without_kafka),
         Case::fast("row_41_sigkill_under_load", sigkill),
         Case::slow("rolling_restart_of_two_instances_behind_one_address", rolling_restart),
+        Case::slow("upgrade_of_two_instances_as_the_chart_does_it", upgrade),
     ]
 }
 
@@ -157,8 +158,55 @@ fn rolling_restart(trial: &Trial) -> Outcome {
     let healed = Instant::now();
     let expect = Expect { broken: true, ..Expect::all_200().copies(Copies::Restarted).healed(healed) };
     rig.verdict_with(load, &expect, |_, fates| {
-        let dropped = fates.iter().filter(|fate| fate.acked().is_none());
-        found.extend(dropped.map(|fate| Violation::new(Kind::Other, format!("dropped: {:?}", fate.attempts))));
+        found.extend(dropped(fates));
         found
     })
+}
+
+fn dropped(fates: &[Fate]) -> impl Iterator<Item = Violation> {
+    let dropped = fates.iter().filter(|fate| fate.acked().is_none());
+    dropped.map(|fate| Violation::new(Kind::Other, format!("dropped: {:?}", fate.attempts)))
+}
+
+/// For how long a pod goes on after it was taken out of the address (`shutdown.endpointsSeconds`).
+const PRE_STOP_SECONDS: usize = 5;
+
+/// A new instance is ready before an old one goes (surge 1, unavailable 0). The old one is first taken out of the address, so
+/// that only connections that it has go on (preStop), and then drains.
+fn upgrade(trial: &Trial) -> Outcome {
+    // What a debug build of sender and bridge bears beside three brokers.
+    let rate = if cfg!(debug_assertions) { 4 * RATE } else { 1000 };
+    let plan = Plan { rate, keys: 100, ..Plan::default() };
+    let drain_ms = (plan.timeout * 9 / 10 + Duration::from_secs(5)).as_millis().to_string();
+    let [first, second_one, third] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], scratch::port())));
+    let settings = [("ingress.listen", first.to_string()), ("ingress.drain_ms_max", drain_ms)];
+    let mut rig = trial.rig(plan, &settings.each_ref().map(|(key, value)| (*key, value.as_str())));
+    let mut other = second(&rig, &second_one.to_string());
+    let address = Proxy::balance(vec![first, second_one]);
+    let senders = [Http::One, Http::Two, Http::One, Http::Two].map(|http| sender_through(&rig, &address, http));
+    let load = Load::with(senders.into(), rig.plan.clone());
+    load.wait_seconds(5);
+
+    let newer = second(&rig, &third.to_string());
+    address.send_to(vec![second_one, third]);
+    load.wait_seconds(PRE_STOP_SECONDS);
+    let one = rig.bridge.stop();
+    rig = rig.restarted();
+    address.send_to(vec![third, first]);
+    load.wait_seconds(PRE_STOP_SECONDS);
+    other.signal(Signal::Terminate);
+    let two = other.wait(LIMIT);
+    let rolled = Instant::now();
+    load.wait_seconds(5);
+
+    let expect = Expect { broken: true, ..Expect::all_200().copies(Copies::Restarted).healed(rolled) };
+    let outcome = rig.verdict_with(load, &expect, |_, fates| {
+        let wrong = [one, two].into_iter().filter(|status| !status.success());
+        let wrong = wrong.map(|status| Violation::new(Kind::WrongExit, status.to_string()));
+        let retried = fates.iter().filter(|fate| fate.attempts.len() > 1).count();
+        eprintln!("    {retried} of {} events were tried again", fates.len());
+        wrong.chain(dropped(fates)).collect()
+    });
+    drop(newer);
+    outcome
 }

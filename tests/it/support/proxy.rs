@@ -62,7 +62,7 @@ pub struct Proxy {
 
 struct Inside {
     /// A connection goes to the next one that takes it.
-    targets: Vec<SocketAddr>,
+    targets: Mutex<Vec<SocketAddr>>,
     turn: AtomicUsize,
     /// When each direction has room again, if it is narrow.
     room: [Mutex<Instant>; 2],
@@ -84,7 +84,7 @@ impl Proxy {
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let inside = Arc::new(Inside {
-            targets,
+            targets: Mutex::new(targets),
             turn: AtomicUsize::new(0),
             room: [Mutex::new(Instant::now()), Mutex::new(Instant::now())],
             wire: watch::Sender::new(Wire::default()),
@@ -93,6 +93,11 @@ impl Proxy {
         });
         runtime().spawn(accept(listener, Arc::downgrade(&inside)));
         Self { address, inside }
+    }
+
+    /// Connects those who come from now on to these; open connections stay.
+    pub fn send_to(&self, targets: Vec<SocketAddr>) {
+        *self.inside.targets.lock().unwrap() = targets;
     }
 
     /// Changes the wire from now on, for connections that are open too.
@@ -137,8 +142,9 @@ impl Inside {
     async fn connect(&self) -> io::Result<TcpStream> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut refused = io::ErrorKind::NotConnected.into();
-        for number in 0..self.targets.len() {
-            match TcpStream::connect(self.targets[(first + number) % self.targets.len()]).await {
+        let targets = self.targets.lock().unwrap().clone();
+        for number in 0..targets.len() {
+            match TcpStream::connect(targets[(first + number) % targets.len()]).await {
                 Ok(server) => return Ok(server),
                 Err(error) => refused = error,
             }

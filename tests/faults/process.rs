@@ -14,7 +14,8 @@ use crate::{
     sender::sender_through,
     support::{
         client::Http,
-        kafka::Broker,
+        kafka::{Broker, Kafka, KafkaOptions},
+        pool::Lease,
         process::{Child, Signal},
         proxy::Proxy,
         scratch, wait_until,
@@ -174,13 +175,21 @@ const PRE_STOP_SECONDS: usize = 5;
 /// A new instance is ready before an old one goes (surge 1, unavailable 0). The old one is first taken out of the address, so
 /// that only connections that it has go on (preStop), and then drains.
 fn upgrade(trial: &Trial) -> Outcome {
-    // What a debug build of sender and bridge bears beside three brokers.
-    let rate = if cfg!(debug_assertions) { 4 * RATE } else { 1000 };
+    // What a debug build of sender and bridges bears.
+    let rate = if cfg!(debug_assertions) { 2 * RATE } else { 1000 };
     let plan = Plan { rate, keys: 100, ..Plan::default() };
+    // Kafka does not fail here, and two cores bear the rate with one broker only.
+    let kafka = Lease::own(Kafka::start(KafkaOptions { proxied: true, ..KafkaOptions::default() }));
+    let brokers = kafka.bootstrap();
     let drain_ms = (plan.timeout * 9 / 10 + Duration::from_secs(5)).as_millis().to_string();
     let [first, second_one, third] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], scratch::port())));
-    let settings = [("ingress.listen", first.to_string()), ("ingress.drain_ms_max", drain_ms)];
-    let mut rig = trial.rig(plan, &settings.each_ref().map(|(key, value)| (*key, value.as_str())));
+    let mut rig = trial.rig_on(kafka, plan, |setup| {
+        setup
+            .set("kafka.brokers", &brokers)
+            .set("kafka.topics.replication", "1")
+            .set("ingress.listen", &first.to_string())
+            .set("ingress.drain_ms_max", &drain_ms)
+    });
     let mut other = second(&rig, &second_one.to_string());
     let address = Proxy::balance(vec![first, second_one]);
     let senders = [Http::One, Http::Two, Http::One, Http::Two].map(|http| sender_through(&rig, &address, http));

@@ -191,3 +191,74 @@ fn every_schema_field_has_a_doc() {
         check(&serde_json::from_str(&text).unwrap(), feed);
     }
 }
+
+/// What stands in the documentation for users, with its path.
+fn pages() -> Vec<(PathBuf, String)> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name));
+    let pages = docs.chain(top).filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Linked to, and written elsewhere at the same time.
+const COMING: &[&str] = &["docs/PERFORMANCE.md", "docs/runbooks", "deploy/chart/causeway/README.md"];
+
+#[test]
+fn the_pages_link_to_what_is_there() {
+    let mut seen = 0;
+    for (page, text) in pages() {
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.contains("://") {
+                continue;
+            }
+            seen += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            if !target.exists() && COMING.iter().any(|coming| same_place(&target, &root().join(coming))) {
+                continue;
+            }
+            assert!(target.exists(), "{}: {link} leads nowhere", page.display());
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let found = text.lines().filter_map(|line| line.strip_prefix('#')).any(|title| slug(title) == anchor);
+                assert!(found, "{}: {link} has no such heading", page.display());
+            }
+        }
+    }
+    assert!(seen > 10, "{seen} links");
+}
+
+/// Without `..`, of paths that need not be there.
+fn same_place(one: &Path, other: &Path) -> bool {
+    let plain = |path: &Path| {
+        let mut parts: Vec<_> = Vec::new();
+        for part in path.components() {
+            if part.as_os_str() == ".." {
+                parts.pop();
+            } else {
+                parts.push(part.as_os_str().to_owned());
+            }
+        }
+        parts
+    };
+    plain(one) == plain(other)
+}
+
+/// The anchor that a heading gets.
+fn slug(title: &str) -> String {
+    let title = title.trim_start_matches('#').trim().to_lowercase();
+    let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn the_pages_name_metrics_and_headers_that_there_are() {
+    let code: String = sources().into_iter().map(|(_, code)| code).collect();
+    for (page, text) in pages() {
+        for (at, _) in text.match_indices("causeway_") {
+            let is_name = |c: &char| c.is_ascii_lowercase() || *c == '_';
+            let name: String = text[at..].chars().take_while(is_name).collect();
+            assert!(code.contains(&name), "{}: {name} is nowhere in src", page.display());
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Request -> answer: the flow, and the one table of what is answered.
 
+mod counts;
 mod head;
 mod log_limit;
 
@@ -21,12 +22,11 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
     http::request::Parts,
 };
-use prometheus::IntCounter;
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use self::log_limit::LogLimit;
+use self::{counts::Counts, log_limit::LogLimit};
 use crate::{
     bridge::{Binding, Bridge, InFlight, Overload},
     config::Budget,
@@ -44,8 +44,7 @@ pub struct Ingress {
     body_bytes_max: usize,
     /// Held requests are answered 503 from now on.
     cut_off: CancellationToken,
-    metrics: Arc<Metrics>,
-    committed: IntCounter,
+    counts: Counts,
     log_limit: LogLimit,
 }
 
@@ -96,11 +95,9 @@ impl Ingress {
         cut_off: CancellationToken,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let committed = metrics.answers.with_label_values(&["200", "committed"]);
-        for refusal in Refusal::ALL {
-            metrics.answers.with_label_values(&[refusal.status().as_str(), refusal.code()]);
-        }
-        Self { bridge, budget, body_bytes_max, cut_off, metrics, committed, log_limit: LogLimit::default() }
+        let refusals = Refusal::ALL.iter().map(|refusal| (refusal.status(), refusal.code()));
+        let counts = Counts::new(metrics, budget.timeout, refusals);
+        Self { bridge, budget, body_bytes_max, cut_off, counts, log_limit: LogLimit::default() }
     }
 
     pub fn bridge(&self) -> &Bridge {
@@ -110,7 +107,7 @@ impl Ingress {
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Full<Bytes>> {
         let head_at = Instant::now();
-        self.metrics.received.inc();
+        self.counts.received();
         let number = peer.requests.fetch_add(1, Ordering::Relaxed);
         let started = self.clock(peer, head_at);
         let deadline = started + self.budget.answer_by;
@@ -118,20 +115,17 @@ impl Ingress {
         let mut body = Bytes::new();
         let mut response = match self.deliver(request, peer, deadline, &mut body).await {
             Ok(receipt) => {
-                self.committed.inc();
-                if started.elapsed() > self.budget.timeout {
-                    self.metrics.late.inc();
-                }
+                self.counts.committed(started);
                 committed(&receipt)
             }
             Err(refusal) => {
                 self.log_limit.run(|| self.log_refusal(&refusal, peer, number, &body));
                 let response = refused(&refusal, number);
-                self.metrics.answers.with_label_values(&[response.status().as_str(), refusal.code()]).inc();
+                self.counts.refused(response.status(), refusal.code());
                 response
             }
         };
-        self.metrics.answer_seconds.observe(head_at.elapsed().as_secs_f64());
+        self.counts.answered(head_at);
         if head_only {
             // Over HTTP/2 hyper would send it, and the client would take that for a broken connection.
             *response.body_mut() = Full::default();

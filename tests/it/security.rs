@@ -121,11 +121,14 @@ async fn a_password_that_changes_in_kafka_and_then_on_disk_is_taken_up_without_a
     let renewals = |result: &str| bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")]);
     fs::write(&file, "canary-wrong").unwrap();
     wait_until("the wrong password is refused", LIMIT, || renewals("refused") > 0.0);
+    let not_in_use = || bridge.metric("causeway_reload_refused", &["files=\"kafka\""]);
+    wait_until("and said not to be in use", LIMIT, || not_in_use() == 1.0);
     wait_for_more();
     assert_eq!(renewals("ok"), 0.0);
     set_password("canary-second");
     fs::write(&file, "canary-second").unwrap();
     wait_until("the new password is in use", LIMIT, || renewals("ok") > 0.0);
+    wait_until("and said to be", LIMIT, || not_in_use() == 0.0);
     wait_for_more();
     let posted = load.stop().await;
     assert_all_there(secured(), &bridge, &posted);

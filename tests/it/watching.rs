@@ -17,7 +17,6 @@ use crate::{
         self,
         bridge::{Bridge, Setup},
         client::Http,
-        process::Signal,
         wait_until,
     },
 };
@@ -77,30 +76,6 @@ async fn a_503_for_want_of_room_is_counted_whether_the_feed_was_read_or_not() {
     assert_eq!(bridge.metric("causeway_refused_total", &["overload"]), overloads());
     kafka.brokers()[0].resume();
     posts.join_all().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_200_that_comes_after_the_senders_timeout_is_counted_as_late() {
-    let bridge = Setup::new(support::kafka(), None).set("sender.timeout_ms", "500").start();
-    let body = journey("late");
-    assert_eq!(bridge.sender(Http::One).post("/", &[], body.clone()).await.unwrap().status, 200);
-    assert_eq!(bridge.metric("causeway_answers_late_total", &[]), 0.0);
-    // Its receipt is known, so that it is answered 200 whenever the bridge comes to it; and it stands still until the sender
-    // would have given up.
-    let received = bridge.metric("causeway_requests_received_total", &[]);
-    let mut stream = bridge.sender(Http::One).connect().await.unwrap();
-    let (head, rest) = (format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len()), body);
-    tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
-    tokio::io::AsyncWriteExt::flush(&mut stream).await.unwrap();
-    wait_until("its head is read", LIMIT, || bridge.metric("causeway_requests_received_total", &[]) > received);
-    bridge.child.signal(Signal::Stop);
-    tokio::io::AsyncWriteExt::write_all(&mut stream, rest.as_bytes()).await.unwrap();
-    tokio::io::AsyncWriteExt::flush(&mut stream).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    bridge.child.signal(Signal::Continue);
-    let committed = || bridge.metric("causeway_answers_total", &["committed"]);
-    wait_until("it is answered 200", LIMIT, || committed() == 2.0);
-    assert_eq!(bridge.metric("causeway_answers_late_total", &[]), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

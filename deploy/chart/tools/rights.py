@@ -49,12 +49,12 @@ def main(bridge, libs, chart):
         first, _ = post(bridge, config, samples, folder)
 
         config = configuration(warm, samples, folder / "warm.toml", f"127.0.0.1:{broker.secured}", secured=True)
-        _, log = post(bridge, config, samples, folder)
+        second, log = post(bridge, config, samples, folder)
         assert WARMED not in log, "a user without Read has read"
         broker.allow(warm)
         again, log = post(bridge, config, samples, folder)
         assert WARMED in log, log
-        assert again == first, f"{first} is not remembered: {again}"
+        assert again in (first, second), f"{first} and {second} are not remembered: {again}"
     print("the KafkaUser's rights are what the bridge needs, and the KafkaTopics what it would create")
 
 

@@ -10,12 +10,13 @@
     reason = "a bench that fails here has failed"
 )]
 
+#[path = "load/bare.rs"]
+#[allow(dead_code, reason = "here it runs in this process")]
+mod bare;
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
 use std::{
-    convert::Infallible,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -26,19 +27,14 @@ use std::{
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, body::Incoming, client::conn::http1::SendRequest, service::service_fn};
+use hyper::{Request, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
-};
 use support::{
     bridge::{SENDER, Setup},
-    certs::{Authority, ClientOptions},
+    certs::ClientOptions,
     client::{Http, Sender},
 };
-use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
+use tokio::{runtime::Runtime, task::JoinSet};
 
 /// What a broker that just started needs before its JIT compiler has done its work.
 const WARM_EVENTS: u64 = 200_000;
@@ -48,7 +44,7 @@ fn ingress(criterion: &mut Criterion) {
     let kafka = support::kafka();
     let bridge = Setup::new(kafka, Some(support::registry())).set("kafka.topics.partitions", "6").start();
     let authority = &bridge.setup.authority;
-    let bare = runtime.block_on(bare(authority));
+    let bare = runtime.block_on(bare::start(&bridge.setup.dir));
     let bodies: Arc<[Template]> = bodies().into();
     let identity = authority.client(ClientOptions::dns(SENDER));
     let sender = Sender::new(bridge.ingress, &authority.pem(), Some(&identity), Http::One);
@@ -71,46 +67,6 @@ fn ingress(criterion: &mut Criterion) {
         }
         group.finish();
     }
-}
-
-/// A server of the same TLS that reads the body and answers 200: what the machine can do at most.
-async fn bare(authority: &Authority) -> SocketAddr {
-    let server = authority.server(&["localhost"], [[127, 0, 0, 1]]);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("PEM")).expect("a CA");
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .expect("a verifier");
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(server.certificate.as_bytes()).expect("PEM")],
-            PrivateKeyDer::from_pem_slice(server.private_key.as_bytes()).expect("PEM"),
-        )
-        .expect("a certificate and its key");
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let _ = socket.set_nodelay(true);
-                let Ok(stream) = acceptor.accept(socket).await else { return };
-                let service = service_fn(|request: Request<Incoming>| async move {
-                    let _ = request.into_body().collect().await;
-                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}"))))
-                });
-                let _ =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
-    });
-    address
 }
 
 async fn open(sender: &Sender, connections: usize) -> Vec<SendRequest<Full<Bytes>>> {

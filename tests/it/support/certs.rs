@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RevokedCertParams,
+    RsaKeySize, SanType, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -43,6 +44,8 @@ pub struct ClientOptions {
     pub not_after: OffsetDateTime,
     /// Without it the certificate says that it is a server's: no client may come with that.
     pub client_auth: bool,
+    /// An RSA key of 3,072 bits, dear to make and to verify; else P-256.
+    pub rsa: bool,
 }
 
 impl Default for ClientOptions {
@@ -56,6 +59,7 @@ impl Default for ClientOptions {
             not_before: now - Duration::days(1),
             not_after: now + Duration::days(365),
             client_auth: true,
+            rsa: false,
         }
     }
 }
@@ -111,7 +115,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(365);
-        self.issue(params)
+        self.issue(params, KeyPair::generate().unwrap())
     }
 
     pub fn client(&self, options: ClientOptions) -> Identity {
@@ -132,7 +136,11 @@ impl Authority {
         }];
         params.not_before = options.not_before;
         params.not_after = options.not_after;
-        self.issue(params)
+        let key = match options.rsa {
+            true => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_3072),
+            false => KeyPair::generate(),
+        };
+        self.issue(params, key.unwrap())
     }
 
     /// A revocation list, as PEM, that names `serials` and is good for a day.
@@ -165,11 +173,10 @@ impl Authority {
         params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
-    fn issue(&self, mut params: CertificateParams) -> Identity {
+    fn issue(&self, mut params: CertificateParams, key: KeyPair) -> Identity {
         let serial = serial();
         params.serial_number = Some(serial.clone());
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { certificate, private_key: key.serialize_pem(), serial }
     }

@@ -250,6 +250,11 @@ impl Broker {
         process.is_some()
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.process.lock().unwrap().as_ref().expect("the broker runs").pid()
+    }
+
     /// What the broker has logged so far, over all its starts.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("kafka.err")).unwrap_or_default()

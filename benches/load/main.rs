@@ -1,0 +1,232 @@
+//! The bridge beside its limits, in one run: a bare server of the same TLS, rdkafka alone with the same records, and
+//! `causeway serve` before a real, warm broker. docs/PERFORMANCE.md says how to read it.
+//!
+//! Every arm is a process of its own. All are measured in every round, one after the other, and compared round by round.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench that fails here has failed"
+)]
+
+mod bare;
+mod figures;
+mod plot;
+mod produce;
+mod report;
+mod site;
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+mod sweeps;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+use self::{
+    figures::{Figures, Series},
+    report::{Idle, Report},
+    site::{Site, Target},
+    sweeps::Sweep,
+};
+
+/// As the bridge: what its anchors cost should not be the allocator's doing.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Causeway beside its limits.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo bench --bench load --")]
+struct Args {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// How long each measurement lasts.
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    seconds: f64,
+    /// How often each is taken.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Two rounds of a second on a broker that is hardly warm: shows that all of it runs.
+    #[arg(long)]
+    quick: bool,
+    /// Leave the main run out, and measure how cost grows with this.
+    #[arg(long, value_name = "NAME")]
+    sweep: Vec<Sweep>,
+    /// The main run and every sweep; writes figures and plots into docs/PERFORMANCE.md and docs/img.
+    #[arg(long, conflicts_with = "sweep")]
+    docs: bool,
+    /// Print every figure of every round as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where the plots go [default: target/load].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What cargo gives every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What this program is when it starts itself.
+#[derive(Debug, clap::Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Bare { dir: PathBuf },
+    #[command(hide = true)]
+    Produce(produce::Args),
+}
+
+/// How much is measured.
+pub struct Plan {
+    seconds: f64,
+    rounds: usize,
+    warm_events: u64,
+}
+
+fn main() {
+    let args = Args::parse();
+    match &args.role {
+        Some(Role::Bare { dir }) => bare::run(dir),
+        Some(Role::Produce(args)) => {
+            println!("{}", serde_json::to_string(&produce::run(args)).expect("JSON"));
+        }
+        None => run(&args),
+    }
+}
+
+fn run(args: &Args) {
+    // What a broker that just started needs before its JIT compiler has done its work.
+    let whole = Plan { seconds: args.seconds, rounds: args.rounds, warm_events: 200_000 };
+    let plan = if args.quick { Plan { seconds: 1.0, rounds: 2, warm_events: 5_000 } } else { whole };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = args.out.clone().unwrap_or_else(|| root.join(if args.docs { "docs/img" } else { "target/load" }));
+    std::fs::create_dir_all(&out).expect("a folder for the plots");
+    let site = Site::new();
+    let mut report = Report::new(&plan);
+    if args.sweep.is_empty() {
+        main_run(&site, &plan, &mut report);
+    }
+    let sweeps = if args.docs { Sweep::ALL } else { &args.sweep };
+    for sweep in sweeps {
+        eprintln!("sweep: {}", sweep.name());
+        report.sweeps.push(sweep.run(&site, &plan));
+    }
+    report.plot(&out);
+    if args.docs {
+        report.write(&root.join("docs/PERFORMANCE.md"));
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).expect("JSON"));
+    } else {
+        print!("{report}");
+        println!("plots: {}", out.display());
+    }
+}
+
+/// The flag of `causeway send` with which each connection posts its next event when the last one is answered.
+const CLOSED: &str = "--closed-loop";
+/// Requests at a time in the closed loop.
+const CONNECTIONS: usize = 256;
+const PARTITIONS: u32 = 6;
+/// The open loops: what one sender does at most.
+const RATE: f64 = 1_000.0;
+const RATE_CONNECTIONS: usize = 32;
+
+fn main_run(site: &Site, plan: &Plan, report: &mut Report) {
+    let bridges = [site.bridge(PARTITIONS, false), site.bridge(PARTITIONS, true)];
+    let events = support::scratch::dir("events").join("events.ndjson");
+    let save = ["--generate", "--closed-loop", "--count", "20000", "--save", events.to_str().expect("a path")];
+    site.bare.send(&save);
+    site.topics("rdkafka", PARTITIONS as i32);
+    warm(site, plan, &bridges);
+    for round in 1..=plan.rounds {
+        eprintln!("round {round} of {}", plan.rounds);
+        let alone = |in_flight, rate| site.produce(&events, "rdkafka", in_flight, rate, plan.seconds);
+        let targets = || [("causeway", &bridges[0]), ("causeway, registry", &bridges[1])];
+        let closed = Kept::generated(CONNECTIONS, CLOSED, plan.seconds);
+        push(&mut report.closed, "(a) bare server", closed.measure(site, &site.bare));
+        push(&mut report.closed, "(b) rdkafka alone", alone(CONNECTIONS, None));
+        for (label, bridge) in targets() {
+            push(&mut report.closed, label, closed.measure(site, bridge));
+        }
+        let open = Kept::generated(RATE_CONNECTIONS, &format!("--rate={RATE}"), plan.seconds);
+        push(&mut report.open, "(a) bare server", open.measure(site, &site.bare));
+        push(&mut report.open, "(b) rdkafka alone", alone(CONNECTIONS, Some(RATE)));
+        for (label, bridge) in targets() {
+            push(&mut report.open, label, open.measure(site, bridge));
+        }
+        let (rate, seconds) = (format!("--rate={RATE}"), plan.seconds.to_string());
+        let fresh = ["--generate", "--fresh", "--connections", "64", &rate, "--seconds", &seconds];
+        push(&mut report.fresh, "(a) bare server", site.post(&site.bare, &fresh));
+        push(&mut report.fresh, "causeway, registry", site.post(&bridges[1], &fresh));
+    }
+    bridges.iter().for_each(Target::check);
+    report.idle = Some(idle(site, plan));
+}
+
+fn push(series: &mut Vec<Series>, label: &str, figures: Figures) {
+    match series.iter_mut().find(|series| series.label == label) {
+        Some(series) => series.rounds.push(figures),
+        None => series.push(Series { label: label.to_owned(), rounds: vec![figures] }),
+    }
+}
+
+/// Brings broker, bridges and the bare server to where they stay.
+fn warm(site: &Site, plan: &Plan, bridges: &[Target]) {
+    let count = (plan.warm_events / bridges.len() as u64).to_string();
+    let load = ["--generate", "--closed-loop", "--connections", "256", "--count", &count];
+    for bridge in bridges {
+        site.post(bridge, &load);
+    }
+    site.post(&site.bare, &load);
+}
+
+/// A load over connections that are kept.
+pub struct Kept {
+    connections: String,
+    source: Vec<String>,
+    load: Vec<String>,
+    closed: bool,
+}
+
+impl Kept {
+    /// `pace` is a flag of `causeway send`.
+    pub fn generated(connections: usize, pace: &str, seconds: f64) -> Self {
+        Self::new(connections, vec!["--generate".to_owned()], pace, seconds)
+    }
+
+    pub fn new(connections: usize, source: Vec<String>, pace: &str, seconds: f64) -> Self {
+        let load = vec![pace.to_owned(), format!("--seconds={seconds}")];
+        Self { connections: connections.to_string(), source, load, closed: pace == CLOSED }
+    }
+
+    /// Measured without what it costs to open the connections, which is measured just before.
+    pub fn measure(&self, site: &Site, target: &Target) -> Figures {
+        let each_once = [CLOSED.to_owned(), format!("--count={}", self.connections)];
+        let opening = site.post(target, &self.flags(&each_once));
+        let whole = site.post(target, &self.flags(&self.load));
+        if self.closed { whole.without_time(&opening) } else { whole.without(&opening) }
+    }
+
+    fn flags<'a>(&'a self, load: &'a [String]) -> Vec<&'a str> {
+        let flags = self.source.iter().chain(load).map(String::as_str);
+        flags.chain(["--connections", self.connections.as_str()]).collect()
+    }
+}
+
+/// A bridge that nobody talks to, and one that keeps idle connections.
+fn idle(site: &Site, plan: &Plan) -> Idle {
+    let bridge = site.bridge(PARTITIONS, true);
+    let time = std::time::Duration::from_secs_f64(plan.seconds * 2.0);
+    let (cpu, alone_mb) = bridge.idle(time);
+    let connections = if plan.warm_events < 200_000 { 200 } else { 2_000 };
+    let with_mb = bridge.with_idle_connections(connections);
+    Idle {
+        cpu_percent: 100.0 * cpu.as_secs_f64() / time.as_secs_f64(),
+        resident_mb: alone_mb,
+        connection_kb: (with_mb - alone_mb) * 1024.0 / connections as f64,
+        connections,
+    }
+}

@@ -1,0 +1,114 @@
+//! Figures as SVG.
+
+use std::path::Path;
+
+use plotters::{coord::Shift, prelude::*};
+
+const COLOURS: [RGBColor; 3] = [RGBColor(0x1f, 0x6f, 0xb4), RGBColor(0xe0, 0x8a, 0x1e), RGBColor(0x9a, 0x9a, 0x9a)];
+const FONT: (&str, i32) = ("sans-serif", 14);
+
+/// A row of stacked parts, from left to right.
+pub struct Bar {
+    pub label: String,
+    pub parts: Vec<f64>,
+}
+
+/// A line and where it goes.
+pub struct Line {
+    pub label: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// One chart among others.
+pub struct Panel {
+    pub title: String,
+    pub lines: Vec<Line>,
+}
+
+/// One bar below the other, their parts in the order of `parts`.
+pub fn bars(file: &Path, title: &str, parts: &[&str], bars: &[Bar]) {
+    let size = (900, 110 + 34 * bars.len() as u32);
+    let root = SVGBackend::new(file, size).into_drawing_area();
+    root.fill(&WHITE).expect("a drawing");
+    let longest = bars.iter().map(|bar| bar.parts.iter().sum()).fold(1.0, f64::max);
+    let rows = bars.len() as f64;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .margin_right(24)
+        .x_label_area_size(28)
+        .y_label_area_size(230)
+        .build_cartesian_2d(0.0..longest * 1.05, 0.0..rows)
+        .expect("a chart");
+    chart.configure_mesh().disable_y_mesh().disable_y_axis().y_labels(0).label_style(FONT).draw().expect("a mesh");
+    for (at, bar) in bars.iter().enumerate() {
+        let bottom = rows - at as f64 - 0.85;
+        let mut from = 0.0;
+        for (part, colour) in bar.parts.iter().zip(COLOURS) {
+            let corners = [(from, bottom), (from + part, bottom + 0.7)];
+            chart.draw_series([Rectangle::new(corners, colour.filled())]).expect("a bar");
+            from += part;
+        }
+        let (x, y) = chart.backend_coord(&(0.0, bottom + 0.35));
+        let style = FONT.into_text_style(&root).pos(right_middle());
+        root.draw_text(&bar.label, &style, (x - 8, y)).expect("a label");
+    }
+    for (at, (part, colour)) in parts.iter().zip(COLOURS).enumerate() {
+        let left = 20 + 150 * at as i32;
+        root.draw(&Rectangle::new([(left, 40), (left + 14, 50)], colour.filled())).expect("a key");
+        root.draw_text(part, &FONT.into_text_style(&root), (left + 20, 38)).expect("its name");
+    }
+    root.present().expect("a file");
+}
+
+/// Charts side by side over one axis, each step of which is twice or four times the last.
+pub fn lines(file: &Path, axis: &str, panels: &[Panel]) {
+    let size = (360 * panels.len() as u32, 320);
+    let root = SVGBackend::new(file, size).into_drawing_area();
+    root.fill(&WHITE).expect("a drawing");
+    for (area, panel) in root.split_evenly((1, panels.len())).iter().zip(panels) {
+        chart(area, axis, panel);
+    }
+    root.present().expect("a file");
+}
+
+fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, axis: &str, panel: &Panel) {
+    let points = || panel.lines.iter().flat_map(|line| &line.points);
+    let (least, most) = points().fold((f64::MAX, f64::MIN), |(least, most), (x, _)| (least.min(*x), most.max(*x)));
+    let highest = points().map(|(_, y)| *y).filter(|y| y.is_finite()).fold(1e-3, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .caption(&panel.title, ("sans-serif", 16))
+        .margin(10)
+        .margin_right(18)
+        .x_label_area_size(42)
+        .y_label_area_size(58)
+        .build_cartesian_2d((least..most.max(least * 1.01)).log_scale(), 0.0..highest * 1.15)
+        .expect("a chart");
+    let label = |y: &f64| if *y >= 10_000.0 { format!("{} k", y / 1_000.0) } else { format!("{y}") };
+    chart
+        .configure_mesh()
+        .x_desc(axis)
+        .y_labels(6)
+        .x_labels(6)
+        .light_line_style(TRANSPARENT)
+        .y_label_formatter(&label)
+        .label_style(FONT)
+        .draw()
+        .expect("a mesh");
+    for (line, colour) in panel.lines.iter().zip(COLOURS) {
+        let points: Vec<_> = line.points.iter().copied().filter(|(_, y)| y.is_finite()).collect();
+        let dots: Vec<_> = points.iter().map(|point| Circle::new(*point, 3, colour.filled())).collect();
+        chart
+            .draw_series(LineSeries::new(points, colour.stroke_width(2)))
+            .expect("a line")
+            .label(&line.label)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+        chart.draw_series(dots).expect("its points");
+    }
+    chart.configure_series_labels().background_style(WHITE.mix(0.8)).label_font(FONT).draw().expect("names");
+}
+
+fn right_middle() -> plotters::style::text_anchor::Pos {
+    use plotters::style::text_anchor::{HPos, Pos, VPos};
+    Pos::new(HPos::Right, VPos::Center)
+}

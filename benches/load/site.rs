@@ -1,0 +1,197 @@
+//! Everything that is measured, each in a process of its own, and the generator that posts to it.
+
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde_json::Value as Json;
+
+use super::{
+    figures::{Figures, cpu, forget_peak, has_ended, micros_each, peak_mb, resident_mb},
+    produce,
+    support::{
+        self, SERVER_LIMIT,
+        bridge::{Bridge, SENDER, Setup},
+        certs::{Authority, ClientOptions},
+        client::Http,
+        kafka::{Kafka, KafkaOptions},
+        process::Child,
+        scratch,
+    },
+};
+
+pub struct Site {
+    pub kafka: Kafka,
+    pub bare: Target,
+}
+
+/// What the generator posts to.
+pub struct Target {
+    url: String,
+    /// Where `ca.crt`, `sender.crt` and `sender.key` are.
+    dir: PathBuf,
+    server: Server,
+    acked: Cell<u64>,
+}
+
+enum Server {
+    Bare(Child),
+    Bridge(Box<Bridge>),
+}
+
+impl Site {
+    pub fn new() -> Self {
+        // Old segments go at once: a run writes more than a disk should have to hold.
+        let properties = [
+            ("log.segment.bytes", "16777216"),
+            ("log.retention.bytes", "16777216"),
+            ("log.retention.check.interval.ms", "5000"),
+            ("log.segment.delete.delay.ms", "1000"),
+        ];
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let kafka = Kafka::start(KafkaOptions { heap_mb: 1024, properties, ..KafkaOptions::default() });
+        Self { kafka, bare: Target::bare() }
+    }
+
+    /// A bridge with so many partitions a topic, ready to take events.
+    pub fn bridge(&self, partitions: u32, registry: bool) -> Target {
+        let registry = registry.then(support::registry);
+        let setup = Setup::new(&self.kafka, registry).set("kafka.topics.partitions", &partitions.to_string());
+        sender(&setup.authority, &setup.dir);
+        let (dir, bridge) = (setup.dir.clone(), setup.start());
+        let url = format!("https://localhost:{}/", bridge.ingress.port());
+        Target { url, dir, server: Server::Bridge(Box::new(bridge)), acked: Cell::default() }
+    }
+
+    pub fn broker(&self) -> u32 {
+        self.kafka.brokers()[0].pid()
+    }
+
+    /// One measurement of `target` under `causeway send <load>`.
+    pub fn post(&self, target: &Target, load: &[&str]) -> Figures {
+        let (server, broker) = (target.pid(), self.broker());
+        forget_peak(server);
+        let before = (cpu(server), cpu(broker));
+        let (said, generator) = target.send(load);
+        let events = said["acked"].as_u64().expect("a count");
+        assert_eq!(said["sent"], said["acked"], "every event is answered 200: {said}");
+        target.acked.set(target.acked.get() + events);
+        let millis = |quantile: &str| said["latency_ms"][quantile].as_f64().unwrap_or(f64::NAN);
+        Figures {
+            events,
+            events_per_second: said["events_per_second"].as_f64().expect("a rate"),
+            p50_ms: millis("p50"),
+            p99_ms: millis("p99"),
+            p99_9_ms: millis("p99_9"),
+            cpu_us: micros_each(cpu(server) - before.0, events),
+            broker_cpu_us: micros_each(cpu(broker) - before.1, events),
+            generator_cpu_us: micros_each(generator, events),
+            peak_mb: peak_mb(server),
+        }
+    }
+
+    /// rdkafka alone with the events of this file, in a process of its own.
+    pub fn produce(&self, events: &Path, prefix: &str, in_flight: usize, rate: Option<f64>, seconds: f64) -> Figures {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg("produce").arg("--events").arg(events).args(["--prefix", prefix]);
+        command.args(["--brokers", &self.kafka.bootstrap(), "--broker-pid", &self.broker().to_string()]);
+        command.args(["--in-flight", &in_flight.to_string(), "--seconds", &seconds.to_string()]);
+        command.args(rate.map(|rate| format!("--rate={rate}")));
+        let said = command.stderr(Stdio::inherit()).output().expect("this program starts");
+        assert!(said.status.success(), "rdkafka alone: {}", said.status);
+        serde_json::from_slice(&said.stdout).expect("figures")
+    }
+
+    /// The topics that [`Self::produce`] writes to.
+    pub fn topics(&self, prefix: &str, partitions: i32) {
+        for feed in ["activity", "journey", "queue"] {
+            self.kafka.create_topic(&produce::topic(prefix, feed), partitions, &[]);
+        }
+    }
+}
+
+impl Target {
+    fn bare() -> Self {
+        let dir = scratch::dir("bare");
+        let authority = Authority::new("Bench sender CA");
+        authority.write(&dir, "ca");
+        authority.server(&["localhost"], [[127, 0, 0, 1]]).write(&dir, "server");
+        sender(&authority, &dir);
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg("bare").arg(&dir);
+        let mut child = Child::spawn("bare", &command, &dir);
+        let mut address = String::new();
+        child.wait_ready(SERVER_LIMIT, || {
+            address = fs::read_to_string(dir.join("address")).unwrap_or_default();
+            !address.is_empty()
+        });
+        let port = address.rsplit(':').next().expect("a port");
+        Self { url: format!("https://localhost:{port}/"), dir, server: Server::Bare(child), acked: Cell::default() }
+    }
+
+    fn pid(&self) -> u32 {
+        match &self.server {
+            Server::Bare(child) => child.pid(),
+            Server::Bridge(bridge) => bridge.child.pid(),
+        }
+    }
+
+    /// `causeway send` with these flags: what it says as JSON, and the CPU time that it took.
+    pub fn send(&self, load: &[&str]) -> (Json, Duration) {
+        // The same seed would make the same ids again: a retry of what was committed costs the bridge nothing.
+        static SEED: AtomicU64 = AtomicU64::new(1);
+        let seed = SEED.fetch_add(1, Ordering::Relaxed).to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.args(["send", "--json", "--seed", &seed, "--url", &self.url, "--ca", "ca.crt"]);
+        command.args(["--cert", "sender.crt", "--key", "sender.key"]).args(load).current_dir(&self.dir);
+        let mut generator = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the generator starts");
+        let said = serde_json::from_reader(generator.stdout.take().expect("its output"));
+        while !has_ended(generator.id()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let took = cpu(generator.id());
+        let status = generator.wait().expect("its end");
+        (said.unwrap_or_else(|error| panic!("send {load:?}: {status}, {error}")), took)
+    }
+
+    /// What the bridge itself counts: all that was answered 200 is committed, each once.
+    pub fn check(&self) {
+        if let Server::Bridge(bridge) = &self.server {
+            let committed = bridge.metric("causeway_committed_total", &[]);
+            assert_eq!(committed, self.acked.get() as f64, "committed beside answered 200");
+        }
+    }
+
+    /// The CPU time that the server takes in this time without any load, and its resident memory after it.
+    pub fn idle(&self, time: Duration) -> (Duration, f64) {
+        let before = cpu(self.pid());
+        std::thread::sleep(time);
+        (cpu(self.pid()) - before, resident_mb(self.pid()))
+    }
+
+    /// A bridge's resident memory while so many connections are open on which nothing was ever sent.
+    pub fn with_idle_connections(&self, connections: usize) -> f64 {
+        let Server::Bridge(bridge) = &self.server else { panic!("a bridge") };
+        let sender = bridge.sender(Http::One);
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+            let mut open = Vec::new();
+            for _ in 0..connections {
+                open.push(sender.connect().await.expect("a connection"));
+            }
+            while bridge.metric("causeway_connections", &[]) < connections as f64 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            resident_mb(self.pid())
+        })
+    }
+}
+
+/// A sender's certificate with the key that ASAPP's has.
+fn sender(authority: &Authority, dir: &Path) {
+    authority.client(ClientOptions { rsa: true, ..ClientOptions::dns(SENDER) }).write(dir, "sender");
+}

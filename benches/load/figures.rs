@@ -34,10 +34,13 @@ impl Figures {
 
     /// Less the part's time, too: where events come as fast as they are answered.
     pub fn without_time(mut self, part: &Self) -> Self {
-        let seconds = |it: &Self| it.events as f64 / it.events_per_second;
         let events = self.events.saturating_sub(part.events) as f64;
-        self.events_per_second = events / (seconds(&self) - seconds(part)).max(1e-3);
+        self.events_per_second = events / (self.seconds() - part.seconds()).max(1e-3);
         self.without(part)
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.events as f64 / self.events_per_second
     }
 }
 

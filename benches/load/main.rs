@@ -187,8 +187,8 @@ fn warm(site: &Site, plan: &Plan, bridges: &[Target]) {
 pub struct Kept {
     connections: String,
     source: Vec<String>,
-    load: Vec<String>,
-    closed: bool,
+    pace: String,
+    seconds: f64,
 }
 
 impl Kept {
@@ -198,20 +198,19 @@ impl Kept {
     }
 
     pub fn new(connections: usize, source: Vec<String>, pace: &str, seconds: f64) -> Self {
-        let load = vec![pace.to_owned(), format!("--seconds={seconds}")];
-        Self { connections: connections.to_string(), source, load, closed: pace == CLOSED }
+        Self { connections: connections.to_string(), source, pace: pace.to_owned(), seconds }
     }
 
     /// Measured without what it costs to open the connections, which is measured just before.
     pub fn measure(&self, site: &Site, target: &Target) -> Figures {
-        let each_once = [CLOSED.to_owned(), format!("--count={}", self.connections)];
-        let opening = site.post(target, &self.flags(&each_once));
-        let whole = site.post(target, &self.flags(&self.load));
-        if self.closed { whole.without_time(&opening) } else { whole.without(&opening) }
+        let opening = site.post(target, &self.flags(&[CLOSED, &format!("--count={}", self.connections)]));
+        let seconds = format!("--seconds={}", self.seconds + opening.seconds());
+        let whole = site.post(target, &self.flags(&[&self.pace, &seconds]));
+        if self.pace == CLOSED { whole.without_time(&opening) } else { whole.without(&opening) }
     }
 
-    fn flags<'a>(&'a self, load: &'a [String]) -> Vec<&'a str> {
-        let flags = self.source.iter().chain(load).map(String::as_str);
+    fn flags<'a>(&'a self, load: &[&'a str]) -> Vec<&'a str> {
+        let flags = self.source.iter().map(String::as_str).chain(load.iter().copied());
         flags.chain(["--connections", self.connections.as_str()]).collect()
     }
 }

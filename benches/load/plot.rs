@@ -30,17 +30,31 @@ pub fn bars(file: &Path, title: &str, parts: &[&str], bars: &[Bar]) {
     let size = (900, 110 + 34 * bars.len() as u32);
     let root = SVGBackend::new(file, size).into_drawing_area();
     root.fill(&WHITE).expect("a drawing");
-    let longest = bars.iter().map(|bar| bar.parts.iter().sum()).fold(1.0, f64::max);
+    let (head, body) = root.split_vertically(62);
+    head.titled(title, ("sans-serif", 18)).expect("a title");
+    for (at, (part, colour)) in parts.iter().zip(COLOURS).enumerate() {
+        let left = 250 + 160 * at as i32;
+        head.draw(&Rectangle::new([(left, 42), (left + 14, 54)], colour.filled())).expect("a key");
+        head.draw_text(part, &FONT.into_text_style(&head), (left + 20, 41)).expect("its name");
+    }
+    let longest = bars.iter().map(|bar| bar.parts.iter().sum()).fold(f64::MIN_POSITIVE, f64::max);
     let rows = bars.len() as f64;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 18))
-        .margin(12)
+    let mut chart = ChartBuilder::on(&body)
         .margin_right(24)
         .x_label_area_size(28)
-        .y_label_area_size(230)
+        .y_label_area_size(242)
         .build_cartesian_2d(0.0..longest * 1.05, 0.0..rows)
         .expect("a chart");
-    chart.configure_mesh().disable_y_mesh().disable_y_axis().y_labels(0).label_style(FONT).draw().expect("a mesh");
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .y_labels(0)
+        .light_line_style(TRANSPARENT)
+        .x_label_formatter(&|x| format!("{x}"))
+        .label_style(FONT)
+        .draw()
+        .expect("a mesh");
     for (at, bar) in bars.iter().enumerate() {
         let bottom = rows - at as f64 - 0.85;
         let mut from = 0.0;
@@ -52,11 +66,6 @@ pub fn bars(file: &Path, title: &str, parts: &[&str], bars: &[Bar]) {
         let (x, y) = chart.backend_coord(&(0.0, bottom + 0.35));
         let style = FONT.into_text_style(&root).pos(right_middle());
         root.draw_text(&bar.label, &style, (x - 8, y)).expect("a label");
-    }
-    for (at, (part, colour)) in parts.iter().zip(COLOURS).enumerate() {
-        let left = 20 + 150 * at as i32;
-        root.draw(&Rectangle::new([(left, 40), (left + 14, 50)], colour.filled())).expect("a key");
-        root.draw_text(part, &FONT.into_text_style(&root), (left + 20, 38)).expect("its name");
     }
     root.present().expect("a file");
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -21,7 +21,7 @@ use hdrhistogram::Histogram;
 use rdkafka::{
     ClientConfig, ClientContext,
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
 
 use super::figures::{Figures, cpu, forget_peak, micros_each, peak_mb};
@@ -48,10 +48,14 @@ pub struct Args {
     pub seconds: f64,
 }
 
-/// One feed's records, ready to go.
+/// One feed's records, ready to go, and its producer.
 struct Lane {
     topic: String,
     records: Vec<Ready>,
+    producer: BaseProducer<Reports>,
+    /// Of all records, and so of those under way.
+    share: f64,
+    sent: usize,
 }
 
 struct Ready {
@@ -60,47 +64,31 @@ struct Ready {
     value: Vec<u8>,
 }
 
-/// Before it counts, each producer has so many records behind it.
-const WARM: usize = 1_000;
+/// Before it counts, so many records have gone through.
+const WARM: f64 = 5_000.0;
 
-/// How long a producer's thread looks for reports before it sends again.
+/// How often reports are taken and records sent, all that have come up since: to be woken by each report would cost more.
 const BEAT: Duration = Duration::from_millis(1);
 
 pub fn run(args: &Args) -> Figures {
-    let lanes = lanes(args);
-    let all: usize = lanes.iter().map(|lane| lane.records.len()).sum();
-    let started = Arc::new(std::sync::Barrier::new(lanes.len() + 1));
+    let mut lanes = lanes(args);
+    produce(&mut lanes, args.in_flight, |lane| ((WARM * lane.share) as usize, true));
+    for lane in &mut lanes {
+        lane.sent = 0;
+        *lane.latency() = histogram();
+    }
     let own = std::process::id();
-    let running: Vec<_> = lanes
-        .into_iter()
-        .map(|lane| {
-            let share = lane.records.len() as f64 / all as f64;
-            let in_flight = ((args.in_flight as f64 * share).round() as usize).max(1);
-            let (args, started) = (args.clone(), Arc::clone(&started));
-            std::thread::spawn(move || {
-                let producer = producer(&args.brokers);
-                produce(&producer, &lane, in_flight, None, |sent| sent < WARM);
-                producer.flush(Duration::from_secs(30)).expect("a broker that commits");
-                *producer.context().latency.lock().expect("no panic") = histogram();
-                started.wait();
-                let end = Instant::now() + Duration::from_secs_f64(args.seconds);
-                let sent =
-                    produce(&producer, &lane, in_flight, args.rate.map(|rate| rate * share), |_| Instant::now() < end);
-                producer.flush(Duration::from_secs(30)).expect("a broker that commits");
-                let latency = producer.context().latency.lock().expect("no panic").clone();
-                assert_eq!(latency.len(), sent as u64, "every record is reported");
-                latency
-            })
-        })
-        .collect();
-    started.wait();
     forget_peak(own);
     let (begun, own_cpu, broker_cpu) = (Instant::now(), cpu(own), cpu(args.broker_pid));
+    produce(&mut lanes, args.in_flight, |lane| {
+        let elapsed = begun.elapsed().as_secs_f64();
+        let due = args.rate.map_or(usize::MAX, |rate| (elapsed * rate * lane.share) as usize);
+        if elapsed < args.seconds { (due, false) } else { (0, true) }
+    });
     let mut latency = histogram();
-    for lane in running {
-        latency.add(lane.join().expect("a lane")).expect("histograms of one kind");
-    }
+    lanes.iter().for_each(|lane| latency.add(&*lane.latency()).expect("histograms of one kind"));
     let events = latency.len();
+    assert_eq!(events, lanes.iter().map(|lane| lane.sent as u64).sum::<u64>(), "every record is reported");
     let millis = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
     Figures {
         events,
@@ -115,38 +103,57 @@ pub fn run(args: &Args) -> Figures {
     }
 }
 
-/// Sends the lane's records over and over with so many under way, as long as `more` of those sent. Returns how many that were.
-fn produce(
-    producer: &BaseProducer<Reports>,
-    lane: &Lane,
-    in_flight: usize,
-    rate: Option<f64>,
-    more: impl Fn(usize) -> bool,
-) -> usize {
-    let begun = Instant::now();
-    let mut sent = 0;
-    for ready in lane.records.iter().cycle() {
-        loop {
-            let due = rate.is_none_or(|rate| sent as f64 <= begun.elapsed().as_secs_f64() * rate);
-            if due && producer.context().under_way.load(Ordering::Relaxed) < in_flight {
-                break;
+/// Sends the lanes' records over and over, with so many under way. `most` says how many a lane may have sent by now, and
+/// whether that is all.
+fn produce(lanes: &mut [Lane], in_flight: usize, most: impl Fn(&Lane) -> (usize, bool)) {
+    loop {
+        let mut done = true;
+        for lane in &mut *lanes {
+            let (most, all) = most(lane);
+            let under_way_max = ((in_flight as f64 * lane.share).round() as usize).max(1);
+            lane.take_reports();
+            while lane.sent < most && lane.under_way() < under_way_max {
+                lane.send();
             }
-            producer.poll(BEAT);
+            done &= all && lane.sent >= most && lane.under_way() == 0;
         }
-        if !more(sent) {
-            break;
+        if done {
+            return;
         }
-        producer.context().under_way.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(BEAT);
+    }
+}
+
+impl Lane {
+    fn send(&mut self) {
+        let ready = &self.records[self.sent % self.records.len()];
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis() as i64;
-        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&lane.topic, Box::new(Instant::now()))
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(Instant::now()))
             .payload(&ready.value)
             .headers(ready.headers.clone())
             .timestamp(now);
         record.key = ready.key.as_deref();
-        producer.send(record).map_err(|(error, _)| error).expect("room in the queue");
-        sent += 1;
+        self.producer.context().under_way.fetch_add(1, Ordering::Relaxed);
+        self.producer.send(record).map_err(|(error, _)| error).expect("room in the queue");
+        self.sent += 1;
     }
-    sent
+
+    fn take_reports(&self) {
+        // A poll takes one event: the reports of one request, if there are any.
+        let mut before = None;
+        while before != Some(self.under_way()) {
+            before = Some(self.under_way());
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.producer.context().under_way.load(Ordering::Relaxed)
+    }
+
+    fn latency(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.producer.context().latency.lock().expect("no panic")
+    }
 }
 
 /// What the bridge asks of its producers, and librdkafka's defaults for the rest.
@@ -193,8 +200,7 @@ fn lanes(args: &Args) -> Vec<Lane> {
             (feed.name.clone(), Route::new(&feed, Schema::parse(text).expect("a built-in schema compiles")))
         })
         .collect();
-    let mut lanes: Vec<Lane> =
-        routes.iter().map(|(_, it)| Lane { topic: topic(&args.prefix, &it.label), records: Vec::new() }).collect();
+    let mut records: Vec<Vec<Ready>> = routes.iter().map(|_| Vec::new()).collect();
     let origin = Origin {
         received_at: 0,
         sender: Arc::from(""),
@@ -217,10 +223,18 @@ fn lanes(args: &Args) -> Vec<Lane> {
             .headers
             .iter()
             .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-        lanes[at].records.push(Ready { key: record.key.clone(), headers, value: record.value.clone() });
+        records[at].push(Ready { key: record.key.clone(), headers, value: record.value.clone() });
     }
-    lanes.retain(|lane| !lane.records.is_empty());
-    lanes
+    let all: usize = records.iter().map(Vec::len).sum();
+    let lanes = routes.iter().zip(records).filter(|(_, records)| !records.is_empty());
+    let lane = |((_, route), records): (&(_, Route), Vec<Ready>)| Lane {
+        topic: topic(&args.prefix, &route.label),
+        producer: producer(&args.brokers),
+        share: records.len() as f64 / all as f64,
+        sent: 0,
+        records,
+    };
+    lanes.map(lane).collect()
 }
 
 pub fn topic(prefix: &str, label: &str) -> String {

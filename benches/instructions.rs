@@ -1,0 +1,186 @@
+//! The work whose instructions `.ci/instructions` counts under valgrind: `instructions CASE`.
+//!
+//! Only [`measured`] counts, and only on its own thread: librdkafka's threads work by the clock, and a clock repeats nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench that fails here has failed"
+)]
+
+use std::{hint::black_box, sync::Arc};
+
+use causeway::{
+    bridge::Bridge,
+    config::{self, Config},
+    event::Parser,
+    feed::{self, SchemaSource},
+    ingress::{Ingress, Peer},
+    kafka::{Connection as Cluster, Producers, embedded::EmbeddedBroker},
+    metrics::Metrics,
+    record::{Origin, Record, Route, body_hash},
+    schema::Schema,
+    serve,
+    server::{Connections, Http, Limits, converse},
+    transcode::Transcoder,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    runtime::Runtime,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// As the bridge's: what it costs to allocate is part of the path.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SAMPLES: [(&str, &str); 3] = [
+    ("activity", include_str!("../tests/data/events/activity.sample.json")),
+    ("journey", include_str!("../tests/data/events/journey.sample.json")),
+    ("queue", include_str!("../tests/data/events/queue.sample.typed.json")),
+];
+
+/// So many events each: what a case counts is divided by this.
+const EVENTS: usize = 200;
+
+fn main() {
+    // Without a case, as when all benches are run: what there is.
+    let Some(case) = std::env::args().nth(1).filter(|case| !case.starts_with("--")) else {
+        SAMPLES.iter().for_each(|(label, _)| println!("translate-{label}\nrecord-{label}\nrequest-{label}"));
+        return;
+    };
+    let (stage, label) = case.split_once('-').expect("a stage and a feed");
+    let (_, text) = SAMPLES.iter().find(|(known, _)| *known == label).expect("a feed");
+    let document: serde_json::Value = serde_json::from_str(text).expect("a sample is JSON");
+    let body = document.to_string();
+    match stage {
+        "translate" => translate(&route(label), body.as_bytes()),
+        "record" => record(&route(label), body.as_bytes()),
+        "request" => Wire::open().run(&body),
+        other => panic!("{other} is no stage"),
+    }
+    println!("{EVENTS}");
+}
+
+/// What is counted.
+#[inline(never)]
+fn measured(each: &mut dyn FnMut()) {
+    for _ in 0..EVENTS {
+        each();
+    }
+}
+
+/// Buffers grow and caches fill before it counts.
+fn warm_and_measure(mut each: impl FnMut()) {
+    for _ in 0..EVENTS {
+        each();
+    }
+    measured(&mut each);
+}
+
+fn route(label: &str) -> Route {
+    let feed = feed::built_in().into_iter().find(|feed| feed.label == label).expect("a built-in feed");
+    let SchemaSource::BuiltIn(text) = feed.schema else { panic!("a built-in schema") };
+    Route::new(&feed, Schema::parse(text).expect("a built-in schema compiles"))
+}
+
+/// JSON bytes to Avro value.
+fn translate(route: &Route, body: &[u8]) {
+    let (mut parser, mut transcoder, mut value) = (Parser::new(128), Transcoder::default(), Vec::new());
+    warm_and_measure(|| {
+        value.clear();
+        parser.read(black_box(body), |event| {
+            transcoder.encode(&event.expect("a sample is an event"), &route.schema.plan, &mut value)
+        });
+        black_box(&value);
+    });
+}
+
+/// JSON bytes to record: key, headers and hash, too.
+fn record(route: &Route, body: &[u8]) {
+    let origin = Origin {
+        received_at: 1_759_323_815_000,
+        sender: Arc::from("dns:sender.asapp.example"),
+        content_type: None,
+        content_encoding: None,
+        traceparent: None,
+        tracestate: None,
+        attempts: 0,
+    };
+    let (mut parser, mut transcoder, mut record) = (Parser::new(128), Transcoder::default(), Record::default());
+    warm_and_measure(|| {
+        parser.read(black_box(body), |event| {
+            let event = event.expect("a sample is an event");
+            route.fill(&mut record, &event, body_hash(body), &origin, &mut transcoder)
+        });
+        black_box(&record);
+    });
+}
+
+/// A client's end of a connection in memory, after TLS: the real ingress and bridge behind it, before the embedded broker.
+struct Wire {
+    runtime: Runtime,
+    client: DuplexStream,
+    _broker: EmbeddedBroker,
+}
+
+impl Wire {
+    fn open() -> Self {
+        let broker = EmbeddedBroker::start().expect("a broker");
+        let text = format!(
+            "[ingress.tls]\nclient_names = [\"*\"]\n[kafka]\nbrokers = [\"{}\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+            broker.brokers()
+        );
+        let config: Config = config::from_toml(&text).expect("a configuration");
+        config.topics().iter().for_each(|topic| broker.create_topic(topic, 1).expect("a topic"));
+        let (client, server) = duplex(64 * 1024);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.spawn(async move {
+            let (ingress, head_max) = (ingress(&config), Limits::of(&config.ingress).head_max);
+            let peer = Peer::new(0, Instant::now(), Ok(Arc::from("dns:sender.asapp.example")));
+            let connection = Connections::default().add();
+            converse(server, Http::One, head_max, &ingress, peer, &connection, std::future::pending()).await
+        });
+        Self { runtime, client, _broker: broker }
+    }
+
+    fn run(mut self, body: &str) {
+        let id_at = body.find("\"event_id\":\"").expect("an id") + "\"event_id\":\"".len();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nuser-agent: bench\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut request = [head.as_bytes(), body.as_bytes()].concat();
+        let id_at = head.len() + id_at;
+        let (mut number, mut answer) = (0, Vec::new());
+        warm_and_measure(|| {
+            // Each event is one of its own: the same again would have its receipt at once.
+            number += 1;
+            request[id_at..id_at + 8].copy_from_slice(format!("{number:08}").as_bytes());
+            self.runtime.block_on(async {
+                self.client.write_all(&request).await.expect("an open connection");
+                answer.clear();
+                while !answer.ends_with(b"}") {
+                    self.client.read_buf(&mut answer).await.expect("an answer");
+                }
+            });
+            assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", answer.escape_ascii());
+        });
+    }
+}
+
+fn ingress(config: &Config) -> Arc<Ingress> {
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let routes = serve::routes(config).expect("the built-in schemas");
+    let budget = config.sender.budget();
+    let lanes = Bridge::lanes(&routes, config);
+    let cluster = Cluster::new(config);
+    let producers =
+        Producers::start(&cluster, &lanes, budget.message_timeout, config.dedupe.bytes_max, &metrics).expect("lanes");
+    let bridge = Bridge::new(config, routes, producers, Arc::clone(&metrics));
+    let (body_bytes_max, cut_off) = (config.ingress.body_bytes_max, CancellationToken::new());
+    Arc::new(Ingress::new(bridge, budget, body_bytes_max, cut_off, metrics))
+}

@@ -212,7 +212,7 @@ impl Bound {
             }
             Err(error) => tracing::warn!(
                 %error,
-                "events of an earlier run could not be read back (dedupe.warm): may this user read the topics?"
+                "events of an earlier run could not be read back (dedupe.warm): may this user Read the topics and Describe the group causeway-warm?"
             ),
         }
     }

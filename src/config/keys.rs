@@ -83,7 +83,7 @@ pub const KEYS: &[Key] = &[
     key("kafka.client.PROPERTY", Text, "", "Any librdkafka property that breaks no promise; with _file after its name, the file that holds its value"),
 
     key("dedupe.bytes_max", whole(0, 1 << 32), "67108864", "Memory for the events committed of late, in bytes, whose retries get the same receipt; 0 remembers none"),
-    key("dedupe.warm", Boolean, "false", "Fill that memory at the start from the topics' tails; needs the right to read them"),
+    key("dedupe.warm", Boolean, "false", "Fill that memory at the start from the topics' tails; needs Read on them, and Describe on the group `causeway-warm`"),
 
     key("registry.url", Text, "", "A Confluent-compatible schema registry, http:// or https://; without one, records are Avro single-object encoded"),
     key("registry.user", Text, "", "The registry's user, for basic authentication"),

@@ -200,23 +200,21 @@ fn pages() -> Vec<(PathBuf, String)> {
     pages.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// Linked to, and written elsewhere at the same time.
-const COMING: &[&str] = &["docs/PERFORMANCE.md", "docs/runbooks", "deploy/chart/causeway/README.md"];
+/// Pictures of PERFORMANCE.md, drawn from a run that is still to come: take them out of this list then.
+const COMING: &[&str] =
+    &["img/cpu.svg", "img/latency.svg", "img/connections.svg", "img/bodies.svg", "img/partitions.svg"];
 
 #[test]
 fn the_pages_link_to_what_is_there() {
     let mut seen = 0;
     for (page, text) in pages() {
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            if link.contains("://") {
+            if link.contains("://") || COMING.contains(&link) {
                 continue;
             }
             seen += 1;
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            if !target.exists() && COMING.iter().any(|coming| same_place(&target, &root().join(coming))) {
-                continue;
-            }
             assert!(target.exists(), "{}: {link} leads nowhere", page.display());
             if !anchor.is_empty() {
                 let text = fs::read_to_string(&target).unwrap();
@@ -226,22 +224,6 @@ fn the_pages_link_to_what_is_there() {
         }
     }
     assert!(seen > 10, "{seen} links");
-}
-
-/// Without `..`, of paths that need not be there.
-fn same_place(one: &Path, other: &Path) -> bool {
-    let plain = |path: &Path| {
-        let mut parts: Vec<_> = Vec::new();
-        for part in path.components() {
-            if part.as_os_str() == ".." {
-                parts.pop();
-            } else {
-                parts.push(part.as_os_str().to_owned());
-            }
-        }
-        parts
-    };
-    plain(one) == plain(other)
 }
 
 /// The anchor that a heading gets.

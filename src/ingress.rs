@@ -113,9 +113,11 @@ impl Ingress {
         let deadline = started + self.budget.answer_by;
         let head_only = request.method() == Method::HEAD;
         let mut body = Bytes::new();
-        let mut response = match self.deliver(request, peer, deadline, &mut body).await {
+        let outcome = self.deliver(request, peer, deadline, &mut body).await;
+        let answered_at = Instant::now();
+        let mut response = match outcome {
             Ok(receipt) => {
-                self.counts.committed(started);
+                self.counts.committed(answered_at - started);
                 committed(&receipt)
             }
             Err(refusal) => {
@@ -125,7 +127,7 @@ impl Ingress {
                 response
             }
         };
-        self.counts.answered(head_at);
+        self.counts.answered(answered_at - head_at);
         if head_only {
             // Over HTTP/2 hyper would send it, and the client would take that for a broken connection.
             *response.body_mut() = Full::default();

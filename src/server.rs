@@ -100,6 +100,7 @@ impl Server {
         tasks.spawn(async move {
             server.metrics.connections.inc();
             tokio::select! {
+                biased;
                 () = server.serve(socket, from, &connection) => {}
                 () = connection.cut.notified() => {}
             }

@@ -72,6 +72,7 @@ pub async fn converse(
 async fn finish<C: GracefulConnection>(http: C, told_to_close: impl Future<Output = ()>) -> C::Output {
     let mut http = pin!(http);
     tokio::select! {
+        biased;
         ended = http.as_mut() => return ended,
         () = told_to_close => http.as_mut().graceful_shutdown(),
     }

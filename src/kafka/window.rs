@@ -138,17 +138,23 @@ impl Window {
     pub(super) fn enter(self: &Arc<Self>, key: Key) -> Entered {
         let (done, answer) = oneshot::channel();
         let mut state = self.lock();
-        if let Some(under_way) = state.under_way.find_mut(key.id, |it| it.key == key) {
-            under_way.join(done);
-            self.metrics.joined_under_way.inc();
-            return Entered::Again(Pending::Waiting(answer));
+        let mut other_body = false;
+        for under_way in state.under_way.iter_hash_mut(key.id).filter(|it| it.key.same_id(&key)) {
+            if under_way.key == key {
+                under_way.join(done);
+                self.metrics.joined_under_way.inc();
+                return Entered::Again(Pending::Waiting(answer));
+            }
+            other_body = true;
         }
-        if let Some(known) = state.find(&key).filter(|known| self.seconds().saturating_sub(known.at) <= self.age) {
-            drop(state);
-            self.metrics.joined_committed.inc();
-            return Entered::Again(Pending::Known(self.receipt(&known)));
+        for known in state.committed_as(&key) {
+            if known.key == key && self.seconds().saturating_sub(known.at) <= self.age {
+                self.metrics.joined_committed.inc();
+                return Entered::Again(Pending::Known(self.receipt(known)));
+            }
+            other_body |= known.key != key;
         }
-        if state.has_other_body(&key) {
+        if other_body {
             self.metrics.ids_reused.inc();
         }
         state.under_way.insert_unique(key.id, UnderWay { key, joined: Vec::new() }, |it| it.key.id);
@@ -210,15 +216,10 @@ impl Window {
 }
 
 impl State {
-    fn find(&self, key: &Key) -> Option<Committed> {
-        let number = self.index.find(key.id, |number| self.at(*number).is_some_and(|known| known.key == *key))?;
-        self.at(*number).copied()
-    }
-
-    /// The same event id came with another body: another event, by the rules, and worth counting.
-    fn has_other_body(&self, key: &Key) -> bool {
-        self.index.iter_hash(key.id).any(|number| self.at(*number).is_some_and(|known| known.key.same_id(key)))
-            || self.under_way.iter_hash(key.id).any(|it| it.key.same_id(key))
+    /// What is remembered of the key's event id. With another body it was another event, by the rules, and is worth counting.
+    fn committed_as(&self, key: &Key) -> impl Iterator<Item = &Committed> {
+        let known = self.index.iter_hash(key.id).filter_map(|number| self.at(*number));
+        known.filter(|known| known.key.same_id(key))
     }
 
     fn at(&self, number: u32) -> Option<&Committed> {

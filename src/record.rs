@@ -1,6 +1,6 @@
 //! [`Event`] -> [`Record`]: topic, key, headers, timestamp, value. Pure: no clock, no network.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use simd_json::{Node, StaticNode};
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What Kafka gets. Reused from event to event: [`Record::clear`] keeps its buffers.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Record {
     pub key: Option<Vec<u8>>,
     pub headers: Headers,
@@ -23,25 +23,33 @@ pub struct Record {
     pub value: Vec<u8>,
 }
 
-/// A record's headers, in one buffer.
-#[derive(Debug, Default)]
+/// A record's headers, their values in one buffer.
+#[derive(Debug, Default, Clone)]
 pub struct Headers {
-    names: Vec<(&'static str, usize)>,
+    names: Vec<(Cow<'static, str>, usize)>,
     values: Vec<u8>,
 }
 
 impl Headers {
-    pub fn push(&mut self, name: &'static str, value: &[u8]) {
+    pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: &[u8]) {
         self.values.extend_from_slice(value);
-        self.names.push((name, self.values.len()));
+        self.names.push((name.into(), self.values.len()));
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut start = 0;
         self.names.iter().map(move |(name, end)| {
             let value = self.values.get(start..*end).unwrap_or_default();
             start = *end;
-            (*name, value)
+            (name.as_ref(), value)
         })
     }
 }

@@ -5,18 +5,15 @@ use std::sync::Arc;
 use rdkafka::{
     Message,
     error::KafkaError,
-    message::{Header, OwnedHeaders, OwnedMessage},
+    message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
     producer::{BaseProducer, BaseRecord, ProducerContext},
 };
 
 use super::reports::Parcel;
-use crate::record::Record;
+use crate::record::{Headers, Record};
 
 pub(super) struct Letter {
-    pub(super) key: Option<Vec<u8>>,
-    value: Vec<u8>,
-    headers: OwnedHeaders,
-    timestamp: i64,
+    pub(super) record: Record,
     /// The partition was known when it came back: it has been in a batch, and a broker may have seen it.
     pub(super) batched: bool,
     pub(super) parcel: Box<Parcel>,
@@ -24,27 +21,25 @@ pub(super) struct Letter {
 
 impl Letter {
     pub(super) fn new(record: &Record, parcel: Box<Parcel>) -> Self {
-        let mut headers = OwnedHeaders::new_with_capacity(10);
-        for (key, value) in record.headers.iter() {
-            headers = headers.insert(Header { key, value: Some(value) });
-        }
-        let (key, value) = (record.key.clone(), record.value.clone());
-        Self { key, value, headers, timestamp: record.timestamp, batched: false, parcel }
+        Self { record: record.clone(), batched: false, parcel }
     }
 
     /// Of a message whose delivery failed.
     pub(super) fn returned(message: &OwnedMessage, parcel: Box<Parcel>) -> Self {
-        Self {
-            key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().unwrap_or_default().to_vec(),
-            headers: message.headers().cloned().unwrap_or_else(OwnedHeaders::new),
-            timestamp: message.timestamp().to_millis().unwrap_or_default(),
-            batched: message.partition() >= 0,
-            parcel,
+        let mut headers = Headers::default();
+        for header in message.headers().into_iter().flat_map(OwnedHeaders::iter) {
+            headers.push(header.key.to_owned(), header.value.unwrap_or_default());
         }
+        let record = Record {
+            key: message.key().map(<[u8]>::to_vec),
+            headers,
+            timestamp: message.timestamp().to_millis().unwrap_or_default(),
+            value: message.payload().unwrap_or_default().to_vec(),
+        };
+        Self { record, batched: message.partition() >= 0, parcel }
     }
 
-    /// Gives it to librdkafka, whose delivery report has the parcel from then on.
+    /// Gives it to librdkafka, which copies the record, and whose delivery report has the parcel from then on.
     ///
     /// # Errors
     /// What librdkafka has against it, and the letter back.
@@ -53,18 +48,26 @@ impl Letter {
     where
         C: ProducerContext<DeliveryOpaque = Box<Parcel>>,
     {
-        let Self { key, value, headers, timestamp, parcel, .. } = self;
+        let Self { record, parcel, .. } = self;
         let topic = Arc::clone(&parcel.topic);
+        // librdkafka's headers are an allocation each: made here, they come from the thread that will free them (`pace.rs`).
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(value) })
+            });
         let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, parcel)
-            .payload(&value)
+            .payload(&record.value)
             .headers(headers)
-            .timestamp(timestamp);
-        message.key = key.as_deref();
-        let (error, headers, parcel) = match producer.send(message) {
-            Ok(()) => return Ok(()),
-            Err((error, refused)) => (error, refused.headers, refused.delivery_opaque),
-        };
-        let headers = headers.unwrap_or_else(OwnedHeaders::new);
-        Err((error, Self { key, value, headers, timestamp, batched: false, parcel }))
+            .timestamp(record.timestamp);
+        message.key = record.key.as_deref();
+        match producer.send(message) {
+            Ok(()) => Ok(()),
+            Err((error, refused)) => {
+                let parcel = refused.delivery_opaque;
+                Err((error, Self { record, batched: false, parcel }))
+            }
+        }
     }
 }

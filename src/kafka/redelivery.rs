@@ -139,7 +139,7 @@ fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
 
 /// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
 fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
-    let Letter { key, mut parcel, .. } = letter;
+    let Letter { record: Record { key, .. }, mut parcel, .. } = letter;
     let Some(lane) = producers.lanes.get(producers.dead_letter_lane()) else { return };
     let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
     let refused = Refused::Unstorable(&reason);

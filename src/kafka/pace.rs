@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{letter::Letter, producer::Producers, watch};
+use super::{client::be_patient, letter::Letter, producer::Producers, watch};
 
 /// How long a gate stays shut for each record that it let through. With it, gathering begins at 2,000 records a second.
 const SHUT_PER_RECORD: Duration = Duration::from_micros(500);
@@ -106,6 +106,7 @@ fn shut_for(records: usize) -> Duration {
 /// Starts the thread that opens all gates and takes all reports. It ends when the producers that it is given are gone.
 pub(super) fn start(producers: mpsc::Receiver<Weak<Producers>>) -> Thread {
     let run = move || {
+        be_patient();
         let Ok(producers) = producers.recv() else { return };
         while let Some(producers) = producers.upgrade() {
             let now = Instant::now();

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Connection, Receipt, Undelivered,
+    client::create_patient,
     letter::Letter,
     pace::{self, Gate},
     redelivery::{self, Failed},
@@ -210,7 +211,7 @@ impl Lane {
             label: spec.label.clone(),
             topics: spec.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
             gate: Gate::new(opener),
-            producer: RwLock::new(Arc::new(connection.producer(false).create_with_context(reports)?)),
+            producer: RwLock::new(Arc::new(create_patient(&connection.producer(false), reports)?)),
             alone: Mutex::default(),
             connection: connection.clone(),
             counts,
@@ -271,7 +272,7 @@ impl Lane {
         if let Some(producer) = alone.as_ref() {
             return Ok(Arc::clone(producer));
         }
-        let producer = Arc::new(self.connection.producer(true).create_with_context(self.reports())?);
+        let producer = Arc::new(create_patient(&self.connection.producer(true), self.reports())?);
         *alone = Some(Arc::clone(&producer));
         Ok(producer)
     }

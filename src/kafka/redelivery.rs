@@ -16,6 +16,7 @@ use rdkafka::{
 };
 
 use super::{
+    client::create_patient,
     letter::Letter,
     producer::Producers,
     reports::Fate,
@@ -174,7 +175,7 @@ fn rebuild(producers: &Producers, lane: usize) {
     if lane.current().client().fatal_error().is_none() {
         return;
     }
-    match lane.connection.producer(false).create_with_context(lane.reports()) {
+    match create_patient(&lane.connection.producer(false), lane.reports()) {
         Ok(fresh) => {
             tracing::warn!(feed = lane.label, "fatal producer error: the producer is replaced");
             lane.replace(fresh);

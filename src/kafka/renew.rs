@@ -13,6 +13,7 @@ use rdkafka::{
 
 use super::{
     Connection,
+    client::create_patient,
     producer::{Lane, Producers},
     reports::Reports,
     watch,
@@ -91,7 +92,7 @@ fn renewed(lane: &Lane, connection: &Connection) -> bool {
 }
 
 fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>, KafkaError> {
-    let fresh: BaseProducer<Reports> = connection.producer(false).create_with_context(lane.reports())?;
+    let fresh: BaseProducer<Reports> = create_patient(&connection.producer(false), lane.reports())?;
     let topic = lane.topics.first().map(AsRef::as_ref);
     fresh.client().fetch_metadata(topic, connection.request_timeout())?;
     Ok(fresh)

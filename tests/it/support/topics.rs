@@ -12,7 +12,7 @@ use rdkafka::admin::{
     AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
@@ -152,9 +152,17 @@ impl Kafka {
     fn watermarks(&self, topic: &str) -> Vec<(i64, i64)> {
         let partitions = i32::try_from(self.leaders(topic).len()).unwrap();
         assert!(partitions > 0, "there is no topic {topic}");
-        (0..partitions)
-            .map(|partition| self.admin.inner().fetch_watermarks(topic, partition, LIMIT).expect("watermarks"))
-            .collect()
+        (0..partitions).map(|partition| self.watermark(topic, partition)).collect()
+    }
+
+    /// A partition that was just made may have no leader yet, or another one than the client knows.
+    fn watermark(&self, topic: &str, partition: i32) -> (i64, i64) {
+        let mut found = Ok((0, 0));
+        wait_until("a partition's watermarks are told", LIMIT, || {
+            found = self.admin.inner().fetch_watermarks(topic, partition, LIMIT);
+            !matches!(&found, Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NotLeaderForPartition))
+        });
+        found.expect("watermarks")
     }
 
     /// All records from the beginning to what is the end when the call begins, by partition and offset.

@@ -52,9 +52,11 @@ fn answers_lost(trial: &Trial) -> Outcome {
     let load = rig.load();
     for _ in 0..3 {
         rig.each_wire(|wire| wire.change(|wire| wire.down.silent = true));
-        // What the brokers had answered before arrives.
-        sleep(Duration::from_millis(300));
-        let acked = load.acked();
+        let mut acked = load.acked();
+        wait_until("what the brokers had answered before has arrived", LIMIT, || {
+            sleep(Duration::from_millis(300));
+            std::mem::replace(&mut acked, load.acked()) == acked
+        });
         wait_until("records are committed and not answered", LIMIT, || rig.records() > acked as i64 + 3);
         assert_eq!(load.acked(), acked, "answers still come");
         rig.each_wire(|wire| {

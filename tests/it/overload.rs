@@ -1,7 +1,8 @@
 //! Ten times what the limits can hold, with retries: memory stays within what `check` says, and what was accepted arrives.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use crate::{
     outage::{LIMIT, kafka},
     sending::{BOTH, copies, event, noise},
     support::{
+        self,
         bridge::{Bridge, Setup},
         client::Sender,
         wait_until,
@@ -127,4 +129,25 @@ async fn ten_times_the_load_with_retries_stays_within_the_memory_that_check_tell
     let copies = copies(&kafka, &bridge, "journey");
     assert!(acked.iter().all(|id| copies.contains_key(id)));
     assert!(copies.values().all(|copies| *copies == 1));
+}
+
+#[test]
+fn the_threads_that_talk_to_kafka_wait_for_a_cpu_and_those_that_talk_to_senders_do_not() {
+    const SCHED_OTHER: &str = "0";
+    const SCHED_BATCH: &str = "3";
+    let bridge = Setup::new(support::kafka(), None).start();
+    let mut policies: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for thread in fs::read_dir(format!("/proc/{}/task", bridge.child.pid())).unwrap() {
+        // One that has just ended is gone.
+        let Ok(stat) = fs::read_to_string(thread.unwrap().path().join("stat")) else { continue };
+        // proc_pid_stat(5): the name stands in parentheses, the policy is field 41.
+        let (name, rest) = stat.split_once('(').and_then(|(_, named)| named.rsplit_once(") ")).unwrap();
+        let kind = ["rdk:broker", "pace", "tokio"].into_iter().find(|kind| name.starts_with(kind));
+        policies.entry(kind.unwrap_or("other")).or_default().push(rest.split(' ').nth(38).unwrap().to_owned());
+    }
+    assert!(policies["tokio"].iter().all(|policy| policy == SCHED_OTHER), "{policies:?}");
+    assert_eq!(policies["pace"], [SCHED_BATCH]);
+    // The feeds' producers and the dead letters'; clients that only look at topics may be there too.
+    let patient = policies["rdk:broker"].iter().filter(|policy| *policy == SCHED_BATCH);
+    assert!(patient.count() >= 5, "{policies:?}");
 }

@@ -110,19 +110,8 @@ impl Server {
     }
 
     async fn serve(&self, socket: TcpStream, from: SocketAddr, connection: &Arc<Connection>) {
-        let _ = socket.set_nodelay(true);
-        let tls = Arc::clone(&self.tls.borrow());
-        let stream = tokio::select! {
-            stream = timeout(HANDSHAKE_MAX, TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket)) => stream,
-            () = self.draining.cancelled() => return,
-        };
-        let stream = match stream {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.handshake_failed(tls::failure_reason(&error), from, &error.to_string()),
-            Err(_) => return self.handshake_failed("timeout", from, "the handshake took too long"),
-        };
-        let Some(peer) = self.identify(&stream, &tls, from, connection) else { return };
-        drop(tls);
+        // In a box, as all that it needs is forgotten once the connection is open.
+        let Some((stream, peer)) = Box::pin(self.shake_hands(socket, from, connection)).await else { return };
         self.metrics.connections_accepted.inc();
         let http = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Http::Two,
@@ -134,6 +123,30 @@ impl Server {
         if let Err(error) = ended {
             tracing::debug!(connection = connection.number, %from, %error, "connection ended");
         }
+    }
+
+    async fn shake_hands(
+        &self,
+        socket: TcpStream,
+        from: SocketAddr,
+        connection: &Connection,
+    ) -> Option<(TlsStream<TcpStream>, Peer)> {
+        let _ = socket.set_nodelay(true);
+        let tls = Arc::clone(&self.tls.borrow());
+        let stream = tokio::select! {
+            stream = timeout(HANDSHAKE_MAX, TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket)) => stream,
+            () = self.draining.cancelled() => return None,
+        };
+        let failure = match stream {
+            Ok(Ok(stream)) => {
+                let peer = self.identify(&stream, &tls, from, connection)?;
+                return Some((stream, peer));
+            }
+            Ok(Err(error)) => (tls::failure_reason(&error), error.to_string()),
+            Err(_) => ("timeout", "the handshake took too long".to_owned()),
+        };
+        self.handshake_failed(failure.0, from, &failure.1);
+        None
     }
 
     /// Who the client is, by its certificate. It is checked again where rustls has not done so, or not against what is in

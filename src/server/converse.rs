@@ -1,6 +1,6 @@
 //! HTTP/1.1 or HTTP/2 on a stream whose handshake is done.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use hyper::{
     Request,
@@ -63,14 +63,16 @@ pub async fn converse(
     match http {
         Http::One => {
             let watched = Watched { stream, connection: Arc::clone(connection) };
-            finish(http1().serve_connection(TokioIo::new(watched), service), told_to_close).await
+            finish(Box::pin(http1().serve_connection(TokioIo::new(watched), service)), told_to_close).await
         }
-        Http::Two => finish(http2(head_max).serve_connection(TokioIo::new(stream), service), told_to_close).await,
+        Http::Two => {
+            finish(Box::pin(http2(head_max).serve_connection(TokioIo::new(stream), service)), told_to_close).await
+        }
     }
 }
 
-async fn finish<C: GracefulConnection>(http: C, told_to_close: impl Future<Output = ()>) -> C::Output {
-    let mut http = pin!(http);
+/// Takes it boxed: an idle connection holds as much as the larger of the two protocols otherwise, several times over.
+async fn finish<C: GracefulConnection>(mut http: Pin<Box<C>>, told_to_close: impl Future<Output = ()>) -> C::Output {
     tokio::select! {
         biased;
         ended = http.as_mut() => return ended,

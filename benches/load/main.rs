@@ -13,6 +13,9 @@
 
 mod bare;
 mod figures;
+mod flame;
+mod kept;
+mod page;
 mod plot;
 mod produce;
 mod report;
@@ -24,18 +27,16 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use self::{
     figures::{Figures, Series},
+    flame::Profiler,
+    kept::{CLOSED, Kept},
     report::{Idle, Report},
     site::{Site, Target},
     sweeps::Sweep,
 };
-
-/// As the bridge: what its anchors cost should not be the allocator's doing.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Causeway beside its limits.
 #[derive(Debug, Parser)]
@@ -58,6 +59,9 @@ struct Args {
     /// The main run and every sweep; writes figures and plots into docs/PERFORMANCE.md and docs/img.
     #[arg(long, conflicts_with = "sweep")]
     docs: bool,
+    /// Profile the bridge in the closed loop instead; writes the flame graph and its table into the same places.
+    #[arg(long, conflicts_with_all = ["sweep", "docs", "json"])]
+    flame: bool,
     /// Print every figure of every round as JSON.
     #[arg(long)]
     json: bool,
@@ -101,21 +105,29 @@ fn run(args: &Args) {
     let whole = Plan { seconds: args.seconds, rounds: args.rounds, warm_events: 200_000 };
     let plan = if args.quick { Plan { seconds: 1.0, rounds: 2, warm_events: 5_000 } } else { whole };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let out = args.out.clone().unwrap_or_else(|| root.join(if args.docs { "docs/img" } else { "target/load" }));
+    let page = root.join("docs/PERFORMANCE.md");
+    let to_docs = args.docs || args.flame;
+    let out = args.out.clone().unwrap_or_else(|| root.join(if to_docs { "docs/img" } else { "target/load" }));
     std::fs::create_dir_all(&out).expect("a folder for the plots");
+    let profiler = args.flame.then(Profiler::find);
     let site = Site::new();
+    if let Some(profiler) = profiler {
+        let profile = profiler.run(&site, &plan, &out.join("flame.svg"));
+        println!("{profile}");
+        return page::put(&page, "profile", &profile);
+    }
     let mut report = Report::new(&plan);
     if args.sweep.is_empty() {
         main_run(&site, &plan, &mut report);
     }
-    let sweeps = if args.docs { Sweep::ALL } else { &args.sweep };
+    let sweeps = if args.docs { Sweep::value_variants() } else { &args.sweep };
     for sweep in sweeps {
         eprintln!("sweep: {}", sweep.name());
         report.sweeps.push(sweep.run(&site, &plan));
     }
     report.plot(&out);
     if args.docs {
-        report.write(&root.join("docs/PERFORMANCE.md"));
+        report.write(&page);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).expect("JSON"));
@@ -125,8 +137,6 @@ fn run(args: &Args) {
     }
 }
 
-/// The flag of `causeway send` with which each connection posts its next event when the last one is answered.
-const CLOSED: &str = "--closed-loop";
 /// Requests at a time in the closed loop.
 const CONNECTIONS: usize = 256;
 const PARTITIONS: u32 = 6;
@@ -135,7 +145,7 @@ const RATE: f64 = 1_000.0;
 const RATE_CONNECTIONS: usize = 32;
 
 fn main_run(site: &Site, plan: &Plan, report: &mut Report) {
-    let bridges = [site.bridge(PARTITIONS, false), site.bridge(PARTITIONS, true)];
+    let bridges = [site.bridge(false), site.bridge(true)];
     let events = support::scratch::dir("events").join("events.ndjson");
     let save = ["--generate", "--closed-loop", "--count", "20000", "--save", events.to_str().expect("a path")];
     site.bare.send(&save);
@@ -175,49 +185,14 @@ fn push(series: &mut Vec<Series>, label: &str, figures: Figures) {
 
 /// Brings broker, bridges and the bare server to where they stay.
 fn warm(site: &Site, plan: &Plan, bridges: &[Target]) {
-    let count = (plan.warm_events / bridges.len() as u64).to_string();
-    let load = ["--generate", "--closed-loop", "--connections", "256", "--count", &count];
-    for bridge in bridges {
-        site.post(bridge, &load);
-    }
-    site.post(&site.bare, &load);
-}
-
-/// A load over connections that are kept.
-pub struct Kept {
-    connections: String,
-    source: Vec<String>,
-    pace: String,
-    seconds: f64,
-}
-
-impl Kept {
-    /// `pace` is a flag of `causeway send`.
-    pub fn generated(connections: usize, pace: &str, seconds: f64) -> Self {
-        Self::new(connections, vec!["--generate".to_owned()], pace, seconds)
-    }
-
-    pub fn new(connections: usize, source: Vec<String>, pace: &str, seconds: f64) -> Self {
-        Self { connections: connections.to_string(), source, pace: pace.to_owned(), seconds }
-    }
-
-    /// Measured without what it costs to open the connections, which is measured just before.
-    pub fn measure(&self, site: &Site, target: &Target) -> Figures {
-        let opening = site.post(target, &self.flags(&[CLOSED, &format!("--count={}", self.connections)]));
-        let seconds = format!("--seconds={}", self.seconds + opening.seconds());
-        let whole = site.post(target, &self.flags(&[&self.pace, &seconds]));
-        if self.pace == CLOSED { whole.without_time(&opening) } else { whole.without(&opening) }
-    }
-
-    fn flags<'a>(&'a self, load: &[&'a str]) -> Vec<&'a str> {
-        let flags = self.source.iter().map(String::as_str).chain(load.iter().copied());
-        flags.chain(["--connections", self.connections.as_str()]).collect()
+    for target in bridges.iter().chain([&site.bare]) {
+        kept::warm(site, target, plan.warm_events / bridges.len() as u64);
     }
 }
 
 /// A bridge that nobody talks to, and one that keeps idle connections.
 fn idle(site: &Site, plan: &Plan) -> Idle {
-    let bridge = site.bridge(PARTITIONS, true);
+    let bridge = site.bridge(true);
     let time = std::time::Duration::from_secs_f64(plan.seconds * 2.0);
     let (cpu, alone_mb) = bridge.idle(time);
     let connections = if plan.warm_events < 200_000 { 200 } else { 2_000 };

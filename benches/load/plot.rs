@@ -7,6 +7,8 @@ use plotters::{coord::Shift, prelude::*};
 const COLOURS: [RGBColor; 3] = [RGBColor(0x1f, 0x6f, 0xb4), RGBColor(0xe0, 0x8a, 0x1e), RGBColor(0x9a, 0x9a, 0x9a)];
 const FONT: (&str, i32) = ("sans-serif", 14);
 
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
 /// A row of stacked parts, from left to right.
 pub struct Bar {
     pub label: String,
@@ -32,11 +34,7 @@ pub fn bars(file: &Path, title: &str, parts: &[&str], bars: &[Bar]) {
     root.fill(&WHITE).expect("a drawing");
     let (head, body) = root.split_vertically(62);
     head.titled(title, ("sans-serif", 18)).expect("a title");
-    for (at, (part, colour)) in parts.iter().zip(COLOURS).enumerate() {
-        let left = 250 + 160 * at as i32;
-        head.draw(&Rectangle::new([(left, 42), (left + 14, 54)], colour.filled())).expect("a key");
-        head.draw_text(part, &FONT.into_text_style(&head), (left + 20, 41)).expect("its name");
-    }
+    keys(&head, (250, 42), parts);
     let longest = bars.iter().map(|bar| bar.parts.iter().sum()).fold(f64::MIN_POSITIVE, f64::max);
     let rows = bars.len() as f64;
     let mut chart = ChartBuilder::on(&body)
@@ -70,51 +68,68 @@ pub fn bars(file: &Path, title: &str, parts: &[&str], bars: &[Bar]) {
     root.present().expect("a file");
 }
 
-/// Charts side by side over one axis, each step of which is twice or four times the last.
+/// Charts side by side over one axis, each step of which is twice or four times the last. All have the same lines.
 pub fn lines(file: &Path, axis: &str, panels: &[Panel]) {
-    let size = (360 * panels.len() as u32, 320);
+    let size = (360 * panels.len() as u32, 340);
     let root = SVGBackend::new(file, size).into_drawing_area();
     root.fill(&WHITE).expect("a drawing");
-    for (area, panel) in root.split_evenly((1, panels.len())).iter().zip(panels) {
+    let (head, body) = root.split_vertically(24);
+    let names: Vec<&str> =
+        panels.iter().take(1).flat_map(|panel| &panel.lines).map(|line| line.label.as_str()).collect();
+    keys(&head, (68, 8), &names);
+    for (area, panel) in body.split_evenly((1, panels.len())).iter().zip(panels) {
         chart(area, axis, panel);
     }
     root.present().expect("a file");
 }
 
-fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, axis: &str, panel: &Panel) {
+/// What the colours stand for, in a row.
+fn keys(area: &Area<'_>, (left, top): (i32, i32), names: &[&str]) {
+    for (at, (name, colour)) in names.iter().zip(COLOURS).enumerate() {
+        let left = left + 160 * at as i32;
+        area.draw(&Rectangle::new([(left, top), (left + 14, top + 12)], colour.filled())).expect("a key");
+        area.draw_text(name, &FONT.into_text_style(area), (left + 20, top - 1)).expect("its name");
+    }
+}
+
+fn chart(area: &Area<'_>, axis: &str, panel: &Panel) {
     let points = || panel.lines.iter().flat_map(|line| &line.points);
     let (least, most) = points().fold((f64::MAX, f64::MIN), |(least, most), (x, _)| (least.min(*x), most.max(*x)));
     let highest = points().map(|(_, y)| *y).filter(|y| y.is_finite()).fold(1e-3, f64::max);
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 16))
         .margin(10)
-        .margin_right(18)
+        .margin_right(24)
         .x_label_area_size(42)
         .y_label_area_size(58)
         .build_cartesian_2d((least..most.max(least * 1.01)).log_scale(), 0.0..highest * 1.15)
         .expect("a chart");
-    let label = |y: &f64| if *y >= 10_000.0 { format!("{} k", y / 1_000.0) } else { format!("{y}") };
     chart
         .configure_mesh()
         .x_desc(axis)
         .y_labels(6)
         .x_labels(6)
         .light_line_style(TRANSPARENT)
-        .y_label_formatter(&label)
+        .x_label_formatter(&short)
+        .y_label_formatter(&short)
         .label_style(FONT)
         .draw()
         .expect("a mesh");
     for (line, colour) in panel.lines.iter().zip(COLOURS) {
         let points: Vec<_> = line.points.iter().copied().filter(|(_, y)| y.is_finite()).collect();
         let dots: Vec<_> = points.iter().map(|point| Circle::new(*point, 3, colour.filled())).collect();
-        chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)))
-            .expect("a line")
-            .label(&line.label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(2)));
+        chart.draw_series(LineSeries::new(points, colour.stroke_width(2))).expect("a line");
         chart.draw_series(dots).expect("its points");
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).label_font(FONT).draw().expect("names");
+}
+
+/// A number of an axis.
+fn short(number: &f64) -> String {
+    match *number {
+        number if number >= 1e6 => format!("{} M", number / 1e6),
+        number if number >= 1e4 => format!("{} k", number / 1e3),
+        number => format!("{number}"),
+    }
 }
 
 fn right_middle() -> plotters::style::text_anchor::Pos {

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::{
     Plan, RATE,
     figures::{Figure, Series},
+    page,
     plot::{self, Bar, Line, Panel},
-    sweeps::Swept,
+    sweeps::{Place, Swept, SweptLine},
     table::{Table, number},
 };
 
@@ -63,26 +64,19 @@ impl Report {
         let [bare, rdkafka, ..] = self.closed.as_slice() else { return String::new() };
         let is_bridge = |series: &Series| series.label.starts_with("causeway");
         let times = |series: &Series, to: &[&Series]| format!("{} x", number(series.ratio(CPU, to), 2));
-        Table::of("256 requests at a time")
+        let table = Table::of("256 requests at a time")
             .median("events/s", 0, THROUGHPUT)
             .column("of (a)", |it| format!("{} %", number(100.0 * it.ratio(THROUGHPUT, &[bare]), 0)))
             .median("CPU, us/event", 1, CPU)
             .column("beside (a)", |it| times(it, &[bare]))
             .column("(a) + (b)", |it| if is_bridge(it) { times(it, &[bare, rdkafka]) } else { String::new() })
             .median("broker's", 1, BROKER_CPU)
-            .median("generator's", 1, GENERATOR_CPU)
-            .median("p50, ms", 1, P50)
-            .median("p99", 1, P99)
-            .median("p99.9", 1, P99_9)
-            .median("peak, MB", 0, PEAK)
-            .print(&self.closed)
+            .median("generator's", 1, GENERATOR_CPU);
+        latencies(table, 1).median("peak, MB", 0, PEAK).print(&self.closed)
     }
 
     fn paced(first: &str, rows: &[Series]) -> String {
-        Table::of(first)
-            .median("p50, ms", 2, P50)
-            .median("p99", 2, P99)
-            .median("p99.9", 2, P99_9)
+        latencies(Table::of(first), 2)
             .median("CPU, us/event", 0, CPU)
             .median("cores busy", 2, CORES)
             .median("broker's us/event", 0, BROKER_CPU)
@@ -158,45 +152,79 @@ impl Report {
         text
     }
 
+    /// A case of each feed, as it was counted when the budget was written.
+    fn instructions() -> String {
+        let counted = |case: &str| {
+            let line = include_str!("../instructions.budget").lines().find_map(|line| line.strip_prefix(case));
+            line.and_then(|count| count.trim().parse().ok()).map_or_else(String::new, |count| number(count, 0))
+        };
+        let mut text = String::from("| instructions an event | activity | journey | queue |\n|---|---:|---:|---:|\n");
+        for stage in ["translate", "record", "request"] {
+            let [activity, journey, queue] =
+                ["activity", "journey", "queue"].map(|feed| counted(&format!("{stage}-{feed} ")));
+            text += &format!("| `{stage}` | {activity} | {journey} | {queue} |\n");
+        }
+        text
+    }
+
     pub fn plot(&self, out: &Path) {
-        let parts = |series: &Series| vec![series.median(CPU), series.median(BROKER_CPU), series.median(GENERATOR_CPU)];
-        let bar = |series: &Series| Bar { label: series.label.clone(), parts: parts(series) };
         if !self.closed.is_empty() {
-            let bars: Vec<Bar> = self.closed.iter().map(bar).collect();
-            let title = "CPU time per event, us: 256 requests at a time";
-            plot::bars(&out.join("cpu.svg"), title, &["server, producer", "broker", "generator"], &bars);
+            cpu_bars(&out.join("cpu.svg"), "256 requests at a time", self.closed.iter());
             let bars: Vec<Bar> = self.open.iter().map(|it| Bar { label: it.label.clone(), parts: tail(it) }).collect();
             let title = "Latency at 1,000 events/s over 32 connections, ms";
             plot::bars(&out.join("latency.svg"), title, &["p50", "to p99", "to p99.9"], &bars);
         }
         for sweep in &self.sweeps {
-            let panel = |title: &str, figure: Figure| Panel {
-                title: title.to_owned(),
-                lines: sweep
-                    .lines
-                    .iter()
-                    .map(|line| Line {
-                        label: line.label.to_owned(),
-                        points: line.points.iter().map(|(x, series)| (*x, series.median(figure))).collect(),
-                    })
-                    .collect(),
-            };
-            let panels = [panel("CPU, us/event", CPU), panel("events/s", THROUGHPUT), panel("peak memory, MB", PEAK)];
-            plot::lines(&out.join(format!("{}.svg", sweep.name)), sweep.axis, &panels);
+            sweep.plot(out);
         }
     }
 
     /// Puts the figures between their marks in the page.
     pub fn write(&self, page: &Path) {
-        let mut text = fs::read_to_string(page).expect("the page");
-        for (mark, figures) in [("load", self.load()), ("sweeps", self.sweeps()), ("sizing", self.sizing())] {
-            let begin = format!("<!-- {mark}: written by the bench -->\n");
-            let (before, rest) = text.split_once(&begin).expect("the mark");
-            let (_, after) = rest.split_once("<!-- end -->").expect("its end");
-            text = format!("{before}{begin}\n{figures}\n<!-- end -->{after}");
-        }
-        fs::write(page, text).expect("the page");
+        page::put(page, "load", &self.load());
+        page::put(page, "sweeps", &self.sweeps());
+        page::put(page, "instructions", &Self::instructions());
+        page::put(page, "sizing", &self.sizing());
     }
+}
+
+impl Swept {
+    /// Lines over numbers, bars beside names.
+    fn plot(&self, out: &Path) {
+        let file = out.join(format!("{}.svg", self.name));
+        let panel = |title: &str, figure: Figure| Panel {
+            title: title.to_owned(),
+            lines: self.lines.iter().map(|line| line.over(figure)).collect(),
+        };
+        if self.lines.iter().flat_map(|line| &line.points).any(|(place, _)| matches!(place, Place::Name(_))) {
+            let series = self.lines.iter().flat_map(|line| &line.points).map(|(_, series)| series);
+            cpu_bars(&file, self.axis, series);
+        } else {
+            let panels = [panel("CPU, us/event", CPU), panel("events/s", THROUGHPUT), panel("peak memory, MB", PEAK)];
+            plot::lines(&file, self.axis, &panels);
+        }
+    }
+}
+
+impl SweptLine {
+    fn over(&self, figure: Figure) -> Line {
+        let points = self.points.iter().filter_map(|(place, series)| match place {
+            Place::Number(x) => Some((*x, series.median(figure))),
+            Place::Name(_) => None,
+        });
+        Line { label: self.label.to_owned(), points: points.collect() }
+    }
+}
+
+fn cpu_bars<'a>(file: &Path, of: &str, rows: impl Iterator<Item = &'a Series>) {
+    let parts = |series: &Series| vec![series.median(CPU), series.median(BROKER_CPU), series.median(GENERATOR_CPU)];
+    let bars: Vec<Bar> = rows.map(|series| Bar { label: series.label.clone(), parts: parts(series) }).collect();
+    let title = format!("CPU time per event, us: {of}");
+    plot::bars(file, &title, &["server, producer", "broker", "generator"], &bars);
+}
+
+fn latencies(table: Table<'_>, digits: usize) -> Table<'_> {
+    table.median("p50, ms", digits, P50).median("p99", digits, P99).median("p99.9", digits, P99_9)
 }
 
 /// p50, and how much more p99 and p99.9 are.

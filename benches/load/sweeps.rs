@@ -1,18 +1,20 @@
-//! How cost grows with one thing while all others stay.
+//! How cost changes with one thing while all others stay.
 
-use std::{fs, path::PathBuf};
+use std::{fmt, fs, path::PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{
-    CLOSED, CONNECTIONS, Kept, PARTITIONS, Plan,
+    CONNECTIONS, Plan,
     figures::Series,
+    kept::{self, CLOSED, Kept},
     site::{Site, Target},
-    support::scratch,
+    support::{bridge::Setup, scratch},
+    table,
 };
 
-/// What grows.
+/// What grows, or changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sweep {
     /// Open connections, each with a request under way: 1 to 4,096.
@@ -21,9 +23,17 @@ pub enum Sweep {
     Bodies,
     /// A topic's partitions: 1 to 96.
     Partitions,
+    /// How many keys there are: 1 to 1,000,000.
+    Keys,
+    /// All feeds mixed, or a single one.
+    Feeds,
+    /// The window of what was committed of late: none, empty, full.
+    Window,
+    /// The bridge's cores: one or two.
+    Cores,
 }
 
-/// A line of measurements, each with where it stands on the axis.
+/// Lines of measurements.
 #[derive(Debug, Serialize)]
 pub struct Swept {
     pub name: &'static str,
@@ -34,13 +44,21 @@ pub struct Swept {
 #[derive(Debug, Serialize)]
 pub struct SweptLine {
     pub label: &'static str,
-    pub points: Vec<(f64, Series)>,
+    pub points: Vec<(Place, Series)>,
+}
+
+/// Where a measurement stands on the axis.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub enum Place {
+    Number(f64),
+    Name(&'static str),
 }
 
 /// What is measured at one place of the axis.
 struct Point<'a> {
-    line: usize,
-    x: f64,
+    line: &'static str,
+    place: Place,
     target: &'a Target,
     load: Kept,
 }
@@ -49,94 +67,159 @@ const BARE: &str = "(a) bare server";
 const BRIDGE: &str = "causeway";
 
 impl Sweep {
-    pub const ALL: &'static [Self] = &[Self::Connections, Self::Bodies, Self::Partitions];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
             Self::Bodies => "bodies",
             Self::Partitions => "partitions",
+            Self::Keys => "keys",
+            Self::Feeds => "feeds",
+            Self::Window => "window",
+            Self::Cores => "cores",
         }
     }
 
     pub fn run(self, site: &Site, plan: &Plan) -> Swept {
-        match self {
-            Self::Connections => connections(site, plan),
-            Self::Bodies => bodies(site, plan),
-            Self::Partitions => partitions(site, plan),
-        }
+        let (axis, lines) = match self {
+            Self::Connections => ("connections", connections(site, plan)),
+            Self::Bodies => ("body, KB", bodies(site, plan)),
+            Self::Partitions => ("partitions of each topic", partitions(site, plan)),
+            Self::Keys => ("keys, journey alone", keys(site, plan)),
+            Self::Feeds => ("feeds", feeds(site, plan)),
+            Self::Window => ("dedupe window", window(site, plan)),
+            Self::Cores => ("cores that the bridge may use", cores(site, plan)),
+        };
+        Swept { name: self.name(), axis, lines }
     }
 }
 
-fn connections(site: &Site, plan: &Plan) -> Swept {
-    let bridge = warm_bridge(site, plan, PARTITIONS);
-    let mut points = Vec::new();
-    for connections in [1, 4, 16, 64, 256, 1_024, 4_096] {
-        for (line, target) in [(0, &bridge), (1, &site.bare)] {
-            let load = Kept::generated(connections, CLOSED, plan.seconds);
-            points.push(Point { line, x: connections as f64, target, load });
-        }
-    }
-    sweep(site, plan, "connections", "connections", &[BRIDGE, BARE], &points)
-}
-
-fn bodies(site: &Site, plan: &Plan) -> Swept {
-    let bridge = warm_bridge(site, plan, PARTITIONS);
-    let mut points = Vec::new();
-    for kb in [0.5, 1.0, 2.0, 4.0, 16.0, 64.0, 256.0] {
-        let file = events_of(kb);
-        for (line, target) in [(0, &bridge), (1, &site.bare)] {
-            let load = Kept::new(64, vec![file.display().to_string()], CLOSED, plan.seconds);
-            points.push(Point { line, x: kb, target, load });
-        }
-    }
-    sweep(site, plan, "bodies", "body, KB", &[BRIDGE, BARE], &points)
-}
-
-fn partitions(site: &Site, plan: &Plan) -> Swept {
-    let counts = [1, 6, 24, 96];
-    let bridges = counts.map(|count| (count, warm_bridge(site, plan, count)));
-    let points: Vec<_> = bridges
-        .iter()
-        .map(|(count, bridge)| Point {
-            line: 0,
-            x: f64::from(*count),
-            target: bridge,
-            load: Kept::generated(CONNECTIONS, CLOSED, plan.seconds),
+fn connections(site: &Site, plan: &Plan) -> Vec<SweptLine> {
+    let bridge = warm_bridge(site, plan, |setup| setup);
+    let points = [1, 4, 16, 64, 256, 1_024, 4_096].into_iter().flat_map(|connections| {
+        beside_bare(site, &bridge, f64::from(connections), || {
+            Kept::generated(connections as usize, CLOSED, plan.seconds)
         })
-        .collect();
-    sweep(site, plan, "partitions", "partitions of each topic", &[BRIDGE], &points)
+    });
+    sweep(site, plan, &points.collect::<Vec<_>>())
 }
 
-fn warm_bridge(site: &Site, plan: &Plan, partitions: u32) -> Target {
-    let bridge = site.bridge(partitions, true);
-    let count = (plan.warm_events / 4).to_string();
-    site.post(&bridge, &["--generate", CLOSED, "--connections", "256", "--count", &count]);
+fn bodies(site: &Site, plan: &Plan) -> Vec<SweptLine> {
+    let bridge = warm_bridge(site, plan, |setup| setup);
+    let points = [0.5, 1.0, 2.0, 4.0, 16.0, 64.0, 256.0].into_iter().flat_map(|kb| {
+        let file = events_of(kb);
+        let file = file.to_str().expect("a path");
+        beside_bare(site, &bridge, kb, || Kept::new(64, &[file], CLOSED, plan.seconds))
+    });
+    sweep(site, plan, &points.collect::<Vec<_>>())
+}
+
+/// The same load for the bridge and for the bare server.
+fn beside_bare<'a>(site: &'a Site, bridge: &'a Target, at: f64, load: impl Fn() -> Kept) -> [Point<'a>; 2] {
+    [(BRIDGE, bridge), (BARE, &site.bare)].map(|(line, target)| {
+        let place = Place::Number(at);
+        Point { line, place, target, load: load() }
+    })
+}
+
+fn partitions(site: &Site, plan: &Plan) -> Vec<SweptLine> {
+    let bridges = [1, 6, 24, 96].map(|count: u32| {
+        let bridge = warm_bridge(site, plan, |setup| setup.set("kafka.topics.partitions", &count.to_string()));
+        (Place::Number(f64::from(count)), bridge)
+    });
+    sweep_bridges(site, plan, &bridges)
+}
+
+fn keys(site: &Site, plan: &Plan) -> Vec<SweptLine> {
+    let bridge = warm_bridge(site, plan, |setup| setup);
+    let points = [1, 100, 10_000, 1_000_000].map(|keys: u32| {
+        let source = ["--generate", "--feed", "journey", "--issues", &keys.to_string()];
+        let load = Kept::new(CONNECTIONS, &source, CLOSED, plan.seconds);
+        Point { line: BRIDGE, place: Place::Number(f64::from(keys)), target: &bridge, load }
+    });
+    sweep(site, plan, &points)
+}
+
+fn feeds(site: &Site, plan: &Plan) -> Vec<SweptLine> {
+    let bridge = warm_bridge(site, plan, |setup| setup);
+    let single = |name| (name, vec!["--generate", "--feed", name]);
+    let feeds = [("all three", vec!["--generate"]), single("activity"), single("journey"), single("queue")];
+    let points = feeds.map(|(name, source)| {
+        let load = Kept::new(CONNECTIONS, &source, CLOSED, plan.seconds);
+        Point { line: BRIDGE, place: Place::Name(name), target: &bridge, load }
+    });
+    sweep(site, plan, &points)
+}
+
+fn window(site: &Site, plan: &Plan) -> Vec<SweptLine> {
+    let sizes = [("none", "0", false), ("64 MB, never full", "67108864", false), ("16 MB, full", "16777216", true)];
+    let bridges = sizes.map(|(name, bytes, full)| {
+        let bridge = warm_bridge(site, plan, |setup| setup.set("dedupe.bytes_max", bytes));
+        while full && forgotten(&bridge) == 0.0 {
+            kept::warm(site, &bridge, 20_000);
+        }
+        (Place::Name(name), bridge)
+    });
+    let lines = sweep_bridges(site, plan, &bridges);
+    assert_eq!(forgotten(&bridges[1].1), 0.0, "it never was full");
+    lines
+}
+
+/// Events that were forgotten because the window was full.
+fn forgotten(bridge: &Target) -> f64 {
+    bridge.metric("causeway_dedupe_forgotten_early_total")
+}
+
+fn cores(site: &Site, plan: &Plan) -> Vec<SweptLine> {
+    let bridges = [(1, "one"), (2, "two")].map(|(cores, name)| {
+        let bridge = warm_bridge(site, plan, |setup| setup.cores(cores));
+        (Place::Name(name), bridge)
+    });
+    sweep_bridges(site, plan, &bridges)
+}
+
+fn warm_bridge(site: &Site, plan: &Plan, change: impl FnOnce(Setup) -> Setup) -> Target {
+    let bridge = site.bridge_with(true, change);
+    kept::warm(site, &bridge, plan.warm_events / 4);
     bridge
 }
 
-fn sweep(
-    site: &Site,
-    plan: &Plan,
-    name: &'static str,
-    axis: &'static str,
-    labels: &[&'static str],
-    points: &[Point<'_>],
-) -> Swept {
-    let mut lines: Vec<_> = labels.iter().map(|label| SweptLine { label, points: Vec::new() }).collect();
-    for point in points {
-        lines[point.line].points.push((point.x, Series::new(format!("{}", point.x))));
-    }
+/// The same load for bridges that differ.
+fn sweep_bridges(site: &Site, plan: &Plan, bridges: &[(Place, Target)]) -> Vec<SweptLine> {
+    let points = bridges.iter().map(|(place, target)| {
+        let load = Kept::generated(CONNECTIONS, CLOSED, plan.seconds);
+        Point { line: BRIDGE, place: *place, target, load }
+    });
+    sweep(site, plan, &points.collect::<Vec<_>>())
+}
+
+fn sweep(site: &Site, plan: &Plan, points: &[Point<'_>]) -> Vec<SweptLine> {
+    let mut found: Vec<Series> = points.iter().map(|point| Series::new(point.place.to_string())).collect();
     for round in 1..=plan.rounds {
         eprintln!("round {round} of {}", plan.rounds);
-        for point in points {
-            let figures = point.load.measure(site, point.target);
-            let (_, series) = lines[point.line].points.iter_mut().find(|(x, _)| *x == point.x).expect("its place");
-            series.rounds.push(figures);
+        for (point, series) in points.iter().zip(&mut found) {
+            series.rounds.push(point.load.measure(site, point.target));
         }
     }
     points.iter().for_each(|point| point.target.check());
-    Swept { name, axis, lines }
+    let mut lines: Vec<SweptLine> = Vec::new();
+    for (point, series) in points.iter().zip(found) {
+        let measured = (point.place, series);
+        match lines.iter_mut().find(|line| line.label == point.line) {
+            Some(line) => line.points.push(measured),
+            None => lines.push(SweptLine { label: point.line, points: vec![measured] }),
+        }
+    }
+    lines
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) if number.fract() == 0.0 => out.write_str(&table::number(*number, 0)),
+            Self::Number(number) => write!(out, "{number}"),
+            Self::Name(name) => out.write_str(name),
+        }
+    }
 }
 
 /// A file with 64 journey events of so many KB, each of an issue of its own: the larger, the more survey answers.

@@ -34,6 +34,7 @@ pub struct Generator {
     seed: u64,
     templates: Vec<Template>,
     conversations: Vec<Conversation>,
+    issues: u64,
     shares: u64,
 }
 
@@ -44,7 +45,7 @@ pub struct Scratch {
     clock: Clock,
 }
 
-/// Conversations at a time: what keys repeat among.
+/// Conversations at a time; where there are more issues, several share all but the issue's id.
 const CONVERSATIONS: u64 = 1_000;
 const REPS: u64 = 200;
 const QUEUES: [&str; 12] = [
@@ -75,8 +76,7 @@ const fn share(feed: Feed) -> u64 {
 }
 
 /// The words that a conversation fills in; a conversation has its texts in this order.
-const WORDS: [&str; 12] = [
-    "issue",
+const WORDS: [&str; 11] = [
     "session",
     "customer",
     "client",
@@ -101,6 +101,7 @@ struct Template {
 enum Piece {
     Text(Box<[u8]>),
     EventId,
+    IssueId,
     /// Now less so many milliseconds.
     Time(i64),
     Number(Range<u64>),
@@ -108,8 +109,8 @@ enum Piece {
 }
 
 impl Generator {
-    /// Makes events of `feeds`; of all three where that is empty.
-    pub fn new(seed: u64, feeds: &[Feed]) -> Self {
+    /// Makes events of `feeds`, of all three where that is empty, and of so many issues.
+    pub fn new(seed: u64, feeds: &[Feed], issues: u64) -> Self {
         let mut templates = Vec::new();
         let mut shares = 0;
         for (feed, name, meta, types) in [
@@ -125,7 +126,7 @@ impl Generator {
                 templates.push(Template { below: shares, pieces: pieces(&templates::event(name, meta, event_type)) });
             }
         }
-        Self { seed, templates, conversations: conversations(seed), shares }
+        Self { seed, templates, conversations: conversations(seed), issues, shares }
     }
 
     /// Event number `index`, made at `now` (milliseconds since 1970).
@@ -137,7 +138,8 @@ impl Generator {
             .iter()
             .find(|template| thrown < template.below)
             .map_or(&[] as &[Piece], |template| &template.pieces);
-        let conversation = self.conversations.get(dice.below(CONVERSATIONS) as usize);
+        let issue = dice.below(self.issues);
+        let conversation = self.conversations.get((issue % CONVERSATIONS) as usize);
         let Scratch { body, clock } = scratch;
         body.reserve(2_560);
         let mut id = 0..0;
@@ -148,6 +150,7 @@ impl Generator {
                     id = body.len()..body.len() + UUID_BYTES;
                     body.extend_from_slice(&dice.uuid());
                 }
+                Piece::IssueId => body.extend_from_slice(&Dice::new(self.seed ^ ISSUES, issue).ulid()),
                 Piece::Time(back) => clock.print(now - back, body),
                 Piece::Number(range) => number(range.start + dice.below(range.end - range.start), body),
                 Piece::Word(word) => body
@@ -158,6 +161,9 @@ impl Generator {
     }
 }
 
+/// What a seed's issues are drawn from.
+const ISSUES: u64 = 0x155e5;
+
 fn conversations(seed: u64) -> Vec<Conversation> {
     let pick = |from: &[&str], at: u64| from.get(at as usize % from.len()).copied().unwrap_or_default().to_owned();
     // Agents and queues are the same ones whatever the seed.
@@ -167,14 +173,13 @@ fn conversations(seed: u64) -> Vec<Conversation> {
         let mut rep_dice = Dice::new(0x2e9, rep);
         let (given, family) = (pick(&GIVEN, rep_dice.next()), pick(&FAMILY, rep_dice.next()));
         [
-            dice.ulid(),
             dice.uuid_text(),
-            dice.ulid(),
+            dice.ulid_text(),
             format!("web-sdk-chrome-desktop_{}", dice.below(100_000)),
-            dice.ulid(),
-            Dice::new(0x90e0e, queue).ulid(),
+            dice.ulid_text(),
+            Dice::new(0x90e0e, queue).ulid_text(),
             pick(&QUEUES, queue),
-            rep_dice.ulid(),
+            rep_dice.ulid_text(),
             format!("{given} {family}"),
             given,
             family,
@@ -199,8 +204,10 @@ fn pieces(template: &str) -> Vec<Piece> {
 }
 
 fn piece(word: &str) -> Option<Piece> {
-    if word == "id" {
-        return Some(Piece::EventId);
+    match word {
+        "id" => return Some(Piece::EventId),
+        "issue" => return Some(Piece::IssueId),
+        _ => {}
     }
     if let Some(back) = word.strip_prefix("now") {
         return Some(Piece::Time(back.strip_prefix('-').map_or(Some(0), |back| back.parse().ok())?));
@@ -215,6 +222,7 @@ fn piece(word: &str) -> Option<Piece> {
 pub struct Dice(u64);
 
 const UUID_BYTES: usize = 36;
+const ULID_BYTES: usize = 26;
 
 impl Dice {
     pub fn new(seed: u64, index: u64) -> Self {
@@ -229,7 +237,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is far below 2^32.
+    /// A number below `end`, which is at most 2^32.
     fn below(&mut self, end: u64) -> u64 {
         ((self.next() >> 32) * end) >> 32
     }
@@ -252,10 +260,19 @@ impl Dice {
     }
 
     /// In the form of a ULID: 26 characters of Crockford's base 32.
-    fn ulid(&mut self) -> String {
+    fn ulid(&mut self) -> [u8; ULID_BYTES] {
         const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-        let random = (0..24).filter_map(|_| ALPHABET.get(self.below(32) as usize)).map(|byte| char::from(*byte));
-        "01".chars().chain(random).collect()
+        let mut text = [b'0'; ULID_BYTES];
+        for (at, place) in text.iter_mut().enumerate().skip(1) {
+            // It begins with 01, as those of our days do.
+            let value = if at == 1 { 1 } else { self.below(32) };
+            *place = ALPHABET.get(value as usize).copied().unwrap_or_default();
+        }
+        text
+    }
+
+    fn ulid_text(&mut self) -> String {
+        String::from_utf8_lossy(&self.ulid()).into_owned()
     }
 }
 
@@ -334,7 +351,11 @@ mod tests {
     const NOW: i64 = 1_750_000_000_123;
 
     fn events(seed: u64, feeds: &[Feed], count: u64) -> Vec<Event> {
-        let (generator, mut scratch) = (Generator::new(seed, feeds), Scratch::default());
+        events_of(1_000, seed, feeds, count)
+    }
+
+    fn events_of(issues: u64, seed: u64, feeds: &[Feed], count: u64) -> Vec<Event> {
+        let (generator, mut scratch) = (Generator::new(seed, feeds, issues), Scratch::default());
         (0..count).map(|index| generator.event(index, NOW, &mut scratch)).collect()
     }
 
@@ -418,6 +439,21 @@ mod tests {
                 assert!(text.contains(&format!(r#""name":"com.asapp.event.{name}""#)), "{text}");
                 assert!((least..most).contains(&text.len()), "{} bytes: {text}", text.len());
             }
+        }
+    }
+
+    #[test]
+    fn journey_events_are_of_as_many_issues_as_wanted() {
+        for (issues, least, most) in [(1, 1, 1), (100, 100, 100), (1_000_000, 1_900, 2_000)] {
+            let ids: HashSet<Vec<u8>> = events_of(issues, 1, &[Feed::Journey], 2_000)
+                .iter()
+                .map(|event| {
+                    let event: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+                    event["meta_data"]["issue_id"].as_str().unwrap().as_bytes().to_vec()
+                })
+                .collect();
+            assert!((least..=most).contains(&ids.len()), "{} of {issues}", ids.len());
+            assert!(ids.iter().all(|id| id.len() == ULID_BYTES && id.starts_with(b"01")));
         }
     }
 

@@ -31,6 +31,9 @@ pub struct SourceArgs {
     /// Generate events of these feeds only.
     #[arg(long, value_name = "FEED", requires = "generate")]
     feed: Vec<Feed>,
+    /// So many issues, whose ids are the keys of generated journey events.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1 << 32), conflicts_with = "files")]
+    issues: u64,
     /// The same seed makes the same events and ids, but for the times in them.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -53,7 +56,10 @@ impl SourceArgs {
     /// `one_line`: line breaks in a body become spaces, for a body a line in `--save`.
     pub fn open(&self, endless: bool, one_line: bool) -> Result<Source, Failure> {
         if self.generate {
-            return Ok(Source { kind: Kind::Generated(Generator::new(self.seed, &self.feed)), total: None });
+            return Ok(Source {
+                kind: Kind::Generated(Generator::new(self.seed, &self.feed, self.issues)),
+                total: None,
+            });
         }
         let mut bodies = Vec::new();
         for file in &self.files {
@@ -205,6 +211,7 @@ mod tests {
             same_id: false,
             generate: false,
             feed: Vec::new(),
+            issues: 1,
             seed: 1,
         };
         let posted =

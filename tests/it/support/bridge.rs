@@ -37,6 +37,7 @@ pub struct Setup {
     settings: Vec<(String, String)>,
     toml: String,
     within: Option<Arc<Namespace>>,
+    cores: Option<usize>,
     environment: Vec<(String, String)>,
 }
 
@@ -63,6 +64,7 @@ impl Setup {
             settings: Vec::new(),
             toml: String::new(),
             within: None,
+            cores: None,
             environment: Vec::new(),
         };
         for (key, value) in [
@@ -118,6 +120,11 @@ impl Setup {
         Self { within: Some(Arc::clone(namespace)), ..self }
     }
 
+    /// Runs it on the first so many cores; what else runs may use them too.
+    pub fn cores(self, cores: usize) -> Self {
+        Self { cores: Some(cores), ..self }
+    }
+
     /// A variable that is no key of the configuration.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -129,7 +136,11 @@ impl Setup {
         let file = self.dir.join("causeway.toml");
         let tls = "[ingress.tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\nclient_ca = \"ca.crt\"\n";
         fs::write(&file, format!("{tls}{}", self.toml)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        let program = env!("CARGO_BIN_EXE_causeway");
+        let mut command = Command::new(if self.cores.is_some() { "taskset" } else { program });
+        if let Some(cores) = self.cores {
+            command.args(["--cpu-list", &format!("0-{}", cores - 1), program]);
+        }
         command.args(arguments).current_dir(&self.dir).env("CAUSEWAY_CONFIG", &file).env("CAUSEWAY_LOG", "info");
         for (key, value) in &self.settings {
             command.env(format!("CAUSEWAY_{}", key.to_uppercase().replace('.', "__")), value);

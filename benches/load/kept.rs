@@ -1,0 +1,51 @@
+//! A load over connections that are kept.
+
+use super::{
+    CONNECTIONS,
+    figures::Figures,
+    site::{Site, Target},
+};
+
+/// The flag of `causeway send` with which each connection posts its next event when the last one is answered.
+pub const CLOSED: &str = "--closed-loop";
+
+pub struct Kept {
+    connections: String,
+    source: Vec<String>,
+    pace: String,
+    seconds: f64,
+}
+
+impl Kept {
+    /// All feeds mixed. `pace` is a flag of `causeway send`.
+    pub fn generated(connections: usize, pace: &str, seconds: f64) -> Self {
+        Self::new(connections, &["--generate"], pace, seconds)
+    }
+
+    /// `source` says what `causeway send` posts.
+    pub fn new(connections: usize, source: &[&str], pace: &str, seconds: f64) -> Self {
+        let source = source.iter().map(|&flag| flag.to_owned()).collect();
+        Self { connections: connections.to_string(), source, pace: pace.to_owned(), seconds }
+    }
+
+    /// Measured without what it costs to open the connections, which is measured just before.
+    pub fn measure(&self, site: &Site, target: &Target) -> Figures {
+        let opening = site.post(target, &self.flags(&[CLOSED, &format!("--count={}", self.connections)]));
+        // An event that came while they were opened waited for that: it has no part in the latencies.
+        let warm_up = 1.25 * opening.seconds() + 0.5;
+        let (seconds, warm_up) = (format!("--seconds={}", self.seconds + warm_up), format!("--warm-up={warm_up}"));
+        let whole = site.post(target, &self.flags(&[&self.pace, &seconds, &warm_up]));
+        if self.pace == CLOSED { whole.without_time(&opening) } else { whole.without(&opening) }
+    }
+
+    fn flags<'a>(&'a self, load: &[&'a str]) -> Vec<&'a str> {
+        let flags = self.source.iter().map(String::as_str).chain(load.iter().copied());
+        flags.chain(["--connections", self.connections.as_str()]).collect()
+    }
+}
+
+/// Posts so many events before anything counts.
+pub fn warm(site: &Site, target: &Target, events: u64) {
+    let (connections, count) = (CONNECTIONS.to_string(), events.to_string());
+    site.post(target, &["--generate", CLOSED, "--connections", &connections, "--count", &count]);
+}

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Figures {
     pub events: u64,
+    /// Those that were due after the warm-up, for each second after it.
     pub events_per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
@@ -30,17 +31,6 @@ impl Figures {
         self.broker_cpu_us = less(self.broker_cpu_us, part.broker_cpu_us);
         self.generator_cpu_us = less(self.generator_cpu_us, part.generator_cpu_us);
         self
-    }
-
-    /// Less the part's time, too: where events come as fast as they are answered.
-    pub fn without_time(mut self, part: &Self) -> Self {
-        let events = self.events.saturating_sub(part.events) as f64;
-        self.events_per_second = events / (self.seconds() - part.seconds()).max(1e-3);
-        self.without(part)
-    }
-
-    pub fn seconds(&self) -> f64 {
-        self.events as f64 / self.events_per_second
     }
 }
 

@@ -1,5 +1,7 @@
 //! A load over connections that are kept.
 
+use std::time::Instant;
+
 use super::{
     CONNECTIONS,
     figures::Figures,
@@ -28,14 +30,14 @@ impl Kept {
         Self { connections: connections.to_string(), source, pace: pace.to_owned(), seconds }
     }
 
-    /// Measured without what it costs to open the connections, which is measured just before.
+    /// Measured without what it takes to open the connections, whose CPU time is measured just before.
     pub fn measure(&self, site: &Site, target: &Target) -> Figures {
+        let begun = Instant::now();
         let opening = site.post(target, &self.flags(&[CLOSED, &format!("--count={}", self.connections)]));
-        // An event that came while they were opened waited for that: it has no part in the latencies.
-        let warm_up = 1.25 * opening.seconds() + 0.5;
-        let (seconds, warm_up) = (format!("--seconds={}", self.seconds + warm_up), format!("--warm-up={warm_up}"));
-        let whole = site.post(target, &self.flags(&[&self.pace, &seconds, &warm_up]));
-        if self.pace == CLOSED { whole.without_time(&opening) } else { whole.without(&opening) }
+        // An event that comes while they are opened waits for that.
+        let warm_up = 1.25 * begun.elapsed().as_secs_f64() + 0.5;
+        let seconds = format!("--seconds={}", self.seconds + warm_up);
+        site.post_after(warm_up, target, &self.flags(&[&self.pace, &seconds])).without(&opening)
     }
 
     fn flags<'a>(&'a self, load: &[&'a str]) -> Vec<&'a str> {

@@ -82,10 +82,15 @@ impl Site {
 
     /// One measurement of `target` under `causeway send <load>`.
     pub fn post(&self, target: &Target, load: &[&str]) -> Figures {
+        self.post_after(0.0, target, load)
+    }
+
+    /// The same; latencies and throughput only of what comes after so many seconds.
+    pub fn post_after(&self, warm_up: f64, target: &Target, load: &[&str]) -> Figures {
         let (server, broker) = (target.pid(), self.broker());
         forget_peak(server);
         let before = (cpu(server), cpu(broker));
-        let (said, generator) = target.send(load);
+        let (said, generator) = target.send(&[load, &["--warm-up", &warm_up.to_string()]].concat());
         let events = said["acked"].as_u64().expect("a count");
         assert_eq!(said["sent"], said["acked"], "every event is answered 200: {said}");
         let attempts = said["attempts"].as_u64().expect("a count");
@@ -94,10 +99,12 @@ impl Site {
         }
         target.acked.set(target.acked.get() + events);
         target.attempts.set(target.attempts.get() + attempts);
-        let millis = |quantile: &str| said["latency_ms"][quantile].as_f64().unwrap_or(f64::NAN);
+        let latency = &said["latency_ms"];
+        let millis = |quantile: &str| latency[quantile].as_f64().unwrap_or(f64::NAN);
+        let (counted, seconds) = (latency["count"].as_f64().unwrap_or_default(), said["seconds"].as_f64());
         Figures {
             events,
-            events_per_second: said["events_per_second"].as_f64().expect("a rate"),
+            events_per_second: counted / (seconds.expect("a time") - warm_up).max(1e-3),
             p50_ms: millis("p50"),
             p99_ms: millis("p99"),
             p99_9_ms: millis("p99_9"),

@@ -127,7 +127,7 @@ impl Summary {
         count as f64 / self.took.as_secs_f64().max(1e-6)
     }
 
-    /// One object; times in milliseconds, `p99_9` for the 99.9th percentile.
+    /// One object; times in milliseconds, `p99_9` for the 99.9th percentile; `count`: so many came after the warm-up.
     pub fn json(&self) -> Json {
         let tally = &self.tally;
         let by_status: BTreeMap<String, u64> =
@@ -160,7 +160,8 @@ fn percentiles(histogram: &Histogram<u64>) -> Json {
     let quantiles = QUANTILES
         .iter()
         .map(|(name, quantile)| (name.replace('.', "_"), json!(millis(histogram.value_at_quantile(*quantile)))));
-    quantiles.chain([("max".to_owned(), json!(millis(histogram.max())))]).collect()
+    let rest = [("max", json!(millis(histogram.max()))), ("count", json!(histogram.len()))];
+    quantiles.chain(rest.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 impl fmt::Display for Summary {
@@ -235,6 +236,7 @@ mod tests {
         assert_eq!(json["by_status"], json!({"200": 1, "timeout": 4}));
         assert_eq!((&json["attempts"], &json["events_per_second"]), (&json!(5), &json!(0.5)));
         assert!((json["latency_ms"]["p50"].as_f64().unwrap() - 5.0).abs() < 0.01);
+        assert_eq!(json["latency_ms"]["count"], 1);
         assert_eq!(Summary { tally: Tally::new().unwrap(), took: Duration::ZERO }.json()["latency_ms"], Json::Null);
     }
 }

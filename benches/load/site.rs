@@ -174,7 +174,11 @@ impl Target {
         let seed = SEED.fetch_add(1, Ordering::Relaxed).to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
         command.args(["send", "--json", "--seed", &seed, "--url", &self.url, "--ca", "ca.crt"]);
-        command.args(["--cert", "sender.crt", "--key", "sender.key"]).args(load).current_dir(&self.dir);
+        // Late is late, not lost: thousands of handshakes at a time take a busy machine longer than ASAPP would wait.
+        command
+            .args(["--cert", "sender.crt", "--key", "sender.key", "--timeout-ms", "30000"])
+            .args(load)
+            .current_dir(&self.dir);
         let mut generator = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the generator starts");
         let said = serde_json::from_reader(generator.stdout.take().expect("its output"));
         while !has_ended(generator.id()) {

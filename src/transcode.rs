@@ -19,8 +19,8 @@ use crate::{
 /// The reused buffers of one thread.
 #[derive(Default)]
 pub struct Transcoder {
-    /// The members that have a field, of each open record.
-    found: Vec<Found>,
+    /// Of each open record: where on the tape each field's value stands, or [`ABSENT`].
+    places: Vec<usize>,
     /// The way from the root to the container at hand.
     path: Vec<Step>,
     extras: Vec<u8>,
@@ -28,19 +28,15 @@ pub struct Transcoder {
     json: Vec<u8>,
 }
 
-/// A member that the schema names: the position of its field, and where its value stands on the tape.
-#[derive(Clone, Copy)]
-struct Found {
-    field: usize,
-    value: usize,
-}
+/// No member's value: at 0 stands the document itself.
+const ABSENT: usize = 0;
 
 impl Transcoder {
     /// Appends the Avro encoding of `event` by `plan` to `out`.
     ///
     /// Returns how many members went to `extras`.
     pub fn encode(&mut self, event: &Event<'_>, plan: &Plan, out: &mut Vec<u8>) -> usize {
-        self.found.clear();
+        self.places.clear();
         self.path.clear();
         self.extras.clear();
         self.extras_count = 0;
@@ -68,9 +64,9 @@ impl<'t> Pass<'t, '_> {
     /// Writes the object at `at` as a record. Members come in any order: first each is given its field, then they are
     /// written in the schema's order, with nulls for the fields between.
     fn record(&mut self, plan: &Plan, at: usize) {
-        let base = self.buffers.found.len();
+        let base = self.buffers.places.len();
+        self.buffers.places.resize(base + plan.fields.len(), ABSENT);
         let mut expected = 0;
-        let mut in_order = true;
         for (key, value) in members(self.tape, at) {
             // Senders write members mostly in one order: look at the next field before looking it up.
             let field = match plan.fields.get(expected) {
@@ -78,42 +74,26 @@ impl<'t> Pass<'t, '_> {
                 _ => plan.find(key),
             };
             match field {
-                // A missing member is null, and null says nothing more.
-                _ if self.is_null(value) => {}
                 Some(field) => {
-                    in_order &= field >= expected;
                     expected = field + 1;
-                    self.buffers.found.push(Found { field, value });
+                    if let Some(place) = self.buffers.places.get_mut(base + field) {
+                        *place = value;
+                    }
                 }
+                // A missing member is null, and null says nothing more.
+                None if self.is_null(value) => {}
                 None => self.put_aside(Step::Member(value), value),
             }
         }
-        if !in_order && let Some(found) = self.buffers.found.get_mut(base..) {
-            found.sort_unstable_by_key(|found| found.field);
-        }
-        let mut next = 0;
-        let end = self.buffers.found.len();
-        for position in base..end {
-            let Some(Found { field: position, value }) = self.buffers.found.get(position).copied() else { break };
-            self.nulls(position - next);
-            next = position + 1;
-            if let Some(field) = plan.fields.get(position) {
-                self.field(field, value);
+        for (position, field) in plan.fields.iter().enumerate() {
+            match self.buffers.places.get(base + position) {
+                Some(&value) if value != ABSENT && !self.is_null(value) => self.field(field, value),
+                _ if matches!(field.kind, Kind::Extras) => self.write_extras(),
+                // Only the identity is not nullable, and an event has it.
+                _ => self.out.push(NULL_BRANCH),
             }
         }
-        self.buffers.found.truncate(base);
-        match plan.fields.last() {
-            Some(last) if matches!(last.kind, Kind::Extras) => {
-                self.nulls(plan.fields.len() - 1 - next);
-                self.write_extras();
-            }
-            _ => self.nulls(plan.fields.len() - next),
-        }
-    }
-
-    /// So many fields without a value. Only the identity is not nullable, and an event has it.
-    fn nulls(&mut self, count: usize) {
-        self.out.resize(self.out.len() + count, NULL_BRANCH);
+        self.buffers.places.truncate(base);
     }
 
     fn field(&mut self, field: &Field, value: usize) {
@@ -208,7 +188,7 @@ impl<'t> Pass<'t, '_> {
                 (Fit::Inexact, _) => fit = Fit::Inexact,
                 (Fit::Misfit, Kind::Record(plan)) => {
                     // The place of an element that only `extras` can give back.
-                    self.nulls(plan.fields.len());
+                    self.out.resize(self.out.len() + plan.fields.len(), NULL_BRANCH);
                     self.put_aside(Step::Element(index), element);
                 }
                 (Fit::Misfit, _) => {
@@ -348,7 +328,27 @@ fn as_f64(number: StaticNode) -> Option<f64> {
 /// Avro's `long`: zigzag, then seven bits a byte, least significant first.
 #[inline]
 fn write_long(out: &mut Vec<u8>, long: i64) {
-    let mut rest = ((long << 1) ^ (long >> 63)) as u64;
+    let zigzag = ((long << 1) ^ (long >> 63)) as u64;
+    if zigzag < 0x80 {
+        out.push(zigzag as u8);
+    } else if zigzag < 1 << 56 {
+        // Each step halves the groups: of 28 bits, of 14, of 7; then all but the last get their bit for "more".
+        let spread = (zigzag & 0x0FFF_FFFF) | (zigzag & 0xFF_FFFF_F000_0000) << 4;
+        let spread = (spread & 0x3FFF_0000_3FFF) | (spread & 0x0FFF_C000_0FFF_C000) << 2;
+        let spread = (spread & 0x007F_007F_007F_007F) | (spread & 0x3F80_3F80_3F80_3F80) << 1;
+        let length = (70 - zigzag.leading_zeros() as usize) / 7;
+        let more = 0x0080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+        let end = out.len() + length;
+        out.extend_from_slice(&(spread | more).to_le_bytes());
+        out.truncate(end);
+    } else {
+        write_long_bytewise(out, zigzag);
+    }
+}
+
+#[cold]
+fn write_long_bytewise(out: &mut Vec<u8>, zigzag: u64) {
+    let mut rest = zigzag;
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
         rest >>= 7;

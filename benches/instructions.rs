@@ -94,7 +94,9 @@ fn translate(route: &Route, body: &[u8]) {
     warm_and_measure(|| {
         value.clear();
         parser.read(black_box(body), |event| {
-            transcoder.encode(&event.expect("a sample is an event"), &route.schema.plan, &mut value)
+            transcoder
+                .encode(&event.expect("a sample is an event"), &route.schema.plan, &mut value)
+                .expect("unambiguous")
         });
         black_box(&value);
     });
@@ -115,7 +117,7 @@ fn record(route: &Route, body: &[u8]) {
     warm_and_measure(|| {
         parser.read(black_box(body), |event| {
             let event = event.expect("a sample is an event");
-            route.fill(&mut record, &event, body_hash(body), &origin, &mut transcoder)
+            route.fill(&mut record, &event, body_hash(body), &origin, &mut transcoder).expect("unambiguous")
         });
         black_box(&record);
     });

@@ -1,4 +1,5 @@
-//! The translation beside its limits: simd-json's tape alone on the same bytes, and apache-avro's encoding of the same record.
+//! The translation beside its limits: simd-json's tape alone on the same bytes, and apache-avro's encoding of the same record;
+//! and beside the way through apache-avro's `Value`: serde_json's document, a `Value` of it, resolved and encoded by the schema.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,14 +11,15 @@
 
 use std::hint::black_box;
 
-use apache_avro::{reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
+use apache_avro::{reader::datum::GenericDatumReader, types::Value as Avro, writer::datum::GenericDatumWriter};
 use causeway::{
     event::Parser,
     feed::{self, SchemaSource},
-    schema::Schema,
-    transcode::Transcoder,
+    schema::{Kind, Plan, Schema},
+    transcode::{Transcoder, read_rfc3339},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::{Map, Value as Json};
 use simd_json::{Buffers, Tape};
 
 /// Each feed's sample, compact as a sender posts it.
@@ -28,7 +30,7 @@ fn samples() -> [(&'static str, Vec<u8>); 3] {
         ("queue", include_str!("../tests/data/events/queue.sample.typed.json")),
     ]
     .map(|(label, text)| {
-        let document: serde_json::Value = serde_json::from_str(text).expect("a sample is JSON");
+        let document: Json = serde_json::from_str(text).expect("a sample is JSON");
         (label, document.to_string().into_bytes())
     })
 }
@@ -37,6 +39,33 @@ fn schema(label: &str) -> Schema {
     let feed = feed::built_in().into_iter().find(|feed| feed.label == label).expect("a built-in feed");
     let SchemaSource::BuiltIn(text) = feed.schema else { panic!("a built-in schema") };
     Schema::parse(text).expect("a built-in schema compiles")
+}
+
+/// The document as apache-avro's `Value`: what is there, for [`Avro::resolve`] to make the schema's record of.
+fn to_record(members: Map<String, Json>, plan: &Plan) -> Avro {
+    let fields = members.into_iter().map(|(name, json)| {
+        let field = &plan.fields[plan.find(&name).expect("a sample has no unknown member")];
+        (name, to_value(json, &field.kind))
+    });
+    Avro::Record(fields.collect())
+}
+
+fn to_value(json: Json, kind: &Kind) -> Avro {
+    match (kind, json) {
+        (Kind::Record(plan), Json::Object(members)) => to_record(members, plan),
+        (Kind::Array(items), Json::Array(elements)) => {
+            Avro::Array(elements.into_iter().map(|element| to_value(element, items)).collect())
+        }
+        (Kind::TimestampMillis, Json::String(text)) => {
+            Avro::TimestampMillis(read_rfc3339(&text).expect("a timestamp").millis)
+        }
+        (Kind::String, Json::String(text)) => Avro::String(text),
+        (Kind::Long, Json::Number(number)) => Avro::Long(number.as_i64().expect("a long")),
+        (Kind::Double, Json::Number(number)) => Avro::Double(number.as_f64().expect("a double")),
+        (Kind::Boolean, Json::Bool(boolean)) => Avro::Boolean(boolean),
+        (_, Json::Null) => Avro::Null,
+        (kind, json) => panic!("a sample has {json} for {kind:?}"),
+    }
 }
 
 fn translation(criterion: &mut Criterion) {
@@ -64,7 +93,7 @@ fn translation(criterion: &mut Criterion) {
         group.finish();
 
         let mut group = criterion.benchmark_group("translate");
-        group.throughput(bytes.clone());
+        group.throughput(bytes);
         group.bench_function(label, |bencher| {
             let mut parser = Parser::new(128);
             let mut transcoder = Transcoder::default();
@@ -72,22 +101,55 @@ fn translation(criterion: &mut Criterion) {
             bencher.iter(|| {
                 value.clear();
                 parser.read(black_box(&body), |event| {
-                    transcoder.encode(&event.expect("a sample is an event"), &schema.plan, &mut value)
+                    transcoder
+                        .encode(&event.expect("a sample is an event"), &schema.plan, &mut value)
+                        .expect("unambiguous")
                 });
                 black_box(&value);
             });
         });
         group.finish();
+    }
+}
 
+fn through_apache_avro(criterion: &mut Criterion) {
+    for (label, body) in samples() {
+        let schema = schema(label);
+        let bytes = Throughput::Bytes(body.len() as u64);
         let mut avro = Vec::new();
-        Parser::new(128).read(&body, |event| {
-            Transcoder::default().encode(&event.expect("a sample is an event"), &schema.plan, &mut avro)
-        });
+        Parser::new(128)
+            .read(&body, |event| {
+                Transcoder::default().encode(&event.expect("a sample is an event"), &schema.plan, &mut avro)
+            })
+            .expect("a sample is unambiguous");
         let record = GenericDatumReader::builder(&schema.avro)
             .build()
             .expect("a reader")
             .read_value(&mut avro.as_slice())
             .expect("our own bytes");
+        let through_value = |body: &[u8], out: &mut Vec<u8>| {
+            let writer = GenericDatumWriter::builder(&schema.avro).build().expect("a writer");
+            let Json::Object(members) = serde_json::from_slice(body).expect("a sample is JSON") else {
+                panic!("an object")
+            };
+            let resolved = to_record(members, &schema.plan).resolve(&schema.avro).expect("a sample fits its schema");
+            writer.write_value_ref(out, &resolved).expect("a resolved record");
+        };
+        let mut same = Vec::new();
+        through_value(&body, &mut same);
+        assert_eq!(same, avro, "{label}: both ways lead to the same bytes");
+        let mut group = criterion.benchmark_group("through-value");
+        group.throughput(bytes.clone());
+        group.bench_function(label, |bencher| {
+            let mut value = Vec::new();
+            bencher.iter(|| {
+                value.clear();
+                through_value(black_box(&body), &mut value);
+                black_box(&value);
+            });
+        });
+        group.finish();
+
         let mut group = criterion.benchmark_group("apache-avro");
         group.throughput(bytes);
         group.bench_function(label, |bencher| {
@@ -103,5 +165,5 @@ fn translation(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, translation);
+criterion_group!(benches, translation, through_apache_avro);
 criterion_main!(benches);

@@ -1,13 +1,14 @@
-//! Bytes -> [`Event`], or why not: the simd-json tape, walked once for everything that an event must be.
+//! Bytes -> [`Event`], or why not: the simd-json tape and the identity.
 
 use std::hash::BuildHasher;
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
-/// A JSON object that is an event: its identity is there and nothing in it is ambiguous.
+/// A JSON object that has an event's identity.
 ///
-/// Borrowed from the [`Parser`] that read it. Every string is valid UTF-8, every number an
-/// `i64`, `u64` or finite `f64`, and no object has a member twice.
+/// Borrowed from the [`Parser`] that read it. Every string is valid UTF-8, every number an `i64`, `u64` or `f64`.
+/// That no object has a member twice and no number is infinite says [`Event::checked`]. The translation sees it by itself,
+/// as it looks at every member anyway, and makes no record of an event that would not pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     tape: &'a [Node<'a>],
@@ -44,19 +45,12 @@ pub struct Parser {
     body: Vec<u8>,
     buffers: Buffers,
     tape: Tape<'static>,
-    seen: Members,
 }
 
 impl Parser {
     /// A parser for documents of at most `depth_max` nested containers (`{}` has depth 1).
     pub fn new(depth_max: usize) -> Self {
-        Self {
-            depth_max,
-            body: Vec::new(),
-            buffers: Buffers::with_max_depth(4096, depth_max),
-            tape: Tape(Vec::new()),
-            seen: Members::default(),
-        }
+        Self { depth_max, body: Vec::new(), buffers: Buffers::with_max_depth(4096, depth_max), tape: Tape(Vec::new()) }
     }
 
     /// Reads `body` and hands the event, or why there is none, to `use_event`.
@@ -70,7 +64,7 @@ impl Parser {
         let parsed = simd_json::fill_tape_padded(&mut self.body, body.len(), &mut self.buffers, &mut tape);
         let event = match parsed {
             _ if body.is_empty() => Err(Unreadable::Empty),
-            Ok(()) => examine(&tape.0, &mut self.seen),
+            Ok(()) => identify(&tape.0),
             Err(error) => Err(unreadable(&error, self.depth_max)),
         };
         let used = use_event(event);
@@ -92,22 +86,10 @@ fn kind_name(kind: &simd_json::ErrorType) -> String {
     name.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
-/// One walk over the tape: duplicates and the range of numbers (simd-json held the depth); then the identity.
-fn examine<'a>(tape: &'a [Node<'a>], seen: &mut Members) -> Result<Event<'a>, Unreadable> {
+fn identify<'a>(tape: &'a [Node<'a>]) -> Result<Event<'a>, Unreadable> {
     if !matches!(tape.first(), Some(Node::Object { .. })) {
         return Err(Unreadable::NotAnObject);
     }
-    for (at, node) in tape.iter().enumerate() {
-        match *node {
-            Node::Object { len, .. } if seen.has_duplicate(tape, at, len) => return Err(Unreadable::Duplicate),
-            Node::Static(StaticNode::F64(number)) if !number.is_finite() => return Err(Unreadable::Number),
-            Node::String(_) | Node::Static(_) | Node::Object { .. } | Node::Array { .. } => {}
-        }
-    }
-    identify(tape)
-}
-
-fn identify<'a>(tape: &'a [Node<'a>]) -> Result<Event<'a>, Unreadable> {
     let mut event = Event { tape, api_version: "", name: "", event_id: "", event_type: "" };
     for (key, at) in members(tape, 0) {
         let Some(Node::String(value)) = tape.get(at) else { continue };
@@ -126,12 +108,21 @@ fn identify<'a>(tape: &'a [Node<'a>]) -> Result<Event<'a>, Unreadable> {
         ("api_version", event.api_version),
     ];
     match required.iter().find(|(_, value)| value.is_empty()) {
-        Some((member, _)) => Err(Unreadable::Identity(member)),
+        // What cannot be told for certain to be missing is not said to be.
+        Some((member, _)) => event.checked().and(Err(Unreadable::Identity(member))),
         None => Ok(event),
     }
 }
 
 impl<'a> Event<'a> {
+    /// Whether all of it is unambiguous: the duplicates, and the range of numbers (simd-json held the depth).
+    ///
+    /// # Errors
+    /// [`Unreadable::Duplicate`] or [`Unreadable::Number`], whichever stands first.
+    pub fn checked(self) -> Result<Self, Unreadable> {
+        check(self.tape, 0, &mut Members::default()).map(|()| self)
+    }
+
     /// The tape: node 0 is the document's object.
     pub fn tape(&self) -> &'a [Node<'a>] {
         self.tape
@@ -163,6 +154,18 @@ impl<'a> Event<'a> {
 fn index(token: &str) -> Option<usize> {
     let canonical = token == "0" || (!token.starts_with('0') && token.bytes().all(|byte| byte.is_ascii_digit()));
     canonical.then(|| token.parse().ok()).flatten()
+}
+
+/// What [`Event::checked`] says, of the value at `at` alone.
+pub fn check(tape: &[Node<'_>], at: usize, members: &mut Members) -> Result<(), Unreadable> {
+    for (at, node) in tape.iter().enumerate().skip(at).take(span(tape, at)) {
+        match *node {
+            Node::Object { .. } if members.has_duplicate(tape, at) => return Err(Unreadable::Duplicate),
+            Node::Static(StaticNode::F64(number)) if !number.is_finite() => return Err(Unreadable::Number),
+            Node::String(_) | Node::Static(_) | Node::Object { .. } | Node::Array { .. } => {}
+        }
+    }
+    Ok(())
 }
 
 /// The members of the object at `at`: each key with the tape index of its value.
@@ -205,17 +208,19 @@ pub fn span(tape: &[Node<'_>], at: usize) -> usize {
 /// The set of one object's keys, reused for all: a slot counts only when it is stamped with the
 /// object's number, so that starting over costs nothing however large the last object was.
 #[derive(Default)]
-struct Members {
+pub struct Members {
     slots: Vec<(u32, u32)>,
     stamp: u32,
     hasher: foldhash::fast::RandomState,
 }
 
 impl Members {
-    fn has_duplicate<'a>(&mut self, tape: &'a [Node<'a>], at: usize, len: usize) -> bool {
-        if len < 2 {
-            return false;
-        }
+    /// Whether the object at `at` has a member twice.
+    pub fn has_duplicate<'a>(&mut self, tape: &'a [Node<'a>], at: usize) -> bool {
+        let len = match tape.get(at) {
+            Some(Node::Object { len, .. }) if *len > 1 => *len,
+            _ => return false,
+        };
         if len <= 4 {
             return members(tape, at)
                 .enumerate()
@@ -256,7 +261,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<(), Unreadable> {
-        Parser::new(8).read(body.as_bytes(), |event| event.map(|_| ()))
+        Parser::new(8).read(body.as_bytes(), |event| event?.checked().map(drop))
     }
 
     fn event(members: &str) -> String {

@@ -132,6 +132,9 @@ impl Route {
     }
 
     /// Makes `event`'s record for this route in `record`.
+    ///
+    /// # Errors
+    /// What [`Event::checked`] says; `record` is of no use then.
     pub fn fill(
         &self,
         record: &mut Record,
@@ -139,7 +142,7 @@ impl Route {
         body_hash: u128,
         origin: &Origin,
         transcoder: &mut Transcoder,
-    ) -> Made {
+    ) -> Result<Made, Unreadable> {
         let target = self.event_types.get(event.event_type).copied().unwrap_or(0);
         record.clear();
         record.timestamp = origin.received_at;
@@ -148,8 +151,8 @@ impl Route {
         if let Some(target) = self.topics.get(target) {
             record.value.extend_from_slice(&target.prefix);
         }
-        let extras = transcoder.encode(event, &self.schema.plan, &mut record.value);
-        Made { target, null_key: record.key.is_none(), extras }
+        let extras = transcoder.encode(event, &self.schema.plan, &mut record.value)?;
+        Ok(Made { target, null_key: record.key.is_none(), extras })
     }
 
     /// The first of the feed's pointers that leads to a non-empty string or a number; never an empty

@@ -12,7 +12,7 @@ pub use json::write_json;
 pub use timestamp::{print_millis, read_rfc3339};
 
 use crate::{
-    event::{Event, elements, members},
+    event::{Event, Members, Unreadable, check, elements, members},
     schema::{Field, Kind, Plan},
 };
 
@@ -26,6 +26,11 @@ pub struct Transcoder {
     extras: Vec<u8>,
     extras_count: usize,
     json: Vec<u8>,
+    /// The members of the object at hand that the schema does not name.
+    unknown: Vec<usize>,
+    members: Members,
+    /// A member stood twice, or a number is infinite.
+    ambiguous: bool,
 }
 
 /// No member's value: at 0 stands the document itself.
@@ -35,14 +40,21 @@ impl Transcoder {
     /// Appends the Avro encoding of `event` by `plan` to `out`.
     ///
     /// Returns how many members went to `extras`.
-    pub fn encode(&mut self, event: &Event<'_>, plan: &Plan, out: &mut Vec<u8>) -> usize {
+    ///
+    /// # Errors
+    /// What [`Event::checked`] says; `out` holds nothing of use then.
+    pub fn encode(&mut self, event: &Event<'_>, plan: &Plan, out: &mut Vec<u8>) -> Result<usize, Unreadable> {
         self.places.clear();
         self.path.clear();
         self.extras.clear();
         self.extras_count = 0;
+        self.ambiguous = false;
         let mut pass = Pass { tape: event.tape(), out, buffers: self };
         pass.record(plan, 0);
-        self.extras_count
+        if self.ambiguous {
+            event.checked()?;
+        }
+        Ok(self.extras_count)
     }
 }
 
@@ -64,30 +76,36 @@ impl<'t> Pass<'t, '_> {
     /// Writes the object at `at` as a record. Members come in any order: first each is given its field, then they are
     /// written in the schema's order, with nulls for the fields between.
     fn record(&mut self, plan: &Plan, at: usize) {
-        let base = self.buffers.places.len();
-        self.buffers.places.resize(base + plan.fields.len(), ABSENT);
+        let Transcoder { places, unknown, members: seen, ambiguous, .. } = &mut *self.buffers;
+        let base = places.len();
+        places.resize(base + plan.fields.len(), ABSENT);
+        unknown.clear();
+        let of_fields = places.get_mut(base..).unwrap_or_default();
         let mut expected = 0;
         for (key, value) in members(self.tape, at) {
             // Senders write members mostly in one order: look at the next field before looking it up.
             let field = match plan.fields.get(expected) {
-                Some(field) if field.name == key && !matches!(field.kind, Kind::Extras) => Some(expected),
-                _ => plan.find(key),
-            };
-            match field {
-                Some(field) => {
-                    expected = field + 1;
-                    if let Some(place) = self.buffers.places.get_mut(base + field) {
-                        *place = value;
-                    }
+                Some(field) if same(field.name.as_bytes(), key.as_bytes()) && !matches!(field.kind, Kind::Extras) => {
+                    expected
                 }
-                // A missing member is null, and null says nothing more.
-                None if self.is_null(value) => {}
-                None => self.put_aside(Step::Member(value), value),
+                _ => plan.find(key).unwrap_or(usize::MAX),
+            };
+            match of_fields.get_mut(field) {
+                Some(place) => {
+                    *ambiguous |= *place != ABSENT;
+                    *place = value;
+                    expected = field + 1;
+                }
+                None => unknown.push(value),
             }
+        }
+        if !unknown.is_empty() {
+            *ambiguous |= unknown.len() > 1 && seen.has_duplicate(self.tape, at);
+            self.put_unknown_aside();
         }
         for (position, field) in plan.fields.iter().enumerate() {
             match self.buffers.places.get(base + position) {
-                Some(&value) if value != ABSENT && !self.is_null(value) => self.field(field, value),
+                Some(&value) if value != ABSENT => self.field(field, value),
                 _ if matches!(field.kind, Kind::Extras) => self.write_extras(),
                 // Only the identity is not nullable, and an event has it.
                 _ => self.out.push(NULL_BRANCH),
@@ -96,10 +114,24 @@ impl<'t> Pass<'t, '_> {
         self.buffers.places.truncate(base);
     }
 
+    fn put_unknown_aside(&mut self) {
+        for position in 0..self.buffers.unknown.len() {
+            match self.buffers.unknown.get(position) {
+                // A missing member is null, and null says nothing more.
+                Some(&value) if !self.is_null(value) => self.put_aside(Step::Member(value), value),
+                _ => {}
+            }
+        }
+    }
+
     fn field(&mut self, field: &Field, value: usize) {
         let start = self.out.len();
         if field.nullable {
             self.out.push(VALUE_BRANCH);
+        }
+        // Most fields are strings: no call for them.
+        if let (Kind::String, Some(Node::String(text))) = (&field.kind, self.tape.get(value)) {
+            return write_string(self.out, text.as_bytes());
         }
         match self.value(&field.kind, value, Step::Member(value)) {
             Fit::Exact => {}
@@ -107,7 +139,9 @@ impl<'t> Pass<'t, '_> {
             Fit::Misfit => {
                 self.out.truncate(start);
                 self.out.push(NULL_BRANCH);
-                self.put_aside(Step::Member(value), value);
+                if !self.is_null(value) {
+                    self.put_aside(Step::Member(value), value);
+                }
             }
         }
     }
@@ -144,6 +178,7 @@ impl<'t> Pass<'t, '_> {
                 }
             }
             (Kind::Boolean, Node::Static(StaticNode::Bool(boolean))) => self.out.push(u8::from(boolean)),
+            (Kind::JsonText, Node::Static(StaticNode::Null)) => return Fit::Misfit,
             (Kind::JsonText, _) => self.json_text(at),
             (Kind::Record(plan), Node::Object { .. }) => self.within(step, |pass| pass.record(plan, at)),
             (Kind::Array(items), Node::Array { len, .. }) => {
@@ -203,6 +238,7 @@ impl<'t> Pass<'t, '_> {
     }
 
     fn map(&mut self, values: &Kind, at: usize) {
+        self.buffers.ambiguous |= self.buffers.members.has_duplicate(self.tape, at);
         let start = self.out.len();
         let mut count = 0;
         for (key, value) in members(self.tape, at) {
@@ -238,14 +274,21 @@ impl<'t> Pass<'t, '_> {
     }
 
     fn json_text(&mut self, at: usize) {
+        self.check(at);
         let json = &mut self.buffers.json;
         json.clear();
         write_json(self.tape, at, json);
         write_string(self.out, json);
     }
 
+    /// Of a value that no field was sought for.
+    fn check(&mut self, at: usize) {
+        self.buffers.ambiguous |= check(self.tape, at, &mut self.buffers.members).is_err();
+    }
+
     /// Adds the value at `at` to `extras`, under the pointer that `step` makes of the path.
     fn put_aside(&mut self, step: Step, at: usize) {
+        self.check(at);
         let Transcoder { path, extras, extras_count, json, .. } = &mut *self.buffers;
         json.clear();
         for step in path.iter().chain([&step]) {
@@ -301,6 +344,17 @@ fn write_step(tape: &[Node<'_>], step: Step, pointer: &mut Vec<u8>) {
     }
 }
 
+/// Equality of short texts, eight bytes at a time: a call of `memcmp` takes longer than to compare a member's name.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let eights = |text| <[u8]>::as_chunks::<8>(text).0.iter();
+    a.len() == b.len()
+        && match (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+            (Some(last_a), Some(last_b)) => last_a == last_b && eights(a).zip(eights(b)).all(|(a, b)| a == b),
+            _ => a == b,
+        }
+}
+
 /// The whole number that equals `number`; `5.0` is 5.
 fn as_i64(number: StaticNode) -> Option<i64> {
     match number {
@@ -315,10 +369,10 @@ fn as_i64(number: StaticNode) -> Option<i64> {
     }
 }
 
-/// The double that equals `number`; an integer that f64 would round has none.
+/// The double that equals `number`; an integer that f64 would round has none, and an infinite one is none.
 fn as_f64(number: StaticNode) -> Option<f64> {
     match number {
-        StaticNode::F64(double) => Some(double),
+        StaticNode::F64(double) => Some(double).filter(|double| double.is_finite()),
         StaticNode::I64(long) => Some(long as f64).filter(|double| *double as i128 == i128::from(long)),
         StaticNode::U64(long) => Some(long as f64).filter(|double| *double as i128 == i128::from(long)),
         StaticNode::Null | StaticNode::Bool(_) => None,
@@ -359,6 +413,9 @@ fn write_long_bytewise(out: &mut Vec<u8>, zigzag: u64) {
 /// Avro's `string` and `bytes`: length, then the bytes.
 #[inline]
 fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    write_long(out, bytes.len() as i64);
+    match bytes.len() {
+        length @ 0..64 => out.push(2 * length as u8),
+        length => write_long(out, length as i64),
+    }
     out.extend_from_slice(bytes);
 }

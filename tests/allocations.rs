@@ -52,7 +52,7 @@ fn an_event_is_translated_without_an_allocation() {
         let mut translate = || {
             value.clear();
             measure(|| {
-                parser.read(&body, |event| transcoder.encode(&event.unwrap(), &route.schema.plan, &mut value));
+                parser.read(&body, |event| transcoder.encode(&event.unwrap(), &route.schema.plan, &mut value).unwrap());
             })
         };
         assert!(translate().count_total > 0, "{file}: the first event fills empty buffers, and the counter sees it");
@@ -82,7 +82,7 @@ fn a_record_is_made_with_no_allocation_but_its_key() {
         for (route, body) in &events {
             let made = measure(|| {
                 parser.read(body, |event| {
-                    route.fill(&mut record, &event.unwrap(), body_hash(body), &origin, &mut transcoder)
+                    route.fill(&mut record, &event.unwrap(), body_hash(body), &origin, &mut transcoder).unwrap()
                 });
             });
             let key = record.key.as_ref().map_or(0, Vec::len);

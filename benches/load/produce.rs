@@ -216,7 +216,7 @@ fn lanes(args: &Args) -> Vec<Lane> {
             let event = event.expect("an event");
             let of = |name: &Option<String>| name.as_deref() == Some(event.name);
             let at = routes.iter().position(|(name, _)| of(name)).expect("a built-in feed");
-            routes[at].1.fill(&mut record, &event, body_hash(body), &origin, &mut transcoder);
+            routes[at].1.fill(&mut record, &event, body_hash(body), &origin, &mut transcoder).expect("an event");
             at
         });
         let headers = record

@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 128;
 
 pub fn run(body: &[u8]) {
     let verdict = verdict(body);
-    Parser::new(DEPTH_MAX).read(body, |event| match (event, &verdict) {
+    Parser::new(DEPTH_MAX).read(body, |event| match (event.and_then(Event::checked), &verdict) {
         (Ok(event), Verdict::Event(document)) => says(&event, document),
         (Err(why), Verdict::DeadLetter(expected)) => {
             assert!(expected.covers(&why), "{why:?} instead of {expected:?}");

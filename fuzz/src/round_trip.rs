@@ -35,12 +35,14 @@ fn translate(body: &[u8]) {
         let document = parse(body).expect("an event is JSON");
         BENCH.with_borrow_mut(|Bench { transcoder, record }| {
             for route in ROUTES.iter() {
-                fill(route, record, &event, body, transcoder);
+                if fill(route, record, &event, body, transcoder).is_err() {
+                    continue;
+                }
                 if let Err(lost) = gives_back(record, &route.schema, &document) {
                     panic!("{}: {lost}", route.label);
                 }
                 let mut fresh = Record::default();
-                fill(route, &mut fresh, &event, body, &mut Transcoder::default());
+                fill(route, &mut fresh, &event, body, &mut Transcoder::default()).expect("it was an event");
                 assert_eq!(fresh.value, record.value, "{}: the event before left something behind", route.label);
             }
         });

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     bridge::Binding,
     config::{Config, RECORD_OVERHEAD_BYTES_MAX},
-    event::Parser,
+    event::{Event, Parser},
     kafka::{
         Connection, Receipt,
         admin::Admin,
@@ -256,7 +256,7 @@ impl Replay<'_> {
 
     fn foresee_letter(&mut self, letter: &Letter, record: &Stored, parser: &mut Parser) -> (Option<bool>, String) {
         let read = parser.read(&letter.body, |event| {
-            event.map(|event| {
+            event.and_then(Event::checked).map(|event| {
                 let by_name = || self.config.feeds.iter().position(|feed| feed.name.as_deref() == Some(event.name));
                 let other = || self.config.feeds.iter().position(|feed| feed.name.is_none());
                 let at = match letter.binding {

@@ -46,14 +46,23 @@ pub fn translate(body: &[u8]) -> Result<(&'static Route, Record), Unreadable> {
         let at = named.or_else(|| feeds.iter().position(|feed| feed.name.is_none())).unwrap();
         let route = &ROUTES[at];
         let mut record = Record::default();
-        fill(route, &mut record, &event, body, &mut Transcoder::default());
+        fill(route, &mut record, &event, body, &mut Transcoder::default())?;
         Ok((route, record))
     })
 }
 
 /// Makes the event's record for any route: a path may be bound to a feed whatever the `name` inside.
-pub fn fill(route: &Route, record: &mut Record, event: &Event<'_>, body: &[u8], transcoder: &mut Transcoder) {
-    route.fill(record, event, body_hash(body), &origin(), transcoder);
+/// There is a record where the check of the whole event lets it pass, and nowhere else.
+pub fn fill(
+    route: &Route,
+    record: &mut Record,
+    event: &Event<'_>,
+    body: &[u8],
+    transcoder: &mut Transcoder,
+) -> Result<(), Unreadable> {
+    let made = route.fill(record, event, body_hash(body), &origin(), transcoder).map(drop);
+    assert_eq!(made, event.checked().map(drop), "{}: the translation and the check differ", route.label);
+    made
 }
 
 /// Promise 4: apache-avro reads the record's value to its last byte, and it gives back the document.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use causeway::{
+    event::Unreadable,
     restore::restore,
     schema::{Kind, Plan},
     transcode::print_millis,
@@ -233,6 +234,44 @@ fn anything() -> BoxedStrategy<Json> {
     .boxed()
 }
 
+/// The document's text, with its member number `twice` standing in its object once more, as its last.
+fn text_with_a_duplicate(document: &Json, twice: &mut usize, text: &mut String) {
+    match document {
+        Json::Object(members) => {
+            let mut again = None;
+            text.push('{');
+            for (position, (key, value)) in members.iter().enumerate() {
+                again = if *twice == 0 { Some((key, value)) } else { again };
+                *twice = twice.wrapping_sub(1);
+                text.push_str(&format!("{}{}:", if position > 0 { "," } else { "" }, json!(key)));
+                text_with_a_duplicate(value, twice, text);
+            }
+            if let Some((key, value)) = again {
+                text.push_str(&format!(",{}:{value}", json!(key)));
+            }
+            text.push('}');
+        }
+        Json::Array(elements) => {
+            text.push('[');
+            for (position, element) in elements.iter().enumerate() {
+                text.push_str(if position > 0 { "," } else { "" });
+                text_with_a_duplicate(element, twice, text);
+            }
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+/// How many members its objects have, at all depths.
+fn count_members(document: &Json) -> usize {
+    match document {
+        Json::Object(members) => members.len() + members.values().map(count_members).sum::<usize>(),
+        Json::Array(elements) => elements.iter().map(count_members).sum(),
+        _ => 0,
+    }
+}
+
 fn any_event() -> impl Strategy<Value = Json> {
     prop_oneof![event("activity"), event("journey"), event("queue"), event("other")]
 }
@@ -245,6 +284,13 @@ proptest! {
         let body = if pretty { serde_json::to_vec_pretty(&document) } else { serde_json::to_vec(&document) }.unwrap();
         let (route, record) = translate(&body).map_err(|why| TestCaseError::fail(why.to_string()))?;
         gives_back(&record, &route.schema, &document).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_seen_wherever_it_stands(document in any_event(), at in any::<prop::sample::Index>()) {
+        let mut text = String::new();
+        text_with_a_duplicate(&document, &mut at.index(count_members(&document)), &mut text);
+        prop_assert_eq!(translate(text.as_bytes()).map(drop), Err(Unreadable::Duplicate), "{}", text);
     }
 
     #[test]

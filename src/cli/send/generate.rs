@@ -395,7 +395,7 @@ mod tests {
                 types.insert(format!("{}/{}", read.name, read.event_type));
                 let route = routes.get(read.name).unwrap_or_else(|| panic!("no feed is called {}", read.name));
                 let mut record = Record::default();
-                route.fill(&mut record, &read, body_hash(&event.body), &origin(), &mut Transcoder::default());
+                route.fill(&mut record, &read, body_hash(&event.body), &origin(), &mut Transcoder::default()).unwrap();
                 let prefix = crate::record::single_object_prefix(route.schema.fingerprint);
                 let value = record.value.strip_prefix(prefix.as_slice()).unwrap();
                 assert_eq!(

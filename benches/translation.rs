@@ -56,6 +56,9 @@ fn to_value(json: Json, kind: &Kind) -> Avro {
         (Kind::Array(items), Json::Array(elements)) => {
             Avro::Array(elements.into_iter().map(|element| to_value(element, items)).collect())
         }
+        (Kind::Map(values), Json::Object(entries)) => {
+            Avro::Map(entries.into_iter().map(|(key, entry)| (key, to_value(entry, values))).collect())
+        }
         (Kind::TimestampMillis, Json::String(text)) => {
             Avro::TimestampMillis(read_rfc3339(&text).expect("a timestamp").millis)
         }

@@ -226,13 +226,13 @@ impl Bridge {
             Binding::ByName => self.by_name.get(event.name).copied().unwrap_or(self.other),
         };
         let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
+        // First: to refuse an event must cost as little as can be.
+        let share = feed.held.take()?;
         let body_hash = body_hash(&accepted.body);
-        // Before anything is taken: only now is it known that it is an event.
         let made = match feed.route.fill(record, event, body_hash, &accepted.origin, transcoder) {
             Ok(made) => made,
             Err(why) => return self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
         };
-        let share = feed.held.take()?;
         let (ticket, pending) = match self.producers.enter(Key::event(lane, event.event_id, body_hash)) {
             Entered::First(ticket, pending) => (ticket, pending),
             Entered::Again(pending) => return Ok(feed.held.hold(share, pending)),

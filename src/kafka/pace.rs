@@ -3,20 +3,27 @@
 //! A request to a broker costs both sides much the same whether it carries one record of a partition or ten, so a busy
 //! bridge should gather. A fixed wait (`linger.ms`) would be paid by the idle one too. So a lane's gate shuts after each
 //! opening, for longer the more records it let through: one that gets few records does not notice it.
+//!
+//! It stays shut, too, until what it let through last is reported: what comes after waits better here. In
+//! librdkafka (2.12, `rd_kafka_toppar_producer_serve`) a broker's thread polls without pause as long as more than
+//! [`WITHOUT_SPIN`] records of a partition are in flight and others of it wait behind them.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError, Weak, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     thread::Thread,
     time::{Duration, Instant},
 };
 
-use super::{client::be_patient, letter::Letter, producer::Producers, watch};
+use super::{client::be_patient, letter::Letter, producer::Producers, reports::Counts, watch};
 
 /// How long a gate stays shut for each record that it let through. With it, gathering begins at 2,000 records a second.
 const SHUT_PER_RECORD: Duration = Duration::from_micros(500);
 
 /// How long it stays shut at most: what a busy bridge adds to an answer.
 const SHUT_MAX: Duration = Duration::from_millis(4);
+
+/// librdkafka's `RD_KAFKA_IDEMP_MAX_INFLIGHT`, less one.
+const WITHOUT_SPIN: usize = 4;
 
 /// While records are under way, the gates and the reports are looked at so often. To be woken by each report would cost more
 /// than all that is done with it.
@@ -29,11 +36,18 @@ const IDLE: Duration = Duration::from_millis(100);
 pub(super) struct Gate {
     state: Mutex<State>,
     opener: Thread,
+    counts: Arc<Counts>,
+    /// How long it waits for the first report: by then librdkafka has given the request up.
+    request_timeout: Duration,
 }
 
 struct State {
     gathered: Vec<Letter>,
     opens_at: Instant,
+    /// With so many in librdkafka it opens again.
+    enough: usize,
+    /// How many had been reported when it opened.
+    reported: usize,
     /// What was gathered is being handed over: nothing may overtake it.
     opening: bool,
     /// Nothing passes: the producer is being replaced.
@@ -41,16 +55,23 @@ struct State {
 }
 
 impl Gate {
-    pub(super) fn new(opener: &Thread) -> Self {
-        let state = State { gathered: Vec::new(), opens_at: Instant::now(), opening: false, shut: false };
-        Self { state: Mutex::new(state), opener: opener.clone() }
+    pub(super) fn new(opener: &Thread, counts: &Arc<Counts>, request_timeout: Duration) -> Self {
+        let state = State {
+            gathered: Vec::new(),
+            opens_at: Instant::now(),
+            enough: WITHOUT_SPIN,
+            reported: 0,
+            opening: false,
+            shut: false,
+        };
+        Self { state: Mutex::new(state), opener: opener.clone(), counts: Arc::clone(counts), request_timeout }
     }
 
     /// Hands the letter over at once when the gate is open, else later on the opener's thread.
     pub(super) fn pass(&self, letter: Letter, hand_over: impl FnOnce(Letter)) {
         let mut state = self.lock();
         let now = letter.parcel.accepted;
-        if !state.shut && !state.opening && state.gathered.is_empty() && now >= state.opens_at {
+        if !state.shut && !state.opening && state.gathered.is_empty() && self.may_open(&state, now) {
             state.opens_at = now + shut_for(1);
             return hand_over(letter);
         }
@@ -58,16 +79,31 @@ impl Gate {
         drop(state);
     }
 
-    /// When it opens, if something waits.
-    fn opens_at(&self) -> Option<Instant> {
+    /// Whether something waits, and may go.
+    fn is_due(&self, now: Instant) -> bool {
         let state = self.lock();
-        (!state.shut && !state.gathered.is_empty()).then_some(state.opens_at)
+        !state.shut && !state.gathered.is_empty() && self.may_open(&state, now)
+    }
+
+    fn may_open(&self, state: &State, now: Instant) -> bool {
+        if now < state.opens_at {
+            return false;
+        }
+        if self.counts.in_librdkafka() <= state.enough {
+            return true;
+        }
+        // Where some reports have come a partition may be stuck: it must not hold up the others for as long.
+        let some = self.counts.reported() != state.reported;
+        now >= state.opens_at + if some { self.request_timeout / 2 } else { self.request_timeout }
     }
 
     fn open(&self, hand_over: impl Fn(Letter)) {
         let mut state = self.lock();
         let letters = std::mem::take(&mut state.gathered);
         state.opens_at = Instant::now() + shut_for(letters.len());
+        // What was not reported by now may be stuck for long, and does not count.
+        state.enough = self.counts.in_librdkafka() + WITHOUT_SPIN;
+        state.reported = self.counts.reported();
         state.opening = true;
         drop(state);
         letters.into_iter().for_each(hand_over);
@@ -111,7 +147,7 @@ pub(super) fn start(producers: mpsc::Receiver<Weak<Producers>>) -> Thread {
         while let Some(producers) = producers.upgrade() {
             let now = Instant::now();
             for lane in &producers.lanes {
-                if lane.gate.opens_at().is_some_and(|at| at <= now) {
+                if lane.gate.is_due(now) {
                     lane.gate.open(|letter| lane.hand_over(letter));
                 }
                 lane.take_reports();

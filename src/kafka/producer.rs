@@ -210,7 +210,7 @@ impl Lane {
         Ok(Self {
             label: spec.label.clone(),
             topics: spec.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
-            gate: Gate::new(opener),
+            gate: Gate::new(opener, &counts, connection.request_timeout()),
             producer: RwLock::new(Arc::new(create_patient(&connection.producer(false), reports)?)),
             alone: Mutex::default(),
             connection: connection.clone(),
@@ -231,6 +231,7 @@ impl Lane {
 
     /// Gives a letter to librdkafka. What it refuses is redelivery's to decide.
     pub(super) fn hand_over(&self, letter: Letter) {
+        self.counts.hand_over();
         let sent = if letter.parcel.alone {
             match self.alone() {
                 Ok(producer) => letter.hand_over(&producer),
@@ -240,6 +241,7 @@ impl Lane {
             letter.hand_over(&self.current())
         };
         if let Err((error, letter)) = sent {
+            self.counts.report();
             // The receiver lives as long as the process: redelivery never ends.
             let _ = self.failed.send(Failed::Record { lane: self.counts.lane(), error, letter });
         }

@@ -37,6 +37,9 @@ pub(super) struct Counts {
     label: String,
     records: IntGauge,
     outstanding: AtomicUsize,
+    /// Records that librdkafka was given, and those that it has reported.
+    handed_over: AtomicUsize,
+    reported: AtomicUsize,
     committed: Committed,
     metrics: Arc<Metrics>,
 }
@@ -85,6 +88,8 @@ impl Counts {
             label: label.to_owned(),
             records: metrics.queue_records.with_label_values(&labels),
             outstanding: AtomicUsize::new(0),
+            handed_over: AtomicUsize::new(0),
+            reported: AtomicUsize::new(0),
             committed,
             metrics: Arc::clone(metrics),
         }
@@ -98,6 +103,26 @@ impl Counts {
     /// Records of the lane that are not committed yet.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Acquire)
+    }
+
+    /// Records that librdkafka has.
+    pub(super) fn in_librdkafka(&self) -> usize {
+        let reported = self.reported();
+        self.handed_over.load(Ordering::Acquire).saturating_sub(reported)
+    }
+
+    pub(super) fn reported(&self) -> usize {
+        self.reported.load(Ordering::Acquire)
+    }
+
+    /// A record is given to librdkafka: before, as its report may be faster.
+    pub(super) fn hand_over(&self) {
+        self.handed_over.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// librdkafka has given it back.
+    pub(super) fn report(&self) {
+        self.reported.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Gives how many there were before.
@@ -148,6 +173,7 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, parcel: Box<Parcel>) {
         self.reported.fetch_add(1, Ordering::Relaxed);
+        self.counts.report();
         #[cfg(debug_assertions)]
         let parcel = match sabotaged(result, parcel, &self.counts) {
             Some(parcel) => parcel,

@@ -244,4 +244,9 @@ fn ten_times_the_load(trial: &Trial) -> Outcome {
         }
         found
     })
+    .and_then(|summary| match summary.acked {
+        // What comes too late for its sender takes the wire from what would be in time: it must not take most of it.
+        acked if acked >= summary.unacked_there / 2 => Ok(summary),
+        _ => Err(vec![Violation::new(Kind::Other, format!("most was committed too late: {summary}"))]),
+    })
 }

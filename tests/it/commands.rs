@@ -1,6 +1,11 @@
 //! `topics`, `schemas`, `check`, `send` and `replay` against a real cluster and a real registry.
 
-use std::{collections::BTreeSet, fs, process::Output};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::Output,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use rdkafka::{
     message::{Header, OwnedHeaders},
@@ -79,14 +84,17 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     let bridge = Setup::new(support::kafka(), None).start();
     bridge.sender(Http::One).post("/", &[], "no event").await.unwrap();
     let event = include_str!("../data/events/journey.newer.json");
-    put_dead_letter(&bridge.topic("dead-letter"), event, &[("causeway_received_at", "1700000000123")]);
+    // Not so long ago that the topic's retention would take it away.
+    let received_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 - 3_600_000;
+    let header = received_at.to_string();
+    put_dead_letter(&bridge.topic("dead-letter"), event, &[("causeway_received_at", &header)]);
     put_dead_letter(&bridge.topic("dead-letter"), event, &[("causeway_stub", "true")]);
 
     let replayed = run(&bridge.setup, &["replay", "--json"]);
     assert_eq!(code(&replayed), 0, "{replayed:?}");
     let stored = support::kafka().read(&bridge.topic("journey"));
     assert_eq!(stored.len(), 1, "the stub is skipped");
-    assert_eq!(stored[0].timestamp, 1_700_000_000_123);
+    assert_eq!(stored[0].timestamp, received_at);
     let dead = support::kafka().read(&bridge.topic("dead-letter"));
     let again: Vec<_> = dead.iter().filter(|record| record.header("causeway_attempts") == Some("1")).collect();
     assert_eq!(again.len(), 1, "what is no event is a dead letter again");

@@ -24,8 +24,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const STREAMS_MAX: u32 = 1024;
 
 /// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
-/// connection ends.
-const RESET_STREAMS_MAX: usize = 20;
+/// connection ends. After a time in which the machine stood still all that timed out at its sender comes so: no attack.
+const RESET_STREAMS_MAX: usize = 256;
 const BROKEN_STREAMS_MAX: usize = 1024;
 
 /// HTTP/2 receive windows: a body of common size needs no window update.

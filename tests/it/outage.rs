@@ -2,11 +2,12 @@
 
 use std::{
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::{
     sending::{BOTH, Load, Raw, assert_all_there, assert_refused, copies, event, journey, noise},
@@ -16,6 +17,7 @@ use crate::{
         client::{Answer, Http, Sender},
         kafka::{Kafka, KafkaOptions},
         pool::{Lease, Pool},
+        process::Signal,
         wait_until,
     },
 };
@@ -73,6 +75,32 @@ async fn a_request_is_held_while_kafka_stands_still_and_then_answered_200() {
     }
     assert_one_copy(&kafka, &bridge, &["one", "two"]);
     assert_eq!(bridge.metric("causeway_committed_late_total", &[]), 0.0);
+}
+
+/// A machine that stands still for longer than its sender waits: all that was posted meanwhile is reset before it is looked
+/// at, and that is no attack.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_whose_streams_timed_out_together_keeps_its_connection() {
+    let bridge = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000").start();
+    let sender = Arc::new(bridge.sender(Http::Two));
+    assert_eq!(sender.post("/", &[], journey("before")).await.unwrap().status, 200);
+    bridge.child.signal(Signal::Stop);
+    let mut posts = JoinSet::new();
+    let patience = |number: usize| if number == 0 { LIMIT } else { Duration::from_millis(500) };
+    for number in 0..200 {
+        let sender = Arc::clone(&sender);
+        let post = async move { sender.post("/", &[], journey(&format!("while-still-{number}"))).await };
+        posts.spawn(timeout(patience(number), post));
+    }
+    let mut answers = Vec::new();
+    while posts.len() > 1 {
+        answers.push(posts.join_next().await.unwrap().unwrap());
+    }
+    assert!(answers.iter().all(Result::is_err), "nobody is answered: {answers:?}");
+    bridge.child.signal(Signal::Continue);
+    // The one that still waits was sent on the same connection.
+    let held = posts.join_next().await.unwrap().unwrap().expect("an answer").expect("the connection is kept");
+    assert_eq!(held.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,7 +144,7 @@ impl Wire {
         runtime.spawn(async move {
             let (ingress, head_max) = (ingress(&config), Limits::of(&config.ingress).head_max);
             let peer = Peer::new(0, Instant::now(), Ok(Arc::from("dns:sender.asapp.example")));
-            let connection = Connections::default().add();
+            let (connection, _) = Connections::default().add();
             converse(server, Http::One, head_max, &ingress, peer, &connection, std::future::pending()).await
         });
         Self { runtime, client, _broker: broker }

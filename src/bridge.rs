@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, Once, PoisonError},
 };
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntCounterVec};
 
 use crate::{
     config::Config,
@@ -52,7 +52,6 @@ struct Held {
 /// What is counted of them.
 struct HeldCounts {
     label: String,
-    gauge: IntGauge,
     refused: IntCounterVec,
 }
 
@@ -89,12 +88,6 @@ impl InFlight {
     /// Counts that it was answered 503, with this code.
     pub fn refused(&self, code: &str) {
         self.counts.refuse(code);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.counts.gauge.dec();
     }
 }
 
@@ -138,11 +131,9 @@ impl Bridge {
 
     /// `routes` are those of `config.feeds`, in their order.
     pub fn new(config: &Config, routes: Vec<Route>, producers: Arc<Producers>, metrics: Arc<Metrics>) -> Self {
-        let held = |label: &str| Held {
-            quota: Quota::new(config.ingress.in_flight_max),
-            bytes: Arc::default(),
-            counts: HeldCounts::new(label, &metrics),
-        };
+        let held = |label: &str| Held::new(label, config.ingress.in_flight_max, &metrics);
+        let bytes = Quota::new(config.ingress.queue_bytes_max);
+        metrics.show(metrics.queue_bytes.clone(), &bytes, Quota::taken);
         for feed in routes.iter().map(|route| route.label.as_str()).chain([UNKNOWN_FEED]) {
             for stage in Refused::STAGES {
                 metrics.dead_letters.with_label_values(&[feed, stage]);
@@ -168,7 +159,7 @@ impl Bridge {
                 })
                 .collect(),
             producers,
-            bytes: Quota::shown(config.ingress.queue_bytes_max, metrics.queue_bytes.clone()),
+            bytes,
             benches: Mutex::new(Vec::new()),
             depth_max: config.ingress.depth_max,
             metrics,
@@ -204,7 +195,7 @@ impl Bridge {
     pub fn deliver(&self, accepted: Accepted, binding: Binding) -> Result<InFlight, Overload> {
         let mut bench = self.bench();
         let Bench { parser, transcoder, record } = &mut bench;
-        let body = accepted.body.clone();
+        let body = Arc::clone(&accepted.body);
         let sent = parser.read(&body, |event| match event {
             Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
             Err(why) => self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
@@ -338,8 +329,7 @@ impl HeldCounts {
         for code in REFUSALS {
             metrics.refused.with_label_values(&[label, code]);
         }
-        let gauge = metrics.in_flight.with_label_values(&[label]);
-        Arc::new(Self { label: label.to_owned(), gauge, refused: metrics.refused.clone() })
+        Arc::new(Self { label: label.to_owned(), refused: metrics.refused.clone() })
     }
 
     fn refuse(&self, code: &str) {
@@ -348,6 +338,12 @@ impl HeldCounts {
 }
 
 impl Held {
+    fn new(label: &str, in_flight_max: usize, metrics: &Metrics) -> Self {
+        let quota = Quota::new(in_flight_max);
+        metrics.show(metrics.in_flight.with_label_values(&[label]), &quota, Quota::taken);
+        Self { quota, bytes: Arc::default(), counts: HeldCounts::new(label, metrics) }
+    }
+
     /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
     fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
         let needed = accepted.body.len() + record.size();
@@ -364,7 +360,6 @@ impl Held {
     }
 
     fn hold(&self, share: Share, pending: Pending) -> InFlight {
-        self.counts.gauge.inc();
         InFlight { pending, _share: share, counts: Arc::clone(&self.counts) }
     }
 }

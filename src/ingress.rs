@@ -1,16 +1,16 @@
-//! Request -> answer: the flow, and the one table of what is answered.
+//! Request -> answer: the flow. The one table of what is answered is in `ingress/refusal.rs`.
 
 mod counts;
 mod head;
 mod log_limit;
+mod peer;
+mod refusal;
 
 use std::{
+    convert::Infallible,
     future::ready,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -19,22 +19,22 @@ use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Incoming},
-    header::{self, HeaderName, HeaderValue},
+    header::{self, HeaderValue},
     http::request::Parts,
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use self::{counts::Counts, log_limit::LogLimit};
+pub use self::peer::Peer;
+use self::{counts::Counts, log_limit::LogLimit, refusal::Refusal};
 use crate::{
-    bridge::{Binding, Bridge, InFlight, Overload},
+    bridge::{Binding, Bridge, InFlight},
     config::Budget,
-    kafka::{Accepted, Receipt},
+    kafka::{Accepted, Receipt, Undelivered},
     metrics::Metrics,
     quota::Share,
-    record::Refused,
-    tls::NotAllowed,
+    record::{Origin, Refused},
 };
 
 /// What every request needs.
@@ -42,42 +42,10 @@ pub struct Ingress {
     bridge: Bridge,
     budget: Budget,
     body_bytes_max: usize,
-    /// Held requests are answered 503 from now on.
+    /// Bodies that are not complete are waited for no longer; nor are receipts ([`Producers::dismiss`](crate::kafka::Producers::dismiss)).
     cut_off: CancellationToken,
     counts: Counts,
     log_limit: LogLimit,
-}
-
-/// Who is at the other end of a connection.
-pub struct Peer {
-    pub connection: u64,
-    /// When the connection was accepted: a sender's clock runs from there for its first request.
-    pub accepted_at: Instant,
-    /// The allowed name of its certificate.
-    pub sender: Result<Arc<str>, NotAllowed>,
-    first: AtomicBool,
-    requests: AtomicU64,
-}
-
-impl Peer {
-    pub fn new(connection: u64, accepted_at: Instant, sender: Result<Arc<str>, NotAllowed>) -> Self {
-        Self { connection, accepted_at, sender, first: AtomicBool::new(true), requests: AtomicU64::new(0) }
-    }
-}
-
-/// What can happen to a request, but for the 200: that needs a [`Receipt`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Refusal {
-    NoCommitInTime,
-    Overload(Overload),
-    Stopping,
-    TooLarge { max: usize },
-    SlowBody,
-    BrokenBody,
-    Framing,
-    NotAllowed,
-    Method,
-    Path,
 }
 
 /// Bytes of a body over the limit that its stub keeps.
@@ -104,35 +72,57 @@ impl Ingress {
         &self.bridge
     }
 
-    /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Full<Bytes>> {
+    /// Answers one request, and lets go of `busy` then. What its head decides is decided before the first wait, so that a held
+    /// request keeps little of it.
+    pub fn answer<Busy: Send + 'static>(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: &Arc<Peer>,
+        busy: Busy,
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + use<Busy> {
         let head_at = Instant::now();
         self.counts.received();
-        let number = peer.requests.fetch_add(1, Ordering::Relaxed);
         let started = self.clock(peer, head_at);
-        let deadline = started + self.budget.answer_by;
-        let head_only = request.method() == Method::HEAD;
-        let mut body = Bytes::new();
-        let outcome = self.deliver(request, peer, deadline, &mut body).await;
-        let answered_at = Instant::now();
-        let mut response = match outcome {
-            Ok(receipt) => {
-                self.counts.committed(answered_at - started);
-                committed(&receipt)
+        let number = peer.requests.fetch_add(1, Ordering::Relaxed);
+        let (head, mut body) = request.into_parts();
+        let admitted = self.admit(&head, &body, peer);
+        // Over HTTP/2 hyper would send its body, and the client would take that for a broken connection.
+        let head_only = head.method == Method::HEAD;
+        // Who asks before sending (RFC 9110, section 10.1.1) is told by the answer not to.
+        let body_comes = !head.headers.contains_key(header::EXPECT);
+        let (ingress, peer) = (Arc::clone(self), Arc::clone(peer));
+        async move {
+            let _busy = busy;
+            let deadline = started + ingress.budget.answer_by;
+            let mut kept = None;
+            let outcome = match admitted {
+                Ok(admitted) => ingress.deliver(admitted, &mut body, &peer, deadline, &mut kept).await,
+                Err(refusal) => {
+                    if body_comes {
+                        Box::pin(discard(&mut body, deadline)).await;
+                    }
+                    Err(refusal)
+                }
+            };
+            let answered_at = Instant::now();
+            let mut response = match outcome {
+                Ok(receipt) => {
+                    ingress.counts.committed(answered_at - started);
+                    committed(&receipt)
+                }
+                Err(refusal) => {
+                    ingress.log_limit.run(|| ingress.log_refusal(&refusal, &peer, number, kept.as_deref()));
+                    let response = refused(&refusal, number);
+                    ingress.counts.refused(response.status(), refusal.code());
+                    response
+                }
+            };
+            ingress.counts.answered(answered_at - head_at);
+            if head_only {
+                *response.body_mut() = Full::default();
             }
-            Err(refusal) => {
-                self.log_limit.run(|| self.log_refusal(&refusal, peer, number, &body));
-                let response = refused(&refusal, number);
-                self.counts.refused(response.status(), refusal.code());
-                response
-            }
-        };
-        self.counts.answered(answered_at - head_at);
-        if head_only {
-            // Over HTTP/2 hyper would send it, and the client would take that for a broken connection.
-            *response.body_mut() = Full::default();
+            Ok(response)
         }
-        response
     }
 
     /// From when the sender counts: it waits for the handshake too when it opened the connection for this request. One
@@ -146,48 +136,33 @@ impl Ingress {
     /// The flow: a body becomes an event, a record, a receipt.
     async fn deliver(
         &self,
-        request: Request<Incoming>,
+        admitted: Admitted,
+        body: &mut Incoming,
         peer: &Peer,
         deadline: Instant,
-        kept: &mut Bytes,
+        kept: &mut Option<Arc<[u8]>>,
     ) -> Result<Receipt, Refusal> {
-        let (head, mut body) = request.into_parts();
-        let (binding, sender, share) = match self.admit(&head, &body, peer) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                // Who asks before sending (RFC 9110, section 10.1.1) is told by the answer not to.
-                if !head.headers.contains_key(header::EXPECT) {
-                    discard(&mut body, deadline).await;
-                }
-                return Err(refusal);
-            }
-        };
-        let received = self.receive(&mut body, share, deadline).await?;
+        let Admitted { binding, origin, mut share } = admitted;
+        let received = self.receive(body, &mut share, deadline).await?;
         // From here to the hand-over nothing is awaited: a client that goes away cannot take the event with it.
-        let origin = head::origin(&head.headers, sender);
+        let accepted = |body| Accepted { body, origin, bytes: share };
         let mut in_flight = match received {
-            Received::Whole(body, bytes) => {
-                kept.clone_from(&body);
-                self.bridge.deliver(Accepted { body, origin, bytes }, binding)?
+            Received::Whole(body) => {
+                *kept = Some(Arc::clone(&body));
+                self.bridge.deliver(accepted(body), binding)?
             }
-            Received::TooLarge { first, bytes, share } => {
-                let first = Accepted { body: first, origin, bytes: share };
-                let (refusal, ()) =
-                    tokio::join!(self.leave_stub(first, bytes, binding, deadline), discard(&mut body, deadline));
+            Received::TooLarge { first, bytes } => {
+                let stub = self.leave_stub(accepted(first), bytes, binding, peer, deadline);
+                let (refusal, ()) = Box::pin(async { tokio::join!(stub, discard(body, deadline)) }).await;
                 return Err(refusal);
             }
         };
-        let outcome = self.hold(&mut in_flight, deadline).await;
+        let outcome = self.hold(&mut in_flight, peer, deadline).await;
         outcome.inspect_err(|refusal| in_flight.refused(refusal.code()))
     }
 
     /// What the head alone decides: where the event goes, whether its sender may, and room for its body.
-    fn admit<'a>(
-        &self,
-        head: &Parts,
-        body: &Incoming,
-        peer: &'a Peer,
-    ) -> Result<(Binding, &'a Arc<str>, Share), Refusal> {
+    fn admit(&self, head: &Parts, body: &Incoming, peer: &Peer) -> Result<Admitted, Refusal> {
         if head::framing_is_ambiguous(&head.headers) {
             return Err(Refusal::Framing);
         }
@@ -197,7 +172,7 @@ impl Ingress {
         }
         let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
         let share = self.bridge.admit(self.expected(body))?;
-        Ok((binding, sender, share))
+        Ok(Admitted { binding, origin: head::origin(&head.headers, sender), share })
     }
 
     /// How much of a body will be kept, as far as its head tells.
@@ -209,19 +184,22 @@ impl Ingress {
     }
 
     /// Waits for the receipt, until D or until the drain is over.
-    async fn hold(&self, in_flight: &mut InFlight, deadline: Instant) -> Result<Receipt, Refusal> {
-        tokio::select! {
+    async fn hold(&self, in_flight: &mut InFlight, peer: &Peer, deadline: Instant) -> Result<Receipt, Refusal> {
+        let mut timer = peer.timer(deadline);
+        let outcome = tokio::select! {
             biased;
-            outcome = timeout_at(deadline, &mut in_flight.pending) => match outcome {
-                Ok(Ok(receipt)) => Ok(receipt),
-                Ok(Err(_)) | Err(_) => Err(Refusal::NoCommitInTime),
-            },
-            () = self.cut_off.cancelled() => Err(Refusal::Stopping),
-        }
+            outcome = &mut in_flight.pending => outcome,
+            () = &mut timer => Err(Undelivered::GivenUp),
+        };
+        peer.keep(timer);
+        outcome.map_err(|why| match why {
+            Undelivered::GivenUp => Refusal::NoCommitInTime,
+            Undelivered::Stopping => Refusal::Stopping,
+        })
     }
 
     /// Reads the body within its limit and its time, with room taken for it first.
-    async fn receive(&self, body: &mut Incoming, share: Share, deadline: Instant) -> Result<Received, Refusal> {
+    async fn receive(&self, body: &mut Incoming, share: &mut Share, deadline: Instant) -> Result<Received, Refusal> {
         let mut read = pin!(self.read_body(body, share));
         // Most bodies are there with their head: no timer for those.
         tokio::select! {
@@ -230,14 +208,17 @@ impl Ingress {
             () = ready(()) => {}
         }
         let by = deadline.min(Instant::now() + self.budget.body_by);
-        tokio::select! {
-            biased;
-            read = timeout_at(by, read) => read.unwrap_or(Err(Refusal::SlowBody)),
-            () = self.cut_off.cancelled() => Err(Refusal::Stopping),
-        }
+        let rest = async {
+            tokio::select! {
+                biased;
+                read = timeout_at(by, read) => read.unwrap_or(Err(Refusal::SlowBody)),
+                () = self.cut_off.cancelled() => Err(Refusal::Stopping),
+            }
+        };
+        Box::pin(rest).await
     }
 
-    async fn read_body(&self, body: &mut Incoming, mut share: Share) -> Result<Received, Refusal> {
+    async fn read_body(&self, body: &mut Incoming, share: &mut Share) -> Result<Received, Refusal> {
         let declared = body.size_hint().exact();
         let too_large = declared.is_some_and(|declared| declared > self.body_bytes_max as u64);
         let expected = self.expected(body);
@@ -247,7 +228,7 @@ impl Ingress {
             let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else { continue };
             if bytes.is_empty() && declared == Some(data.len() as u64) && !too_large {
                 // A copy of its own: a slice of hyper's buffer would keep all of that for as long as the event lives.
-                return Ok(Received::Whole(Bytes::copy_from_slice(&data), share));
+                return Ok(Received::Whole(Arc::from(&*data)));
             }
             if bytes.is_empty() {
                 bytes.reserve(expected);
@@ -259,30 +240,34 @@ impl Ingress {
             if bytes.len() > self.body_bytes_max || too_large && bytes.len() >= STUB_BYTES {
                 bytes.truncate(STUB_BYTES);
                 share.resize(bytes.len());
-                return Ok(Received::TooLarge { first: bytes.freeze(), bytes: declared, share });
+                return Ok(Received::TooLarge { first: Arc::from(&*bytes), bytes: declared });
             }
         }
-        let read = bytes.freeze();
-        Ok(if too_large {
-            Received::TooLarge { first: read, bytes: declared, share }
-        } else {
-            Received::Whole(read, share)
-        })
+        let read = Arc::from(&*bytes);
+        Ok(if too_large { Received::TooLarge { first: read, bytes: declared } } else { Received::Whole(read) })
     }
 
     /// A body over the limit cannot be kept: what is known of it goes to the dead letters, so that somebody can see that it came.
-    async fn leave_stub(&self, first: Accepted, bytes: Option<u64>, binding: Binding, deadline: Instant) -> Refusal {
+    async fn leave_stub(
+        &self,
+        first: Accepted,
+        bytes: Option<u64>,
+        binding: Binding,
+        peer: &Peer,
+        deadline: Instant,
+    ) -> Refusal {
         let max = self.body_bytes_max;
         match self.bridge.deliver_stub(Refused::TooLarge { bytes, max }, first, binding) {
             // The answer is 413 whatever becomes of the stub; waiting for it makes it findable once answered.
-            Ok(mut in_flight) => drop(self.hold(&mut in_flight, deadline).await),
+            Ok(mut in_flight) => drop(self.hold(&mut in_flight, peer, deadline).await),
             Err(overload) => tracing::warn!(%overload, "no stub was kept of a body over the limit"),
         }
         Refusal::TooLarge { max }
     }
 
-    fn log_refusal(&self, refusal: &Refusal, peer: &Peer, number: u64, body: &[u8]) {
-        let (event_id, name, event_type) = self.bridge.identify(body).unwrap_or_default();
+    fn log_refusal(&self, refusal: &Refusal, peer: &Peer, number: u64, body: Option<&[u8]>) {
+        let identity = body.and_then(|body| self.bridge.identify(body));
+        let (event_id, name, event_type) = identity.unwrap_or_default();
         let request = format!("{}-{number}", peer.connection);
         let (status, reason) = (refusal.status().as_u16(), refusal.reason());
         let sender = match &peer.sender {
@@ -306,16 +291,17 @@ async fn discard(body: &mut Incoming, deadline: Instant) {
     let _ = timeout_at(deadline, read).await;
 }
 
-/// A body that was read as far as it will be.
-enum Received {
-    Whole(Bytes, Share),
-    TooLarge { first: Bytes, bytes: Option<u64>, share: Share },
+/// A request that may send its body.
+struct Admitted {
+    binding: Binding,
+    origin: Origin,
+    share: Share,
 }
 
-impl From<Overload> for Refusal {
-    fn from(overload: Overload) -> Self {
-        Self::Overload(overload)
-    }
+/// A body that was read as far as it will be.
+enum Received {
+    Whole(Arc<[u8]>),
+    TooLarge { first: Arc<[u8]>, bytes: Option<u64> },
 }
 
 /// The only way to a 200.
@@ -328,74 +314,6 @@ fn committed(receipt: &Receipt) -> Response<Full<Bytes>> {
         None => format!(r#"{{"topic":"{}","partition":{},"offset":null}}"#, receipt.topic(), receipt.partition()),
     };
     respond(StatusCode::OK, body)
-}
-
-/// The status table: every refusal, no wildcard.
-impl Refusal {
-    /// One of each code: each is counted from 0.
-    #[rustfmt::skip]
-    const ALL: [Self; 10] = [
-        Self::NoCommitInTime, Self::Overload(Overload::Bytes), Self::Stopping, Self::TooLarge { max: 0 }, Self::SlowBody,
-        Self::BrokenBody, Self::Framing, Self::NotAllowed, Self::Method, Self::Path,
-    ];
-
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::NoCommitInTime | Self::Overload(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody | Self::Framing => StatusCode::BAD_REQUEST,
-            Self::NotAllowed => StatusCode::FORBIDDEN,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Path => StatusCode::NOT_FOUND,
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NoCommitInTime => "no_commit_in_time",
-            Self::Overload(_) => Overload::CODE,
-            Self::Stopping => "stopping",
-            Self::TooLarge { .. } => "body_too_large",
-            Self::SlowBody => "body_too_slow",
-            Self::BrokenBody => "body_broken",
-            Self::Framing => "framing_refused",
-            Self::NotAllowed => "certificate_not_allowed",
-            Self::Method => "method_not_allowed",
-            Self::Path => "not_found",
-        }
-    }
-
-    fn reason(&self) -> String {
-        match self {
-            Self::NoCommitInTime => {
-                "Kafka did not commit the event in time; the attempt goes on, send it again".to_owned()
-            }
-            Self::Overload(overload) => format!("{overload}; send it again later"),
-            Self::Stopping => "this instance is stopping; send it again".to_owned(),
-            Self::TooLarge { max } => format!("the body is over the limit of {max} bytes"),
-            Self::SlowBody => "the body did not arrive in time".to_owned(),
-            Self::BrokenBody => "the body ended before it was complete".to_owned(),
-            Self::Framing => "a body comes with a content-length, or with `transfer-encoding: chunked`".to_owned(),
-            Self::NotAllowed => {
-                "the client certificate's name is not on the allow-list (ingress.tls.client_names)".to_owned()
-            }
-            Self::Method => "events are sent with POST".to_owned(),
-            Self::Path => "no feed has this path; events go to / or /events".to_owned(),
-        }
-    }
-
-    fn header(&self, number: u64) -> Option<(HeaderName, HeaderValue)> {
-        match self {
-            // Spread over three seconds, so that those who were refused do not come back as one.
-            Self::Overload(_) => Some((header::RETRY_AFTER, HeaderValue::from(1 + number % 3))),
-            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody | Self::Framing => {
-                Some((header::CONNECTION, HeaderValue::from_static("close")))
-            }
-            Self::Method => Some((header::ALLOW, HeaderValue::from_static("POST"))),
-            Self::NoCommitInTime | Self::NotAllowed | Self::Path => None,
-        }
-    }
 }
 
 fn refused(refusal: &Refusal, number: u64) -> Response<Full<Bytes>> {

@@ -1,10 +1,15 @@
 //! Every metric's name, once.
 
+mod register;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector, process_collector::ProcessCollector,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder, process_collector::ProcessCollector,
 };
 
+use self::register::{counted_words, counter, counters, gauge, gauges, register};
 use crate::config::Config;
 
 /// Seconds: from half a millisecond to the longest `timeout_ms` in use.
@@ -33,6 +38,8 @@ pub const HANDSHAKE_FAILURES: [&str; 13] = [
 /// All metrics of one bridge. Labels hold configured names and fixed words only, nothing that a sender chose.
 pub struct Metrics {
     registry: Registry,
+    /// Looked at when somebody asks.
+    shown: Mutex<Vec<Shown>>,
     pub received: IntCounter,
     pub answers: IntCounterVec,
     pub late: IntCounter,
@@ -65,6 +72,9 @@ pub struct Metrics {
     pub window: WindowMetrics,
     pub producer: ProducerMetrics,
 }
+
+/// Sets a gauge to what it shows.
+type Shown = Box<dyn Fn() + Send + Sync>;
 
 /// The configured limits: what an alert compares with needs no configuration of its own.
 struct LimitMetrics {
@@ -255,6 +265,7 @@ impl Metrics {
             window: WindowMetrics::new(&r)?,
             producer: ProducerMetrics::new(&r)?,
             registry: r,
+            shown: Mutex::default(),
         })
     }
 
@@ -270,8 +281,25 @@ impl Metrics {
         self.limits.connections.set(number(ingress.connections_max));
     }
 
+    /// Lets a gauge show an amount that is counted elsewhere anyway: to count it twice would cost every event.
+    pub fn show<T: Send + Sync + 'static>(
+        &self,
+        gauge: IntGauge,
+        of: &Arc<T>,
+        amount: impl Fn(&T) -> usize + Send + Sync + 'static,
+    ) {
+        let of = Arc::downgrade(of);
+        let look = move || {
+            if let Some(of) = of.upgrade() {
+                gauge.set(i64::try_from(amount(&of)).unwrap_or(i64::MAX));
+            }
+        };
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(look));
+    }
+
     /// The Prometheus text exposition format.
     pub fn text(&self) -> Vec<u8> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|look| look());
         let mut text = Vec::new();
         // A Vec takes every write, and metrics of this registry have consistent names.
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
@@ -369,46 +397,6 @@ impl ProducerMetrics {
             )?,
         })
     }
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> prometheus::Result<C> {
-    let metric = metric?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-/// Counters with a label that has a few words only. They begin at 0: Prometheus cannot see the first step of one that was not there.
-fn counted_words(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    words: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let counters = counters(registry, name, help, &[label])?;
-    for word in words {
-        counters.with_label_values(&[*word]);
-    }
-    Ok(counters)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    register(registry, IntGauge::new(name, help))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
 #[cfg(test)]

@@ -5,15 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use prometheus::IntGauge;
-
 /// An amount of something (requests, bytes) of which at most `max` is taken at any time.
 #[derive(Debug)]
 pub struct Quota {
     taken: AtomicUsize,
     max: usize,
-    /// Shows what is taken.
-    gauge: Option<IntGauge>,
 }
 
 /// What one of those who share a quota has of it.
@@ -34,12 +30,7 @@ const FREE_TIMES: usize = 8;
 
 impl Quota {
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), max, gauge: None })
-    }
-
-    /// One whose amount taken a metric shows.
-    pub fn shown(max: usize, gauge: IntGauge) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), max, gauge: Some(gauge) })
+        Arc::new(Self { taken: AtomicUsize::new(0), max })
     }
 
     /// Takes `amount`, or nothing when that much is not left.
@@ -57,18 +48,11 @@ impl Quota {
 
     fn reserve(&self, amount: usize) -> bool {
         let add = |taken: usize| taken.checked_add(amount).filter(|sum| *sum <= self.max);
-        let reserved = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok();
-        if let (true, Some(gauge)) = (reserved, &self.gauge) {
-            gauge.add(amount as i64);
-        }
-        reserved
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
     fn give_back(&self, amount: usize) {
         self.taken.fetch_sub(amount, Ordering::Relaxed);
-        if let Some(gauge) = &self.gauge {
-            gauge.sub(amount as i64);
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use simd_json::{Node, StaticNode};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -13,44 +12,68 @@ use crate::{
     transcode::{Transcoder, read_rfc3339, write_json},
 };
 
-/// What Kafka gets. Reused from event to event: [`Record::clear`] keeps its buffers.
+/// What Kafka gets: key, headers and value one after the other in a buffer that is used again from event to event.
 #[derive(Debug, Default, Clone)]
 pub struct Record {
-    pub key: Option<Vec<u8>>,
-    pub headers: Headers,
+    bytes: Vec<u8>,
+    /// Where the key ends; none for a null key.
+    key: Option<usize>,
+    /// Where the headers end, and the value begins.
+    headers: usize,
     /// When the bridge received the event, milliseconds since 1970.
     pub timestamp: i64,
-    pub value: Vec<u8>,
 }
 
-/// A record's headers, their values in one buffer.
-#[derive(Debug, Default, Clone)]
-pub struct Headers {
-    names: Vec<(Cow<'static, str>, usize)>,
-    values: Vec<u8>,
-}
+/// Before each header's name and value: how long they are.
+const HEADER_SIZES: usize = 2 * size_of::<u32>();
 
-impl Headers {
-    pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: &[u8]) {
-        self.values.extend_from_slice(value);
-        self.names.push((name.into(), self.values.len()));
+impl Record {
+    /// An empty one with this key. Headers come next, then the value.
+    pub fn begin(&mut self, key: Option<&[u8]>, timestamp: i64) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        self.key = key.map(<[u8]>::len);
+        self.headers = self.bytes.len();
+        self.timestamp = timestamp;
     }
 
-    pub fn len(&self) -> usize {
-        self.names.len()
+    /// A record is smaller than `message.max.bytes`, which is no more than 1 GB: its parts' sizes fit.
+    pub fn header(&mut self, name: &str, value: &[u8]) {
+        self.bytes.extend_from_slice(&(name.len() as u32).to_ne_bytes());
+        self.bytes.extend_from_slice(&(value.len() as u32).to_ne_bytes());
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(value);
+        self.headers = self.bytes.len();
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+    /// Where the value is appended.
+    pub fn value_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut start = 0;
-        self.names.iter().map(move |(name, end)| {
-            let value = self.values.get(start..*end).unwrap_or_default();
-            start = *end;
-            (name.as_ref(), value)
+    pub fn key(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.key?)
+    }
+
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut rest = self.bytes.get(self.key.unwrap_or(0)..self.headers).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (sizes, after) = rest.split_first_chunk::<HEADER_SIZES>()?;
+            let [name, value] = sizes.as_chunks().0 else { return None };
+            let (name, after) = after.split_at_checked(u32::from_ne_bytes(*name) as usize)?;
+            let (value, after) = after.split_at_checked(u32::from_ne_bytes(*value) as usize)?;
+            rest = after;
+            Some((str::from_utf8(name).unwrap_or_default(), value))
         })
+    }
+
+    pub fn value(&self) -> &[u8] {
+        self.bytes.get(self.headers..).unwrap_or_default()
+    }
+
+    /// The bytes of memory that the record takes until it is committed, beside its body.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + OVERHEAD_BYTES
     }
 }
 
@@ -61,11 +84,11 @@ pub struct Origin {
     pub received_at: i64,
     /// The name of the sender's certificate that was allowed.
     pub sender: Arc<str>,
-    pub content_type: Option<Bytes>,
-    pub content_encoding: Option<Bytes>,
+    pub content_type: Option<Cow<'static, [u8]>>,
+    pub content_encoding: Option<Cow<'static, [u8]>>,
     /// W3C Trace Context.
-    pub traceparent: Option<Bytes>,
-    pub tracestate: Option<Bytes>,
+    pub traceparent: Option<Cow<'static, [u8]>>,
+    pub tracestate: Option<Cow<'static, [u8]>>,
     /// How often a dead letter was put through again; 0 for what a sender posts.
     pub attempts: u32,
 }
@@ -144,32 +167,31 @@ impl Route {
         transcoder: &mut Transcoder,
     ) -> Result<Made, Unreadable> {
         let target = self.event_types.get(event.event_type).copied().unwrap_or(0);
-        record.clear();
-        record.timestamp = origin.received_at;
-        record.key = self.key(event);
-        cloud_event(&mut record.headers, event, body_hash, origin);
+        record.begin(None, origin.received_at);
+        self.put_key(record, event);
+        cloud_event(record, event, body_hash, origin);
         if let Some(target) = self.topics.get(target) {
-            record.value.extend_from_slice(&target.prefix);
+            record.value_mut().extend_from_slice(&target.prefix);
         }
-        let extras = transcoder.encode(event, &self.schema.plan, &mut record.value)?;
-        Ok(Made { target, null_key: record.key.is_none(), extras })
+        let extras = transcoder.encode(event, &self.schema.plan, record.value_mut())?;
+        Ok(Made { target, null_key: record.key().is_none(), extras })
     }
 
     /// The first of the feed's pointers that leads to a non-empty string or a number; never an empty
     /// key, as the partitioner would send all of those to one partition.
-    pub fn key(&self, event: &Event<'_>) -> Option<Vec<u8>> {
-        self.key.iter().find_map(|tokens| {
-            let at = event.find(tokens)?;
-            match event.tape().get(at)? {
-                Node::String(text) if !text.is_empty() => Some(text.as_bytes().to_vec()),
-                Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_)) => {
+    fn put_key(&self, record: &mut Record, event: &Event<'_>) {
+        for at in self.key.iter().filter_map(|tokens| event.find(tokens)) {
+            match event.tape().get(at) {
+                Some(Node::String(text)) if !text.is_empty() => record.begin(Some(text.as_bytes()), record.timestamp),
+                Some(Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_))) => {
                     let mut text = Vec::new();
                     write_json(event.tape(), at, &mut text);
-                    Some(text)
+                    record.begin(Some(&text), record.timestamp);
                 }
-                Node::String(_) | Node::Static(_) | Node::Object { .. } | Node::Array { .. } => None,
+                Some(Node::String(_) | Node::Static(_) | Node::Object { .. } | Node::Array { .. }) | None => continue,
             }
-        })
+            return;
+        }
     }
 }
 
@@ -179,17 +201,17 @@ fn tokens(pointer: &str) -> Vec<String> {
 }
 
 /// CloudEvents' Kafka binding, binary content mode, and what finds duplicates.
-fn cloud_event(headers: &mut Headers, event: &Event<'_>, body_hash: u128, origin: &Origin) {
-    headers.push("ce_specversion", b"1.0");
-    headers.push("ce_id", event.event_id.as_bytes());
-    headers.push("ce_source", event.name.as_bytes());
-    headers.push("ce_type", event.event_type.as_bytes());
+fn cloud_event(record: &mut Record, event: &Event<'_>, body_hash: u128, origin: &Origin) {
+    record.header("ce_specversion", b"1.0");
+    record.header("ce_id", event.event_id.as_bytes());
+    record.header("ce_source", event.name.as_bytes());
+    record.header("ce_type", event.event_type.as_bytes());
     if let Some(time) = event_time(event) {
-        headers.push("ce_time", time.as_bytes());
+        record.header("ce_time", time.as_bytes());
     }
-    headers.push("content-type", b"application/avro");
-    headers.push("causeway_body", hex(body_hash).as_slice());
-    trace_context(headers, origin);
+    record.header("content-type", b"application/avro");
+    record.header("causeway_body", hex(body_hash).as_slice());
+    trace_context(record, origin);
 }
 
 /// `/meta_data/event_time`, when RFC 3339 can read it.
@@ -205,10 +227,10 @@ fn event_time<'a>(event: &Event<'a>) -> Option<&'a str> {
     }
 }
 
-fn trace_context(headers: &mut Headers, origin: &Origin) {
+fn trace_context(record: &mut Record, origin: &Origin) {
     for (name, value) in [("traceparent", &origin.traceparent), ("tracestate", &origin.tracestate)] {
         if let Some(value) = value {
-            headers.push(name, value);
+            record.header(name, value);
         }
     }
 }
@@ -293,63 +315,46 @@ pub mod dead_letter {
 pub const OVERHEAD_BYTES: usize = 1664;
 
 impl Record {
-    fn clear(&mut self) {
-        self.key = None;
-        self.headers.names.clear();
-        self.headers.values.clear();
-        self.value.clear();
-    }
-
-    /// The bytes of memory that the record takes until it is committed, beside its body.
-    pub fn size(&self) -> usize {
-        let key = self.key.as_ref().map_or(0, Vec::len);
-        let names: usize = self.headers.names.iter().map(|(name, _)| name.len() + 4).sum();
-        key + names + self.headers.values.len() + self.value.len() + OVERHEAD_BYTES
-    }
-
     /// Makes the dead letter of `body`: the raw bytes, and as headers what is known of them.
     pub fn fill_dead_letter(
         &mut self,
         body: &[u8],
         refused: Refused<'_>,
         feed: Option<(&str, &str)>,
-        key: Option<Vec<u8>>,
+        key: Option<&[u8]>,
         origin: &Origin,
     ) {
-        self.clear();
-        self.timestamp = origin.received_at;
-        self.key = key;
-        self.value.extend_from_slice(body);
-        let headers = &mut self.headers;
-        headers.push(dead_letter::STAGE, refused.stage().as_bytes());
-        headers.push(dead_letter::REASON, refused.reason().as_bytes());
+        self.begin(key, origin.received_at);
+        self.header(dead_letter::STAGE, refused.stage().as_bytes());
+        self.header(dead_letter::REASON, refused.reason().as_bytes());
         if let Some((label, topic)) = feed {
-            headers.push(dead_letter::TOPIC, topic.as_bytes());
-            headers.push(dead_letter::FEED, label.as_bytes());
+            self.header(dead_letter::TOPIC, topic.as_bytes());
+            self.header(dead_letter::FEED, label.as_bytes());
         }
         let size = match refused {
             Refused::TooLarge { bytes, .. } => bytes.map(|bytes| bytes.to_string()),
             Refused::Unreadable(_) | Refused::Unstorable(_) => Some(body.len().to_string()),
         };
         if let Some(size) = size {
-            headers.push(dead_letter::SIZE, size.as_bytes());
+            self.header(dead_letter::SIZE, size.as_bytes());
         }
         if refused.is_stub() {
-            headers.push(dead_letter::STUB, b"true");
+            self.header(dead_letter::STUB, b"true");
         }
-        headers.push(dead_letter::BODY, hex(body_hash(body)).as_slice());
-        headers.push(dead_letter::RECEIVED_AT, origin.received_at.to_string().as_bytes());
-        headers.push(dead_letter::SENDER, origin.sender.as_bytes());
-        headers.push(dead_letter::ATTEMPTS, origin.attempts.to_string().as_bytes());
+        self.header(dead_letter::BODY, hex(body_hash(body)).as_slice());
+        self.header(dead_letter::RECEIVED_AT, origin.received_at.to_string().as_bytes());
+        self.header(dead_letter::SENDER, origin.sender.as_bytes());
+        self.header(dead_letter::ATTEMPTS, origin.attempts.to_string().as_bytes());
         for (name, value) in [
             (dead_letter::CONTENT_TYPE, &origin.content_type),
             (dead_letter::CONTENT_ENCODING, &origin.content_encoding),
         ] {
             if let Some(value) = value {
-                headers.push(name, value);
+                self.header(name, value);
             }
         }
-        trace_context(headers, origin);
+        trace_context(self, origin);
+        self.value_mut().extend_from_slice(body);
     }
 }
 

@@ -188,6 +188,7 @@ impl Bound {
             && timeout_at(end - CUT_OFF_BEFORE_END, connections.wait()).await.is_err()
         {
             cut_off.cancel();
+            producers.dismiss();
             let _ = timeout_at(end, connections.wait()).await;
         }
         let given_up = tokio::task::block_in_place(|| producers.drain(end.into_std()));

@@ -9,7 +9,7 @@ use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, 
 use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::oneshot,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -57,6 +57,19 @@ impl Limits {
     }
 }
 
+/// A connection's place among the others, given back however its task ends.
+struct Open {
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.server.metrics.connections.dec();
+        self.server.connections.remove(self.connection.number);
+    }
+}
+
 impl Server {
     /// Accepts until `draining`; gives back the tasks of the connections that are still open.
     pub async fn run(self: Arc<Self>, listener: TcpListener) -> TaskTracker {
@@ -79,7 +92,7 @@ impl Server {
             }
         }
         for connection in self.connections.all() {
-            connection.close.notify_one();
+            connection.close();
         }
         tasks.close();
         tasks
@@ -95,21 +108,20 @@ impl Server {
             tracing::debug!(%from, "connection refused: connections_max are open and none is idle");
             return;
         }
-        let connection = self.connections.add();
-        let server = Arc::clone(self);
-        tasks.spawn(async move {
-            server.metrics.connections.inc();
-            tokio::select! {
-                biased;
-                () = server.serve(socket, from, &connection) => {}
-                () = connection.cut.notified() => {}
-            }
-            server.metrics.connections.dec();
-            server.connections.remove(connection.number);
-        });
+        let (connection, told_to_close) = self.connections.add();
+        self.metrics.connections.inc();
+        let open = Open { server: Arc::clone(self), connection: Arc::clone(&connection) };
+        let task = tasks.spawn(async move { open.server.serve(socket, from, &open.connection, told_to_close).await });
+        let _ = connection.task.set(task.abort_handle());
     }
 
-    async fn serve(&self, socket: TcpStream, from: SocketAddr, connection: &Arc<Connection>) {
+    async fn serve(
+        &self,
+        socket: TcpStream,
+        from: SocketAddr,
+        connection: &Arc<Connection>,
+        told_to_close: oneshot::Receiver<()>,
+    ) {
         // In a box, as all that it needs is forgotten once the connection is open.
         let Some((stream, peer)) = Box::pin(self.shake_hands(socket, from, connection)).await else { return };
         self.metrics.connections_accepted.inc();
@@ -117,7 +129,8 @@ impl Server {
             Some(b"h2") => Http::Two,
             _ => Http::One,
         };
-        let told_to_close = connection.close.notified();
+        // Who could tell it is gone: so is the server.
+        let told_to_close = async { drop(told_to_close.await) };
         let head_max = self.limits.head_max;
         let ended = converse(stream, http, head_max, &self.ingress, peer, connection, told_to_close).await;
         if let Err(error) = ended {
@@ -185,9 +198,9 @@ impl Server {
             let changed = timeout(SWEEP_EVERY, tls.changed()).await;
             for (connection, why) in self.connections.overdue(self.limits.idle_max, self.limits.head_max) {
                 match why {
-                    Overdue::Idle => self.end(&connection, "idle", &connection.close),
-                    Overdue::StillIdle => self.end(&connection, "idle", &connection.cut),
-                    Overdue::SlowHead => self.end(&connection, "slow_head", &connection.cut),
+                    Overdue::Idle => self.end(&connection, "idle", Connection::close),
+                    Overdue::StillIdle => self.end(&connection, "idle", Connection::cut),
+                    Overdue::SlowHead => self.end(&connection, "slow_head", Connection::cut),
                 }
             }
             match changed {
@@ -217,13 +230,13 @@ impl Server {
                 }
             };
             if !good {
-                self.end(&connection, "certificate", &connection.cut);
+                self.end(&connection, "certificate", Connection::cut);
             }
         }
     }
 
-    fn end(&self, connection: &Connection, reason: &'static str, how: &Notify) {
-        how.notify_one();
+    fn end(&self, connection: &Connection, reason: &'static str, how: fn(&Connection)) {
+        how(connection);
         if connection.ended_for.set(reason).is_ok() {
             self.metrics.connections_closed.with_label_values(&[reason]).inc();
             tracing::debug!(connection = connection.number, reason, "connection closed");

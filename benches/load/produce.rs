@@ -220,10 +220,9 @@ fn lanes(args: &Args) -> Vec<Lane> {
             at
         });
         let headers = record
-            .headers
-            .iter()
+            .headers()
             .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-        records[at].push(Ready { key: record.key.clone(), headers, value: record.value.clone() });
+        records[at].push(Ready { key: record.key().map(<[u8]>::to_vec), headers, value: record.value().to_vec() });
     }
     let all: usize = records.iter().map(Vec::len).sum();
     let lanes = routes.iter().zip(records).filter(|(_, records)| !records.is_empty());

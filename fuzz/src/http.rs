@@ -143,9 +143,10 @@ async fn talk(manner: &Manner, sent: &[u8]) -> Vec<u8> {
         if manner.allowed { Ok(Arc::from("cn:fuzz")) } else { Err(NotAllowed { subject: "CN=fuzz".to_owned() }) };
     let peer = Peer::new(0, Instant::now(), sender);
     let connections = Connections::default();
-    let connection = connections.add();
-    let told_to_close = async {
-        if manner.told_to_close {
+    let (connection, _) = connections.add();
+    let is_told = manner.told_to_close;
+    let told_to_close = async move {
+        if is_told {
             sleep(Duration::from_millis(300)).await;
         } else {
             std::future::pending::<()>().await;

@@ -43,7 +43,7 @@ fn translate(body: &[u8]) {
                 }
                 let mut fresh = Record::default();
                 fill(route, &mut fresh, &event, body, &mut Transcoder::default()).expect("it was an event");
-                assert_eq!(fresh.value, record.value, "{}: the event before left something behind", route.label);
+                assert_eq!(fresh.value(), record.value(), "{}: the event before left something behind", route.label);
             }
         });
     });

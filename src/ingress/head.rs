@@ -1,11 +1,11 @@
 //! What a request's headers say.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use hyper::{
     HeaderMap,
     header::{self, HeaderName},
@@ -28,7 +28,7 @@ pub fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
     let carried = |name: &HeaderName| {
         let value = headers.get(name)?.as_bytes();
         (value.len() <= CARRIED_BYTES_MAX)
-            .then(|| if value == JSON { Bytes::from_static(JSON) } else { Bytes::copy_from_slice(value) })
+            .then(|| if value == JSON { Cow::Borrowed(JSON) } else { Cow::Owned(value.to_vec()) })
     };
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Origin {

@@ -1,7 +1,5 @@
 //! A record on its own: all that librdkafka needs to be given it, now, later or again.
 
-use std::sync::Arc;
-
 use rdkafka::{
     Message,
     error::KafkaError,
@@ -10,7 +8,10 @@ use rdkafka::{
 };
 
 use super::reports::Parcel;
-use crate::record::{Headers, Record};
+use crate::record::Record;
+
+/// Room for what most records have; librdkafka's list grows beyond it.
+const HEADERS_USUAL: usize = 8;
 
 pub(super) struct Letter {
     pub(super) record: Record,
@@ -26,16 +27,12 @@ impl Letter {
 
     /// Of a message whose delivery failed.
     pub(super) fn returned(message: &OwnedMessage, parcel: Box<Parcel>) -> Self {
-        let mut headers = Headers::default();
+        let mut record = Record::default();
+        record.begin(message.key(), message.timestamp().to_millis().unwrap_or_default());
         for header in message.headers().into_iter().flat_map(OwnedHeaders::iter) {
-            headers.push(header.key.to_owned(), header.value.unwrap_or_default());
+            record.header(header.key, header.value.unwrap_or_default());
         }
-        let record = Record {
-            key: message.key().map(<[u8]>::to_vec),
-            headers,
-            timestamp: message.timestamp().to_millis().unwrap_or_default(),
-            value: message.payload().unwrap_or_default().to_vec(),
-        };
+        record.value_mut().extend_from_slice(message.payload().unwrap_or_default());
         Self { record, batched: message.partition() >= 0, parcel }
     }
 
@@ -49,19 +46,16 @@ impl Letter {
         C: ProducerContext<DeliveryOpaque = Box<Parcel>>,
     {
         let Self { record, parcel, .. } = self;
-        let topic = Arc::clone(&parcel.topic);
+        let topic = parcel.topic;
         // librdkafka's headers are an allocation each: made here, they come from the thread that will free them (`pace.rs`).
-        let headers = record
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value) })
-            });
-        let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, parcel)
-            .payload(&record.value)
+        let headers = record.headers().fold(OwnedHeaders::new_with_capacity(HEADERS_USUAL), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
+        });
+        let mut message = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, parcel)
+            .payload(record.value())
             .headers(headers)
             .timestamp(record.timestamp);
-        message.key = record.key.as_deref();
+        message.key = record.key();
         match producer.send(message) {
             Ok(()) => Ok(()),
             Err((error, refused)) => {

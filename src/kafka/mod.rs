@@ -15,8 +15,6 @@ mod warm;
 mod watch;
 mod window;
 
-use std::sync::Arc;
-
 pub use client::{Connection, property_fault};
 pub use producer::{Accepted, LaneSpec, Pending, Producers};
 pub use warm::Warmed;
@@ -26,16 +24,17 @@ pub use window::{Entered, Key, Ticket};
 ///
 /// Made in one place only: where librdkafka reports a delivery without error. An answer of 200
 /// can be built from nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    topic: Arc<str>,
+    /// A topic's name lives as long as the process: there are few, and no event has to count who uses it.
+    topic: &'static str,
     partition: i32,
     offset: Option<i64>,
 }
 
 impl Receipt {
-    pub fn topic(&self) -> &str {
-        &self.topic
+    pub fn topic(&self) -> &'static str {
+        self.topic
     }
 
     pub fn partition(&self) -> i32 {
@@ -51,12 +50,18 @@ impl Receipt {
 #[cfg(debug_assertions)]
 impl Receipt {
     /// No proof of anything.
-    fn forged(topic: &Arc<str>) -> Self {
-        Self { topic: Arc::clone(topic), partition: 0, offset: None }
+    fn forged(topic: &'static str) -> Self {
+        Self { topic, partition: 0, offset: None }
     }
 }
 
-/// The record was given up, and may or may not stand in its topic: `message.timeout.ms` has passed or the bridge is stopping.
+/// Why there is no receipt. The record may or may not stand in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record was not committed in time")]
-pub struct Undelivered;
+pub enum Undelivered {
+    /// `message.timeout.ms` has passed.
+    #[error("the record was not committed in time")]
+    GivenUp,
+    /// Nobody waits for receipts any more ([`Producers::dismiss`]).
+    #[error("this instance is stopping")]
+    Stopping,
+}

@@ -1,4 +1,4 @@
-//! One producer per feed (a lane): records in, delivery reports out, each as a [`Receipt`].
+//! One producer per feed (a lane): records in, delivery reports out, each as a [`Receipt`](super::Receipt).
 
 use std::{
     future::Future,
@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use prometheus::IntCounter;
 use rdkafka::{
     error::KafkaError,
@@ -19,7 +18,7 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use super::{
-    Connection, Receipt, Undelivered,
+    Connection, Undelivered,
     client::create_patient,
     letter::Letter,
     pace::{self, Gate},
@@ -55,7 +54,7 @@ pub struct LaneSpec {
 /// One feed's producer. A record that Kafka refuses stalls the other partitions of its producer, so feeds do not share one.
 pub(super) struct Lane {
     pub(super) label: String,
-    pub(super) topics: Vec<Arc<str>>,
+    pub(super) topics: Vec<&'static str>,
     pub(super) gate: Gate,
     /// Replaced when librdkafka calls an error fatal, and when passwords or certificates have changed.
     pub(super) producer: RwLock<Arc<BaseProducer<Reports>>>,
@@ -70,7 +69,7 @@ pub(super) struct Lane {
 
 /// A body that was let in, with the room that was taken for it.
 pub struct Accepted {
-    pub body: Bytes,
+    pub body: Arc<[u8]>,
     pub origin: Origin,
     pub bytes: Share,
 }
@@ -78,8 +77,8 @@ pub struct Accepted {
 /// Where the receipt of an accepted event will be, or is. Dropping it changes nothing: the record lives on.
 pub enum Pending {
     Waiting(oneshot::Receiver<Outcome>),
-    /// It was committed before this attempt came.
-    Known(Receipt),
+    /// It was committed before this attempt came, or nobody waits any more.
+    Decided(Outcome),
 }
 
 impl Future for Pending {
@@ -87,8 +86,10 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Self::Waiting(answer) => Pin::new(answer).poll(context).map(|done| done.unwrap_or(Err(Undelivered))),
-            Self::Known(receipt) => Poll::Ready(Ok(receipt.clone())),
+            Self::Waiting(answer) => {
+                Pin::new(answer).poll(context).map(|done| done.unwrap_or(Err(Undelivered::GivenUp)))
+            }
+            Self::Decided(outcome) => Poll::Ready(*outcome),
         }
     }
 }
@@ -115,7 +116,7 @@ impl Producers {
             .enumerate()
             .map(|(index, spec)| Lane::new(index, spec, index == last, connection, metrics, &failed, &opener))
             .collect::<Result<Vec<_>, _>>()?;
-        let topics = lanes.iter().flat_map(|lane| lane.topics.iter().map(Arc::clone)).collect();
+        let topics = lanes.iter().flat_map(|lane| lane.topics.iter().copied()).collect();
         let window = Window::new(topics, dedupe_bytes_max, message_timeout + REMEMBERED_FOR, metrics);
         let producers = Arc::new(Self { lanes, message_timeout, window, redelivery: failed });
         redelivery::start(&producers, failures);
@@ -136,8 +137,12 @@ impl Producers {
 
     /// For a record that is like no other, such as a stub.
     pub fn enter_alone(&self) -> Entered {
-        let (ticket, pending) = self.window.alone();
-        Entered::First(ticket, pending)
+        self.window.alone()
+    }
+
+    /// Ends the wait for all receipts; what is under way goes on.
+    pub fn dismiss(&self) {
+        self.window.dismiss();
     }
 
     /// Hands an event's `record` to the producer of `lane`, for the topic at this position of the lane's. Every fault of
@@ -164,7 +169,7 @@ impl Producers {
         if let Some((lane, topic)) = lane {
             #[cfg(debug_assertions)]
             let ticket = ticket.sabotaged(topic);
-            let parcel = Parcel::new(Arc::clone(topic), accepted, fate, ticket);
+            let parcel = Parcel::new(topic, accepted, fate, ticket);
             lane.produce(Letter::new(record, parcel));
         }
     }
@@ -205,11 +210,11 @@ impl Lane {
         opener: &Thread,
     ) -> Result<Self, KafkaError> {
         let label = [spec.label.as_str()];
-        let counts = Arc::new(Counts::new(index, &spec.label, dead_letter, metrics));
+        let counts = Counts::new(index, &spec.label, dead_letter, metrics);
         let reports = Reports::new(&counts, failed);
         Ok(Self {
             label: spec.label.clone(),
-            topics: spec.topics.iter().map(|topic| Arc::from(topic.as_str())).collect(),
+            topics: spec.topics.iter().map(|topic| &*topic.clone().leak()).collect(),
             gate: Gate::new(opener, &counts, connection.request_timeout()),
             producer: RwLock::new(Arc::new(create_patient(&connection.producer(false), reports)?)),
             alone: Mutex::default(),

@@ -140,7 +140,7 @@ fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
 
 /// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
 fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
-    let Letter { record: Record { key, .. }, mut parcel, .. } = letter;
+    let Letter { record: refused_record, mut parcel, .. } = letter;
     let Some(lane) = producers.lanes.get(producers.dead_letter_lane()) else { return };
     let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
     let refused = Refused::Unstorable(&reason);
@@ -148,14 +148,14 @@ fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
     let feed = from.map(|lane| lane.label.clone());
     let mut record = Record::default();
     let origin = parcel.origin.clone();
-    let known = feed.as_deref().map(|feed| (feed, parcel.topic.as_ref()));
-    record.fill_dead_letter(&parcel.body, refused, known, key, &origin);
+    let known = feed.as_deref().map(|feed| (feed, parcel.topic));
+    record.fill_dead_letter(&parcel.body, refused, known, refused_record.key(), &origin);
     tracing::warn!(feed, reason, "a record that its topic refuses goes to the dead letters");
     parcel.fate = Fate::DeadLetter { stage: refused.stage(), feed };
     parcel.alone = false;
     parcel.attempts = 1;
     if let Some(topic) = lane.topics.first() {
-        parcel.topic = Arc::clone(topic);
+        parcel.topic = topic;
     }
     if let Some(from) = from {
         from.counts.end();

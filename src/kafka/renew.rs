@@ -93,7 +93,7 @@ fn renewed(lane: &Lane, connection: &Connection) -> bool {
 
 fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>, KafkaError> {
     let fresh: BaseProducer<Reports> = create_patient(&connection.producer(false), lane.reports())?;
-    let topic = lane.topics.first().map(AsRef::as_ref);
+    let topic = lane.topics.first().copied();
     fresh.client().fetch_metadata(topic, connection.request_timeout())?;
     Ok(fresh)
 }

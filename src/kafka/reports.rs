@@ -9,8 +9,7 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter};
 use rdkafka::{
     ClientContext, Message, Statistics,
     config::RDKafkaLogLevel,
@@ -35,7 +34,6 @@ use crate::{
 pub(super) struct Counts {
     lane: usize,
     label: String,
-    records: IntGauge,
     outstanding: AtomicUsize,
     /// Records that librdkafka was given, and those that it has reported.
     handed_over: AtomicUsize,
@@ -52,9 +50,9 @@ enum Committed {
 /// A record on its way to the broker: everything that its delivery report needs.
 pub(super) struct Parcel {
     /// The body as it was posted, for the dead letter should the topic refuse its record.
-    pub(super) body: Bytes,
+    pub(super) body: Arc<[u8]>,
     pub(super) origin: Origin,
-    pub(super) topic: Arc<str>,
+    pub(super) topic: &'static str,
     pub(super) fate: Fate,
     pub(super) accepted: Instant,
     pub(super) attempts: u32,
@@ -72,7 +70,7 @@ pub(super) enum Fate {
 }
 
 impl Counts {
-    pub(super) fn new(lane: usize, label: &str, dead_letters: bool, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(lane: usize, label: &str, dead_letters: bool, metrics: &Arc<Metrics>) -> Arc<Self> {
         let labels = [label];
         let committed = if dead_letters {
             Committed::DeadLetter
@@ -83,16 +81,17 @@ impl Counts {
                 seconds: metrics.commit_seconds.with_label_values(&labels),
             }
         };
-        Self {
+        let counts = Arc::new(Self {
             lane,
             label: label.to_owned(),
-            records: metrics.queue_records.with_label_values(&labels),
             outstanding: AtomicUsize::new(0),
             handed_over: AtomicUsize::new(0),
             reported: AtomicUsize::new(0),
             committed,
             metrics: Arc::clone(metrics),
-        }
+        });
+        metrics.show(metrics.queue_records.with_label_values(&labels), &counts, Self::outstanding);
+        counts
     }
 
     /// Which lane this is, counted from 0.
@@ -127,13 +126,11 @@ impl Counts {
 
     /// Gives how many there were before.
     pub(super) fn begin(&self) -> usize {
-        self.records.inc();
         self.outstanding.fetch_add(1, Ordering::AcqRel)
     }
 
     pub(super) fn end(&self) {
         self.outstanding.fetch_sub(1, Ordering::AcqRel);
-        self.records.dec();
     }
 }
 
@@ -183,7 +180,7 @@ impl ProducerContext for Reports {
             Ok(message) => {
                 // The one place where a receipt is made. Librdkafka gives no offset after "duplicate sequence".
                 let offset = Some(message.offset()).filter(|offset| *offset >= 0);
-                let receipt = Receipt { topic: Arc::clone(&parcel.topic), partition: message.partition(), offset };
+                let receipt = Receipt { topic: parcel.topic, partition: message.partition(), offset };
                 parcel.committed(&receipt, &self.counts);
             }
             Err((error, message)) => {
@@ -207,7 +204,7 @@ fn sabotaged(result: &DeliveryResult<'_>, parcel: Box<Parcel>, counts: &Counts) 
     let dead_letter = matches!(parcel.fate, Fate::DeadLetter { .. });
     let ignored = Sabotage::ReportErrorIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on();
     if result.is_err() && ignored {
-        let receipt = Receipt::forged(&parcel.topic);
+        let receipt = Receipt::forged(parcel.topic);
         parcel.committed(&receipt, counts);
         return None;
     }
@@ -215,7 +212,7 @@ fn sabotaged(result: &DeliveryResult<'_>, parcel: Box<Parcel>, counts: &Counts) 
 }
 
 impl Parcel {
-    pub(super) fn new(topic: Arc<str>, accepted: Accepted, fate: Fate, ticket: Ticket) -> Box<Self> {
+    pub(super) fn new(topic: &'static str, accepted: Accepted, fate: Fate, ticket: Ticket) -> Box<Self> {
         let Accepted { body, origin, bytes } = accepted;
         let accepted = Instant::now();
         Box::new(Self { body, origin, topic, fate, accepted, attempts: 0, alone: false, ticket, _bytes: bytes })

@@ -6,6 +6,7 @@ use rdkafka::error::KafkaError;
 
 use super::{
     Connection, Key, Producers, Receipt,
+    producer::Lane,
     reader::{Reader, Start, Stored},
 };
 use crate::record::dead_letter;
@@ -50,8 +51,9 @@ impl Producers {
 
     fn recall(&self, record: &Stored, now: i64) -> bool {
         let hash = record.text(dead_letter::BODY).and_then(|digits| u128::from_str_radix(digits, 16).ok());
-        let lane = self.lanes.iter().position(|lane| lane.topics.iter().any(|topic| **topic == *record.topic));
-        let (Some(hash), Some(lane)) = (hash, lane) else { return false };
+        let named = |lane: &Lane| lane.topics.iter().copied().find(|topic| *topic == record.topic);
+        let found = self.lanes.iter().enumerate().find_map(|(at, lane)| Some((at, named(lane)?)));
+        let (Some(hash), Some((lane, topic))) = (hash, found) else { return false };
         let key = if lane == self.dead_letter_lane() {
             Key::dead_letter(lane, hash)
         } else {
@@ -59,7 +61,6 @@ impl Producers {
             Key::event(lane, event_id, hash)
         };
         let ago = now.saturating_sub(record.timestamp.unwrap_or(now)).max(0);
-        let topic = record.topic.as_str().into();
         let receipt = Receipt { topic, partition: record.partition, offset: Some(record.offset) };
         self.window.warm(key, &receipt, Duration::from_millis(ago.unsigned_abs()));
         true

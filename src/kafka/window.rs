@@ -10,6 +10,7 @@ use std::{
 };
 
 use hashbrown::HashTable;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -48,10 +49,13 @@ fn halves(hash: u128) -> [u64; 2] {
     [hash as u64, (hash >> 64) as u64]
 }
 
+/// The lane of keys that no event has.
+const ALONE: u16 = u16::MAX;
+
 /// What was accepted and not yet decided, and what was committed within `age`.
 pub(super) struct Window {
     state: Mutex<State>,
-    topics: Vec<Arc<str>>,
+    topics: Vec<&'static str>,
     capacity: usize,
     age: u32,
     /// `age` before the start, so that what was committed before it has a time too.
@@ -61,6 +65,10 @@ pub(super) struct Window {
 
 struct State {
     under_way: HashTable<UnderWay>,
+    /// Nobody is to wait any more.
+    dismissed: bool,
+    /// Of [`Window::alone`].
+    next_alone: u64,
     /// In the order in which they were committed.
     committed: VecDeque<Committed>,
     /// Where each stands: its number of all that were ever remembered, cut to 32 bits.
@@ -71,17 +79,24 @@ struct State {
 
 struct UnderWay {
     key: Key,
-    joined: Vec<oneshot::Sender<Outcome>>,
+    /// The first attempt, and those that joined it.
+    waiting: SmallVec<[oneshot::Sender<Outcome>; 1]>,
 }
 
 impl UnderWay {
     /// Before there would be more of them than ever, those whose requests have ended go: so they are never more than twice
     /// those that are held, however often an event comes again while Kafka is away.
     fn join(&mut self, done: oneshot::Sender<Outcome>) {
-        if self.joined.len() == self.joined.capacity() {
-            self.joined.retain(|waiting| !waiting.is_closed());
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|waiting| !waiting.is_closed());
         }
-        self.joined.push(done);
+        self.waiting.push(done);
+    }
+
+    /// Gives the receipt to all who wait; false when nobody did any more.
+    fn tell(self, receipt: Receipt) -> bool {
+        let told = self.waiting.into_iter().map(|waiting| waiting.send(Ok(receipt)).is_ok());
+        told.fold(false, |any, told| any | told)
     }
 }
 
@@ -107,37 +122,44 @@ pub enum Entered {
     Again(Pending),
 }
 
-/// An accepted event's claim on its receipt. Dropped, it is given up: who joined it is told so.
+/// An accepted event's claim on its receipt. Dropped, it is given up, and who waits for it is told so.
 pub struct Ticket {
     window: Arc<Window>,
+    /// None once it is redeemed.
     key: Option<Key>,
-    done: Option<oneshot::Sender<Outcome>>,
 }
 
 impl Window {
     /// `bytes_max` is for what is remembered; what is under way is bounded by the room that its records take.
-    pub(super) fn new(topics: Vec<Arc<str>>, bytes_max: usize, age: Duration, metrics: &Metrics) -> Arc<Self> {
+    pub(super) fn new(topics: Vec<&'static str>, bytes_max: usize, age: Duration, metrics: &Metrics) -> Arc<Self> {
         let capacity = (bytes_max / ENTRY_BYTES).min(u32::MAX as usize / 2);
         let now = Instant::now();
         let state = State {
             under_way: HashTable::new(),
+            dismissed: false,
+            next_alone: 0,
             committed: VecDeque::with_capacity(capacity),
             index: HashTable::with_capacity(capacity),
             first: 0,
         };
-        Arc::new(Self {
+        let window = Arc::new(Self {
             state: Mutex::new(state),
             topics,
             capacity,
             age: u32::try_from(age.as_secs()).unwrap_or(u32::MAX),
             epoch: now.checked_sub(age).unwrap_or(now),
             metrics: metrics.window.clone(),
-        })
+        });
+        metrics.show(metrics.window.remembered.clone(), &window, |window| window.lock().committed.len());
+        window
     }
 
     pub(super) fn enter(self: &Arc<Self>, key: Key) -> Entered {
         let (done, answer) = oneshot::channel();
         let mut state = self.lock();
+        if state.dismissed {
+            return Entered::Again(Pending::Decided(Err(Undelivered::Stopping)));
+        }
         let mut other_body = false;
         for under_way in state.under_way.iter_hash_mut(key.id).filter(|it| it.key.same_id(&key)) {
             if under_way.key == key {
@@ -150,25 +172,34 @@ impl Window {
         for known in state.committed_as(&key) {
             if known.key == key && self.seconds().saturating_sub(known.at) <= self.age {
                 self.metrics.joined_committed.inc();
-                return Entered::Again(Pending::Known(self.receipt(known)));
+                return Entered::Again(Pending::Decided(Ok(self.receipt(known))));
             }
             other_body |= known.key != key;
         }
         if other_body {
             self.metrics.ids_reused.inc();
         }
-        state.under_way.insert_unique(key.id, UnderWay { key, joined: Vec::new() }, |it| it.key.id);
+        state.begin(key, done);
         drop(state);
-        Entered::First(Ticket { window: Arc::clone(self), key: Some(key), done: Some(done) }, Pending::Waiting(answer))
+        Entered::First(Ticket { window: Arc::clone(self), key: Some(key) }, Pending::Waiting(answer))
     }
 
-    /// A ticket that no other attempt can join.
-    pub(super) fn alone(self: &Arc<Self>) -> (Ticket, Pending) {
-        let (done, answer) = oneshot::channel();
-        (Ticket { window: Arc::clone(self), key: None, done: Some(done) }, Pending::Waiting(answer))
+    /// For a record that no other attempt can join.
+    pub(super) fn alone(self: &Arc<Self>) -> Entered {
+        let key = self.lock().key_alone();
+        self.enter(key)
     }
 
-    pub(super) fn topics(&self) -> &[Arc<str>] {
+    /// Tells all who wait that nothing will come for them here, and all who come from now on. What is under way goes on.
+    pub(super) fn dismiss(&self) {
+        let mut state = self.lock();
+        state.dismissed = true;
+        for waiting in state.under_way.iter_mut().flat_map(|under_way| under_way.waiting.drain(..)) {
+            let _ = waiting.send(Err(Undelivered::Stopping));
+        }
+    }
+
+    pub(super) fn topics(&self) -> &[&'static str] {
         &self.topics
     }
 
@@ -184,7 +215,7 @@ impl Window {
     }
 
     fn remember(&self, state: &mut State, key: Key, receipt: &Receipt, at: u32, now: u32) {
-        if self.capacity == 0 {
+        if self.capacity == 0 || key.lane == ALONE {
             return;
         }
         while state.committed.front().is_some_and(|oldest| now.saturating_sub(oldest.at) > self.age) {
@@ -194,15 +225,14 @@ impl Window {
             state.forget_oldest();
             self.metrics.forgotten_early.inc();
         }
-        let topic = self.topics.iter().position(|topic| **topic == *receipt.topic).unwrap_or_default();
+        let topic = self.topics.iter().position(|topic| *topic == receipt.topic).unwrap_or_default();
         let topic = u16::try_from(topic).unwrap_or_default();
         let (partition, offset) = (receipt.partition, receipt.offset.unwrap_or(-1));
         state.push(Committed { key, topic, partition, offset, at });
-        self.metrics.remembered.set(state.committed.len() as i64);
     }
 
     fn receipt(&self, known: &Committed) -> Receipt {
-        let topic = self.topics.get(usize::from(known.topic)).map(Arc::clone).unwrap_or_default();
+        let topic = self.topics.get(usize::from(known.topic)).copied().unwrap_or_default();
         Receipt { topic, partition: known.partition, offset: Some(known.offset).filter(|offset| *offset >= 0) }
     }
 
@@ -243,43 +273,57 @@ impl State {
         self.first = self.first.wrapping_add(1);
     }
 
-    fn end(&mut self, key: &Key) -> Vec<oneshot::Sender<Outcome>> {
-        match self.under_way.find_entry(key.id, |it| it.key == *key) {
-            Ok(entry) => entry.remove().0.joined,
-            Err(_) => Vec::new(),
-        }
+    /// One that no other has.
+    fn key_alone(&mut self) -> Key {
+        self.next_alone += 1;
+        Key { lane: ALONE, id: self.next_alone, body: [0; 2] }
+    }
+
+    fn begin(&mut self, key: Key, done: oneshot::Sender<Outcome>) {
+        self.under_way.insert_unique(key.id, UnderWay { key, waiting: smallvec![done] }, |it| it.key.id);
+    }
+
+    fn end(&mut self, key: &Key) -> Option<UnderWay> {
+        let entry = self.under_way.find_entry(key.id, |it| it.key == *key).ok()?;
+        Some(entry.remove().0)
     }
 }
 
 impl Ticket {
     /// Gives the receipt to all who wait for it, and remembers it. False when nobody waited any more.
     pub(super) fn commit(mut self, receipt: &Receipt) -> bool {
-        let joined = self.key.take().map_or_else(Vec::new, |key| {
-            let at = self.window.seconds();
-            let mut state = self.window.lock();
-            self.window.remember(&mut state, key, receipt, at, at);
-            state.end(&key)
-        });
-        let tell = |waiting: oneshot::Sender<Outcome>| waiting.send(Ok(receipt.clone())).is_ok();
-        let first = self.done.take().is_some_and(tell);
-        joined.into_iter().fold(first, |told, waiting| tell(waiting) || told)
+        let Some(key) = self.key.take() else { return false };
+        let at = self.window.seconds();
+        let mut state = self.window.lock();
+        self.window.remember(&mut state, key, receipt, at, at);
+        let under_way = state.end(&key);
+        drop(state);
+        under_way.is_some_and(|under_way| under_way.tell(*receipt))
     }
 }
 
 #[cfg(debug_assertions)]
 impl Ticket {
-    pub(super) fn sabotaged(mut self, topic: &Arc<str>) -> Self {
+    pub(super) fn sabotaged(mut self, topic: &'static str) -> Self {
         use crate::sabotage::Sabotage;
         let receipt = Receipt::forged(topic);
-        if Sabotage::AckBeforeReport.is_on() {
-            let _ = self.done.take().map(|done| done.send(Ok(receipt.clone())));
+        let window = Arc::clone(&self.window);
+        let mut state = window.lock();
+        if let Some(key) = self.key.filter(|_| Sabotage::AckBeforeReport.is_on()) {
+            let _ = state.end(&key).map(|under_way| under_way.tell(receipt));
         }
         if let Some(key) = self.key.filter(|_| Sabotage::RememberBeforeCommit.is_on()) {
-            let mut state = self.window.lock();
-            let now = self.window.seconds();
-            self.window.remember(&mut state, key, &receipt, now, now);
-            let _ = state.end(&key);
+            let now = window.seconds();
+            window.remember(&mut state, key, &receipt, now, now);
+            // Those who wait still do, where no retry finds them.
+            let nobodys = state.key_alone();
+            if let Some(under_way) = state.end(&key) {
+                let moved = UnderWay { key: nobodys, ..under_way };
+                state.under_way.insert_unique(nobodys.id, moved, |it| it.key.id);
+                self.key = Some(nobodys);
+            }
         }
+        drop(state);
         self
     }
 }
@@ -287,7 +331,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            // Their senders are dropped, and that tells those who joined.
+            // The senders are dropped, and that tells those who wait.
             drop(self.window.lock().end(&key));
         }
     }
@@ -298,11 +342,11 @@ mod tests {
     use super::*;
 
     fn window(events: usize, age: Duration) -> Arc<Window> {
-        Window::new(vec!["t".into()], events * ENTRY_BYTES, age, &Metrics::new().unwrap())
+        Window::new(vec!["t"], events * ENTRY_BYTES, age, &Metrics::new().unwrap())
     }
 
     fn receipt(offset: i64) -> Receipt {
-        Receipt { topic: "t".into(), partition: 3, offset: Some(offset) }
+        Receipt { topic: "t", partition: 3, offset: Some(offset) }
     }
 
     fn first(window: &Arc<Window>, key: Key) -> (Ticket, Pending) {
@@ -323,10 +367,10 @@ mod tests {
         match pending {
             Pending::Waiting(mut answer) => match answer.try_recv() {
                 Ok(outcome) => Some(outcome),
-                Err(oneshot::error::TryRecvError::Closed) => Some(Err(Undelivered)),
+                Err(oneshot::error::TryRecvError::Closed) => Some(Err(Undelivered::GivenUp)),
                 Err(oneshot::error::TryRecvError::Empty) => None,
             },
-            Pending::Known(receipt) => Some(Ok(receipt)),
+            Pending::Decided(outcome) => Some(outcome),
         }
     }
 
@@ -341,7 +385,7 @@ mod tests {
         }
         let ((ticket, one), two) = (first(&window, bad), again(&window, bad));
         drop(ticket);
-        assert_eq!([outcome(one), outcome(two)], [Some(Err(Undelivered)), Some(Err(Undelivered))]);
+        assert_eq!([outcome(one), outcome(two)], [Some(Err(Undelivered::GivenUp)), Some(Err(Undelivered::GivenUp))]);
         drop(first(&window, bad));
     }
 
@@ -354,7 +398,7 @@ mod tests {
             assert_eq!(outcome(again(&window, key(number))), Some(Ok(receipt(number as i64))));
         }
         assert_eq!(window.metrics.forgotten_early.get(), 997);
-        assert_eq!(window.metrics.remembered.get(), 3);
+        assert_eq!(window.lock().committed.len(), 3);
         drop(first(&window, key(996)));
         drop(again(&window, key(997)));
         window.warm(key(5000), &receipt(1), Duration::from_secs(59));
@@ -372,7 +416,7 @@ mod tests {
         let (ticket, _pending) = first(&window, key);
         let held = again(&window, key);
         (0..10_000).for_each(|_| drop(again(&window, key)));
-        let waiting = window.lock().under_way.find(key.id, |it| it.key == key).unwrap().joined.len();
+        let waiting = window.lock().under_way.find(key.id, |it| it.key == key).unwrap().waiting.len();
         assert!(waiting <= 8, "{waiting} wait");
         ticket.commit(&receipt(1));
         assert_eq!(outcome(held), Some(Ok(receipt(1))));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 
 /// A handshake that has taken longer goes first when room is needed: it costs who opened it nothing.
 const HANDSHAKE_USUAL: Duration = Duration::from_secs(2);
@@ -42,10 +42,9 @@ pub struct Connection {
     pub accepted_at: Instant,
     /// The client's certificate and those that it sent with it, once the handshake is over.
     pub chain: OnceLock<Vec<CertificateDer<'static>>>,
-    /// It is to take no more requests, and to end when those under way are answered.
-    pub close: Notify,
-    /// It is to end at once.
-    pub cut: Notify,
+    /// What it lives in.
+    pub task: OnceLock<AbortHandle>,
+    close: Mutex<Option<oneshot::Sender<()>>>,
     /// Why we end it, if we do: a metric's fixed word.
     pub ended_for: OnceLock<&'static str>,
     requests: AtomicUsize,
@@ -69,11 +68,13 @@ impl Connections {
         self.lock().by_number.len()
     }
 
-    pub fn add(&self) -> Arc<Connection> {
+    /// One that was accepted just now, and what resolves once it is told to close.
+    pub fn add(&self) -> (Arc<Connection>, oneshot::Receiver<()>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(number));
+        let (close, told_to_close) = oneshot::channel();
+        let connection = Arc::new(Connection::new(number, close));
         self.lock().by_number.insert(number, Arc::clone(&connection));
-        connection
+        (connection, told_to_close)
     }
 
     pub fn remove(&self, number: u64) {
@@ -113,7 +114,7 @@ impl Open {
     fn cut_longest_idle(&mut self) -> bool {
         while let Some((since, connection)) = self.longest_idle.pop() {
             if connection.idle_from() == Some(since) && self.by_number.remove(&connection.number).is_some() {
-                connection.cut.notify_one();
+                connection.cut();
                 return true;
             }
         }
@@ -131,18 +132,31 @@ impl Open {
 }
 
 impl Connection {
-    /// One that was accepted just now.
-    pub fn new(number: u64) -> Self {
+    fn new(number: u64, close: oneshot::Sender<()>) -> Self {
         Self {
             number,
             accepted_at: Instant::now(),
             chain: OnceLock::new(),
-            close: Notify::new(),
-            cut: Notify::new(),
+            task: OnceLock::new(),
+            close: Mutex::new(Some(close)),
             ended_for: OnceLock::new(),
             requests: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
+        }
+    }
+
+    /// It is to take no more requests, and to end when those under way are answered.
+    pub fn close(&self) {
+        if let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = close.send(());
+        }
+    }
+
+    /// It is to end at once.
+    pub fn cut(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
         }
     }
 
@@ -211,7 +225,7 @@ mod tests {
         let open: Vec<_> = (0..4)
             .map(|_| {
                 std::thread::sleep(Duration::from_millis(2));
-                connections.add()
+                connections.add().0
             })
             .collect();
         let busy = open[0].begin();

@@ -1,6 +1,10 @@
 //! HTTP/1.1 or HTTP/2 on a stream whose handshake is done.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{
     Request,
@@ -39,40 +43,30 @@ pub enum Http {
     Two,
 }
 
-/// Answers the requests on a stream until its end or, once `told_to_close`, until those under way are answered.
-///
-/// # Errors
-/// How the connection broke.
-pub async fn converse(
+/// Answers the requests on a stream until its end or, once `told_to_close`, until those under way are answered. Boxed: an idle
+/// connection would hold as much as the larger of the two protocols otherwise, several times over.
+pub fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     http: Http,
     head_max: Duration,
     ingress: &Arc<Ingress>,
     peer: Peer,
     connection: &Arc<Connection>,
-    told_to_close: impl Future<Output = ()>,
-) -> Result<(), hyper::Error> {
+    told_to_close: impl Future<Output = ()> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>> {
     let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (ingress, peer, busy) = (Arc::clone(&ingress), Arc::clone(&peer), busy.begin());
-        async move {
-            let _busy = busy;
-            Ok::<_, Infallible>(ingress.answer(request, &peer).await)
-        }
-    });
+    let service = service_fn(move |request: Request<Incoming>| ingress.answer(request, &peer, busy.begin()));
     match http {
         Http::One => {
             let watched = Watched { stream, connection: Arc::clone(connection) };
-            finish(Box::pin(http1().serve_connection(TokioIo::new(watched), service)), told_to_close).await
+            Box::pin(finish(http1().serve_connection(TokioIo::new(watched), service), told_to_close))
         }
-        Http::Two => {
-            finish(Box::pin(http2(head_max).serve_connection(TokioIo::new(stream), service)), told_to_close).await
-        }
+        Http::Two => Box::pin(finish(http2(head_max).serve_connection(TokioIo::new(stream), service), told_to_close)),
     }
 }
 
-/// Takes it boxed: an idle connection holds as much as the larger of the two protocols otherwise, several times over.
-async fn finish<C: GracefulConnection>(mut http: Pin<Box<C>>, told_to_close: impl Future<Output = ()>) -> C::Output {
+async fn finish<C: GracefulConnection>(http: C, told_to_close: impl Future<Output = ()>) -> C::Output {
+    let mut http = pin!(http);
     tokio::select! {
         biased;
         ended = http.as_mut() => return ended,

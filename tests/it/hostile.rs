@@ -155,11 +155,16 @@ async fn a_request_with_two_ends_is_refused_or_taken_by_its_chunks_and_the_conne
 async fn an_idle_connection_is_closed_after_its_time() {
     let before = closed(bridge(), "idle");
     let steady = Steady::start(bridge(), "idle");
+    let opened = Instant::now();
     let mut unused = bridge().sender(Http::One).connect().await.unwrap();
     let mut used = bridge().sender(Http::One).connect().await.unwrap();
     let body = journey("before it is idle");
     used.write_all(format!("{}{body}", head("/", body.len())).as_bytes()).await.unwrap();
-    let (first, second) = tokio::join!(until_closed(&mut unused), until_closed(&mut used));
+    let closed_after = async |stream| {
+        until_closed(stream).await;
+        opened.elapsed()
+    };
+    let (first, second) = tokio::join!(closed_after(&mut unused), closed_after(&mut used));
     for elapsed in [first, second] {
         assert!(elapsed >= IDLE_MAX && elapsed < IDLE_MAX * 3, "{elapsed:?}");
     }

@@ -105,7 +105,7 @@ pub fn same(a: &Json, b: &Json) -> bool {
 }
 
 pub fn value_of<'a>(record: &'a Record, schema: &Schema) -> &'a [u8] {
-    record.value.strip_prefix(single_object_prefix(schema.fingerprint).as_slice()).unwrap()
+    record.value().strip_prefix(single_object_prefix(schema.fingerprint).as_slice()).unwrap()
 }
 
 /// serde_json reads 128 levels at most; a case has as many.

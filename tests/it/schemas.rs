@@ -98,7 +98,7 @@ fn write(label: &str, schema: &Schema, body: &[u8]) -> Vec<u8> {
         let mut record = Record::default();
         let route = Route::new(&feed, schema.clone());
         route.fill(&mut record, &event.unwrap(), body_hash(body), &origin, &mut Transcoder::default()).unwrap();
-        record.value.strip_prefix(single_object_prefix(schema.fingerprint).as_slice()).unwrap().to_vec()
+        record.value().strip_prefix(single_object_prefix(schema.fingerprint).as_slice()).unwrap().to_vec()
     })
 }
 

@@ -53,10 +53,9 @@ fn check(body: &[u8], expected: &Json) -> Result<(), String> {
     };
     let schema = &route.schema;
     compare("feed", &json!(route.label), &expected["feed"])?;
-    let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key));
+    let key = record.key().map(String::from_utf8_lossy);
     compare("key", &json!(key), &expected["key"])?;
-    let time =
-        record.headers.iter().find(|(name, _)| *name == "ce_time").map(|(_, value)| String::from_utf8_lossy(value));
+    let time = record.headers().find(|(name, _)| *name == "ce_time").map(|(_, value)| String::from_utf8_lossy(value));
     compare("ce_time", &json!(time), &expected["ce_time"])?;
     let avro = read_avro(value_of(&record, schema), schema)?;
     let mut value = plain(&avro);

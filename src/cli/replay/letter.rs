@@ -1,6 +1,6 @@
 //! Dead letter -> what was posted, or why it is not put through again.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::{
     bridge::Binding,
@@ -13,7 +13,7 @@ use crate::{
 pub struct Letter {
     pub binding: Binding,
     pub origin: Origin,
-    pub body: Bytes,
+    pub body: Arc<[u8]>,
 }
 
 /// Why a dead letter is not.
@@ -43,7 +43,7 @@ impl Letter {
         if attempts >= attempts_max {
             return Err(Skipped::Attempts);
         }
-        let copy = |name: &str| record.header(name).map(Bytes::copy_from_slice);
+        let copy = |name: &str| record.header(name).map(|value| value.to_vec().into());
         let received_at = record.text(dead_letter::RECEIVED_AT).and_then(|millis| millis.parse().ok());
         let origin = Origin {
             received_at: received_at.or(record.timestamp).unwrap_or(0),
@@ -54,7 +54,7 @@ impl Letter {
             tracestate: copy("tracestate"),
             attempts: attempts.saturating_add(1),
         };
-        Ok(Self { binding: binding(record, config), origin, body: Bytes::copy_from_slice(&record.value) })
+        Ok(Self { binding: binding(record, config), origin, body: Arc::from(record.value.as_slice()) })
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!((received_at, &*sender, attempts), (42, "cn:a", 2));
         assert_eq!((content_type.as_deref(), content_encoding), (Some(b"text/x".as_slice()), None));
         assert_eq!((traceparent.as_deref(), tracestate), (Some(b"00-1".as_slice()), None));
-        assert_eq!(letter.body, "{");
+        assert_eq!(*letter.body, *b"{");
         assert_eq!(Letter::of(&stored(&[], "{"), &config(), 3).ok().unwrap().origin.received_at, 5);
     }
 

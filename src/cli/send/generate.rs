@@ -397,7 +397,7 @@ mod tests {
                 let mut record = Record::default();
                 route.fill(&mut record, &read, body_hash(&event.body), &origin(), &mut Transcoder::default()).unwrap();
                 let prefix = crate::record::single_object_prefix(route.schema.fingerprint);
-                let value = record.value.strip_prefix(prefix.as_slice()).unwrap();
+                let value = record.value().strip_prefix(prefix.as_slice()).unwrap();
                 assert_eq!(
                     value.last(),
                     Some(&0),
@@ -406,7 +406,7 @@ mod tests {
                 );
                 let restored = restore(value, &route.schema).unwrap();
                 assert_eq!(restored, serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
-                keys.entry(route.label.clone()).or_default().insert(record.key.expect("a key"));
+                keys.entry(route.label.clone()).or_default().insert(record.key().expect("a key").to_vec());
             });
         }
         assert_eq!(types.len(), templates::ACTIVITY.len() + templates::JOURNEY.len() + templates::QUEUE.len());

@@ -65,7 +65,6 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.server.metrics.connections.dec();
         self.server.connections.remove(self.connection.number);
     }
 }
@@ -73,6 +72,7 @@ impl Drop for Open {
 impl Server {
     /// Accepts until `draining`; gives back the tasks of the connections that are still open.
     pub async fn run(self: Arc<Self>, listener: TcpListener) -> TaskTracker {
+        self.metrics.show(self.metrics.connections.clone(), &self, |server| server.connections.count());
         let tasks = TaskTracker::new();
         let mut sweep = pin!(self.sweep());
         loop {
@@ -109,7 +109,6 @@ impl Server {
             return;
         }
         let (connection, told_to_close) = self.connections.add();
-        self.metrics.connections.inc();
         let open = Open { server: Arc::clone(self), connection: Arc::clone(&connection) };
         let task = tasks.spawn(async move { open.server.serve(socket, from, &open.connection, told_to_close).await });
         let _ = connection.task.set(task.abort_handle());

@@ -31,8 +31,8 @@ pub struct Connections {
 #[derive(Default)]
 struct Open {
     by_number: HashMap<u64, Arc<Connection>>,
-    /// The longest-idle ones of the last look, with the time since when; the longest last. What became idle after the
-    /// look has not been so for longer.
+    /// The longest-idle ones of the last look, all of the same worth, with the time since when; the longest last. What became
+    /// idle after the look has not been so for longer.
     longest_idle: Vec<(Instant, Arc<Connection>)>,
 }
 
@@ -48,7 +48,7 @@ pub struct Connection {
     /// Why we end it, if we do: a metric's fixed word.
     pub ended_for: OnceLock<&'static str>,
     requests: AtomicUsize,
-    /// Milliseconds from `accepted_at` to the end of its last request.
+    /// Milliseconds from `accepted_at` to the end of its last request; 0 before the first one.
     idle_since: AtomicU64,
     /// The same, to the first byte that came while it had no request; 0 where none has come.
     head_since: AtomicU64,
@@ -96,7 +96,8 @@ impl Connections {
         overdue.collect()
     }
 
-    /// Cuts the connection that has been without a request for the longest time; false when all have one.
+    /// Cuts the connection that has been without a request for the longest time, of those that never had one if there are such;
+    /// false when all have one.
     pub fn cut_longest_idle(&self) -> bool {
         let mut open = self.lock();
         open.cut_longest_idle() || {
@@ -122,11 +123,15 @@ impl Open {
     }
 
     fn look_for_idle(&mut self) {
-        let idle =
-            self.by_number.values().filter_map(|connection| Some((connection.idle_from()?, Arc::clone(connection))));
-        self.longest_idle = idle.collect();
-        self.longest_idle.sort_unstable_by_key(|(since, connection)| (!connection.slow_handshake(), *since));
-        self.longest_idle.truncate(LONGEST_IDLE_MAX);
+        let idle = self.by_number.values().filter_map(|connection| {
+            // Once for each: a handshake may become slow while they are sorted.
+            Some((connection.worth(), connection.idle_from()?, Arc::clone(connection)))
+        });
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_unstable_by_key(|(worth, since, _)| (*worth, *since));
+        let least = idle.first().map(|(worth, ..)| *worth);
+        let longest = idle.into_iter().take_while(|(worth, ..)| Some(*worth) == least).take(LONGEST_IDLE_MAX);
+        self.longest_idle = longest.map(|(_, since, connection)| (since, connection)).collect();
         self.longest_idle.reverse();
     }
 }
@@ -183,6 +188,11 @@ impl Connection {
         (idle > idle_max).then_some(if idle > idle_max + CLOSING_MAX { Overdue::StillIdle } else { Overdue::Idle })
     }
 
+    /// What has no certificate for us yet goes before any other, what never had a request before those of a sender that works.
+    fn worth(&self) -> (bool, bool) {
+        (!self.slow_handshake(), self.idle_since.load(Ordering::Relaxed) > 0)
+    }
+
     fn slow_handshake(&self) -> bool {
         self.chain.get().is_none() && self.accepted_at.elapsed() > HANDSHAKE_USUAL
     }
@@ -204,7 +214,7 @@ pub struct Busy(Arc<Connection>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.age(), Ordering::Relaxed);
+        self.0.idle_since.store(self.0.age().max(1), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -241,6 +251,19 @@ mod tests {
         assert_eq!(numbers(&connections), [2]);
         assert!(!connections.cut_longest_idle());
         drop(other);
+        assert!(connections.cut_longest_idle());
+        assert_eq!(connections.count(), 0);
+    }
+
+    #[test]
+    fn what_never_had_a_request_goes_before_a_sender_that_rests() {
+        let connections = Connections::default();
+        let sender = connections.add().0;
+        drop(sender.begin());
+        std::thread::sleep(Duration::from_millis(5));
+        let _unused = [connections.add(), connections.add()];
+        assert!(connections.cut_longest_idle() && connections.cut_longest_idle());
+        assert_eq!(numbers(&connections), [0]);
         assert!(connections.cut_longest_idle());
         assert_eq!(connections.count(), 0);
     }

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::connections::Overdue;
 pub use self::{
     connections::{Connection, Connections},
-    converse::{Http, converse},
+    converse::{Conversation, Http, converse},
 };
 use crate::{
     config,
@@ -122,7 +122,21 @@ impl Server {
         told_to_close: oneshot::Receiver<()>,
     ) {
         // In a box, as all that it needs is forgotten once the connection is open.
-        let Some((stream, peer)) = Box::pin(self.shake_hands(socket, from, connection)).await else { return };
+        let begun = Box::pin(self.begin(socket, from, connection, told_to_close)).await;
+        let Some(conversation) = begun else { return };
+        if let Err(error) = conversation.await {
+            tracing::debug!(connection = connection.number, %from, %error, "connection ended");
+        }
+    }
+
+    async fn begin(
+        &self,
+        socket: TcpStream,
+        from: SocketAddr,
+        connection: &Arc<Connection>,
+        told_to_close: oneshot::Receiver<()>,
+    ) -> Option<Conversation> {
+        let (stream, peer) = self.shake_hands(socket, from, connection).await?;
         self.metrics.connections_accepted.inc();
         let http = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Http::Two,
@@ -130,11 +144,7 @@ impl Server {
         };
         // Who could tell it is gone: so is the server.
         let told_to_close = async { drop(told_to_close.await) };
-        let head_max = self.limits.head_max;
-        let ended = converse(stream, http, head_max, &self.ingress, peer, connection, told_to_close).await;
-        if let Err(error) = ended {
-            tracing::debug!(connection = connection.number, %from, %error, "connection ended");
-        }
+        Some(converse(stream, http, self.limits.head_max, &self.ingress, peer, connection, told_to_close))
     }
 
     async fn shake_hands(

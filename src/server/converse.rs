@@ -1,10 +1,6 @@
 //! HTTP/1.1 or HTTP/2 on a stream whose handshake is done.
 
-use std::{
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use hyper::{
     Request,
@@ -43,6 +39,9 @@ pub enum Http {
     Two,
 }
 
+/// What answers the requests on one stream.
+pub type Conversation = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+
 /// Answers the requests on a stream until its end or, once `told_to_close`, until those under way are answered. Boxed: an idle
 /// connection would hold as much as the larger of the two protocols otherwise, several times over.
 pub fn converse(
@@ -53,20 +52,24 @@ pub fn converse(
     peer: Peer,
     connection: &Arc<Connection>,
     told_to_close: impl Future<Output = ()> + Send + 'static,
-) -> Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>> {
+) -> Conversation {
     let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
     let service = service_fn(move |request: Request<Incoming>| ingress.answer(request, &peer, busy.begin()));
     match http {
         Http::One => {
             let watched = Watched { stream, connection: Arc::clone(connection) };
-            Box::pin(finish(http1().serve_connection(TokioIo::new(watched), service), told_to_close))
+            let http = Box::pin(http1().serve_connection(TokioIo::new(watched), service));
+            Box::pin(finish(http, told_to_close))
         }
-        Http::Two => Box::pin(finish(http2(head_max).serve_connection(TokioIo::new(stream), service), told_to_close)),
+        Http::Two => {
+            let http = Box::pin(http2(head_max).serve_connection(TokioIo::new(stream), service));
+            Box::pin(finish(http, told_to_close))
+        }
     }
 }
 
-async fn finish<C: GracefulConnection>(http: C, told_to_close: impl Future<Output = ()>) -> C::Output {
-    let mut http = pin!(http);
+/// It takes a box, as a future keeps what it is given beside what it makes of that.
+async fn finish<C: GracefulConnection>(mut http: Pin<Box<C>>, told_to_close: impl Future<Output = ()>) -> C::Output {
     tokio::select! {
         biased;
         ended = http.as_mut() => return ended,

@@ -15,6 +15,10 @@ use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 /// A handshake that has taken longer goes first when room is needed: it costs who opened it nothing.
 const HANDSHAKE_USUAL: Duration = Duration::from_secs(2);
 
+/// A connection that has waited longer for its first request goes before those of senders that rest. One that is younger may
+/// have its request on the way.
+const FIRST_REQUEST_USUAL: Duration = Duration::from_secs(1);
+
 /// How much longer than its idle time an idle connection may take to close, once it was told to.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
@@ -96,8 +100,8 @@ impl Connections {
         overdue.collect()
     }
 
-    /// Cuts the connection that has been without a request for the longest time, of those that never had one if there are such;
-    /// false when all have one.
+    /// Cuts the connection that has been without a request for the longest time, of those that have waited too long for their
+    /// first one if there are such; false when all have one.
     pub fn cut_longest_idle(&self) -> bool {
         let mut open = self.lock();
         open.cut_longest_idle() || {
@@ -124,7 +128,7 @@ impl Open {
 
     fn look_for_idle(&mut self) {
         let idle = self.by_number.values().filter_map(|connection| {
-            // Once for each: a handshake may become slow while they are sorted.
+            // Once for each: it changes with time, while they are sorted too.
             Some((connection.worth(), connection.idle_from()?, Arc::clone(connection)))
         });
         let mut idle: Vec<_> = idle.collect();
@@ -190,7 +194,11 @@ impl Connection {
 
     /// What has no certificate for us yet goes before any other, what never had a request before those of a sender that works.
     fn worth(&self) -> (bool, bool) {
-        (!self.slow_handshake(), self.idle_since.load(Ordering::Relaxed) > 0)
+        (!self.slow_handshake(), !self.unused())
+    }
+
+    fn unused(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) == 0 && self.accepted_at.elapsed() > FIRST_REQUEST_USUAL
     }
 
     fn slow_handshake(&self) -> bool {
@@ -255,16 +263,35 @@ mod tests {
         assert_eq!(connections.count(), 0);
     }
 
-    #[test]
-    fn what_never_had_a_request_goes_before_a_sender_that_rests() {
+    fn open(connections: &Connections) -> Arc<Connection> {
+        let connection = connections.add().0;
+        connection.chain.set(Vec::new()).unwrap();
+        connection
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_long_for_its_first_request_goes_before_a_sender_that_rests() {
         let connections = Connections::default();
-        let sender = connections.add().0;
-        drop(sender.begin());
-        std::thread::sleep(Duration::from_millis(5));
-        let _unused = [connections.add(), connections.add()];
+        drop(open(&connections).begin());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let _unused = [open(&connections), open(&connections)];
+        tokio::time::advance(FIRST_REQUEST_USUAL * 2).await;
         assert!(connections.cut_longest_idle() && connections.cut_longest_idle());
         assert_eq!(numbers(&connections), [0]);
         assert!(connections.cut_longest_idle());
         assert_eq!(connections.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_just_opened_does_not_make_room_for_what_comes_after_it() {
+        let connections = Connections::default();
+        let senders = [open(&connections), open(&connections)];
+        senders.iter().for_each(|sender| drop(sender.begin()));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        // One in its handshake, and one whose first request is on the way.
+        let _new = [connections.add().0, open(&connections)];
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert!(connections.cut_longest_idle() && connections.cut_longest_idle());
+        assert_eq!(numbers(&connections), [2, 3]);
     }
 }

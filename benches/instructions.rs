@@ -20,11 +20,11 @@ use causeway::{
     ingress::{Ingress, Peer},
     kafka::{Connection as Cluster, Producers, embedded::EmbeddedBroker},
     metrics::Metrics,
-    record::{Origin, Record, Route, body_hash},
+    record::{Origin, Record, Route},
     schema::Schema,
     serve,
     server::{Connections, Http, Limits, converse},
-    transcode::Transcoder,
+    transcode::{Direct, Transcoder},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -43,13 +43,17 @@ const SAMPLES: [(&str, &str); 3] = [
     ("queue", include_str!("../tests/data/events/queue.sample.typed.json")),
 ];
 
+const DEPTH_MAX: usize = 128;
+
 /// So many events each: what a case counts is divided by this.
 const EVENTS: usize = 200;
 
 fn main() {
     // Without a case, as when all benches are run: what there is.
     let Some(case) = std::env::args().nth(1).filter(|case| !case.starts_with("--")) else {
-        SAMPLES.iter().for_each(|(label, _)| println!("translate-{label}\nrecord-{label}\nrequest-{label}"));
+        SAMPLES
+            .iter()
+            .for_each(|(label, _)| println!("translate-{label}\ntape-{label}\nrecord-{label}\nrequest-{label}"));
         return;
     };
     let (stage, label) = case.split_once('-').expect("a stage and a feed");
@@ -58,6 +62,7 @@ fn main() {
     let body = document.to_string();
     match stage {
         "translate" => translate(&route(label), body.as_bytes()),
+        "tape" => over_tape(&route(label), body.as_bytes()),
         "record" => record(&route(label), body.as_bytes()),
         // Left as it is: the embedded broker waits for its last client when it ends.
         "request" => std::mem::forget(Wire::open().run(&body)),
@@ -90,13 +95,21 @@ fn route(label: &str) -> Route {
 
 /// JSON bytes to Avro value.
 fn translate(route: &Route, body: &[u8]) {
-    let (mut parser, mut transcoder, mut value) = (Parser::new(128), Transcoder::default(), Vec::new());
+    let mut direct = Direct::default();
+    warm_and_measure(|| {
+        let translated = direct.encode(black_box(body), &route.schema.plan, DEPTH_MAX);
+        black_box(translated.expect("a sample is an event"));
+    });
+}
+
+/// The same for an event that [`Direct`] leaves: as if this one were.
+fn over_tape(route: &Route, body: &[u8]) {
+    let (mut parser, mut transcoder, mut value) = (Parser::new(DEPTH_MAX), Transcoder::default(), Vec::new());
     warm_and_measure(|| {
         value.clear();
         parser.read(black_box(body), |event| {
-            transcoder
-                .encode(&event.expect("a sample is an event"), &route.schema.plan, &mut value)
-                .expect("unambiguous")
+            let event = event.expect("a sample is an event");
+            transcoder.encode(&event, &route.schema.plan, &mut value).expect("unambiguous")
         });
         black_box(&value);
     });
@@ -113,13 +126,10 @@ fn record(route: &Route, body: &[u8]) {
         tracestate: None,
         attempts: 0,
     };
-    let (mut parser, mut transcoder, mut record) = (Parser::new(128), Transcoder::default(), Record::default());
+    let (mut direct, mut record) = (Direct::default(), Record::default());
     warm_and_measure(|| {
-        parser.read(black_box(body), |event| {
-            let event = event.expect("a sample is an event");
-            route.fill(&mut record, &event, body_hash(body), &origin, &mut transcoder).expect("unambiguous")
-        });
-        black_box(&record);
+        let made = route.fill_directly(&mut record, black_box(body), DEPTH_MAX, &origin, &mut direct);
+        black_box(made.expect("a sample is an event"));
     });
 }
 

@@ -14,8 +14,8 @@ use crate::{
     kafka::{Accepted, Entered, Key, LaneSpec, Pending, Producers},
     metrics::Metrics,
     quota::{Account, Quota, Share},
-    record::{Record, Refused, Route, body_hash},
-    transcode::Transcoder,
+    record::{Made, Record, Refused, Route, body_hash},
+    transcode::{Direct, NamePeek, Transcoder},
 };
 
 /// The feeds, their producers and their limits.
@@ -23,6 +23,7 @@ pub struct Bridge {
     lanes: Vec<FeedLane>,
     dead_letters: Held,
     by_name: HashMap<String, usize>,
+    name: NamePeek,
     by_path: HashMap<String, usize>,
     other: usize,
     producers: Arc<Producers>,
@@ -65,6 +66,7 @@ struct Major {
 struct Bench {
     parser: Parser,
     transcoder: Transcoder,
+    direct: Direct,
     record: Record,
 }
 
@@ -145,6 +147,7 @@ impl Bridge {
         };
         Self {
             by_name: position(|feed| feed.name.as_ref()),
+            name: NamePeek::default(),
             by_path: position(|feed| feed.path.as_ref()),
             other: config.feeds.iter().position(|feed| feed.name.is_none()).unwrap_or(0),
             dead_letters: held(feed::DEAD_LETTER),
@@ -194,20 +197,51 @@ impl Bridge {
     /// [`Overload`]: nothing was handed over.
     pub fn deliver(&self, accepted: Accepted, binding: Binding) -> Result<InFlight, Overload> {
         let mut bench = self.bench();
-        let Bench { parser, transcoder, record } = &mut bench;
+        let Bench { parser, transcoder, direct, record } = &mut bench;
         let body = Arc::clone(&accepted.body);
-        let sent = parser.read(&body, |event| match event {
-            Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
-            Err(why) => self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
-        });
+        let sent = match self.deliver_directly(&body, accepted, binding, direct, record) {
+            Ok(sent) => sent,
+            Err(accepted) => parser.read(&body, |event| match event {
+                Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
+                Err(why) => self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
+            }),
+        };
         self.benches.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         sent
+    }
+
+    /// Without the tape, where the body looks as it mostly does; else it is given back, and nothing has come of it.
+    #[allow(clippy::result_large_err, reason = "what was accepted comes back")]
+    fn deliver_directly(
+        &self,
+        body: &[u8],
+        accepted: Accepted,
+        binding: Binding,
+        direct: &mut Direct,
+        record: &mut Record,
+    ) -> Result<Result<InFlight, Overload>, Accepted> {
+        let named = |name| self.by_name.get(name).copied();
+        let lane = match binding {
+            Binding::Feed(lane) => Some(lane),
+            Binding::ByName => self.name.peek(body).and_then(named),
+        };
+        let Some((lane, feed)) = lane.and_then(|lane| Some((lane, self.lanes.get(lane)?))) else {
+            return Err(accepted);
+        };
+        let Some(share) = feed.held.quota.take(1) else { return Err(accepted) };
+        match feed.route.fill_directly(record, body, self.depth_max, &accepted.origin, direct) {
+            // What looked like its name may have stood elsewhere.
+            Some(made) if binding != Binding::ByName || named(made.facts.name) == Some(lane) => {
+                Ok(self.send(lane, feed, share, accepted, &made, record))
+            }
+            _ => Err(accepted),
+        }
     }
 
     fn deliver_event(
         &self,
         event: &Event<'_>,
-        mut accepted: Accepted,
+        accepted: Accepted,
         binding: Binding,
         transcoder: &mut Transcoder,
         record: &mut Record,
@@ -219,18 +253,28 @@ impl Bridge {
         let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
         // First: to refuse an event must cost as little as can be.
         let share = feed.held.take()?;
-        let body_hash = body_hash(&accepted.body);
-        let made = match feed.route.fill(record, event, body_hash, &accepted.origin, transcoder) {
-            Ok(made) => made,
-            Err(why) => return self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
-        };
-        let (ticket, pending) = match self.producers.enter(Key::event(lane, event.event_id, body_hash)) {
+        match feed.route.fill(record, event, &accepted.body, &accepted.origin, transcoder) {
+            Ok(made) => self.send(lane, feed, share, accepted, &made, record),
+            Err(why) => self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
+        }
+    }
+
+    fn send(
+        &self,
+        lane: usize,
+        feed: &FeedLane,
+        share: Share,
+        mut accepted: Accepted,
+        made: &Made<'_>,
+        record: &Record,
+    ) -> Result<InFlight, Overload> {
+        let (ticket, pending) = match self.producers.enter(Key::event(lane, made.facts.event_id, made.body_hash)) {
             Entered::First(ticket, pending) => (ticket, pending),
             Entered::Again(pending) => return Ok(feed.held.hold(share, pending)),
         };
         feed.held.make_room(&mut accepted, record)?;
         self.producers.send_event(lane, made.target, record, accepted, ticket);
-        feed.count(event, made.extras, made.null_key);
+        feed.count(made);
         Ok(feed.held.hold(share, pending))
     }
 
@@ -284,6 +328,7 @@ impl Bridge {
         bench.unwrap_or_else(|| Bench {
             parser: Parser::new(self.depth_max),
             transcoder: Transcoder::default(),
+            direct: Direct::default(),
             record: Record::default(),
         })
     }
@@ -294,19 +339,19 @@ impl Bridge {
 }
 
 impl FeedLane {
-    fn count(&self, event: &Event<'_>, extras: usize, null_key: bool) {
-        if extras > 0 {
-            self.unknown_members.inc_by(extras as u64);
+    fn count(&self, made: &Made<'_>) {
+        if made.extras > 0 {
+            self.unknown_members.inc_by(made.extras as u64);
         }
-        if null_key {
+        if made.has_null_key() {
             self.null_keys.inc();
         }
-        let major = major(event.api_version);
+        let major = major(made.facts.api_version);
         let Some(counted) = self.majors.get(major.unwrap_or(OTHER_MAJOR)) else { return };
         counted.counter.inc();
         if major != Some(KNOWN_MAJOR) {
             counted.told.call_once(|| {
-                let api_version = short(event.api_version);
+                let api_version = short(made.facts.api_version);
                 tracing::warn!(
                     feed = self.route.label,
                     api_version,

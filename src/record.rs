@@ -8,12 +8,12 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     event::{Event, Unreadable},
     feed::Feed,
-    schema::Schema,
-    transcode::{Transcoder, read_rfc3339, write_json},
+    schema::{Mark, Marked, Schema},
+    transcode::{Direct, Encoded, Text, Transcoder, read_rfc3339, write_json},
 };
 
 /// What Kafka gets: key, headers and value one after the other in a buffer that is used again from event to event.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Record {
     bytes: Vec<u8>,
     /// Where the key ends; none for a null key.
@@ -102,6 +102,8 @@ pub struct Route {
     pub topics: Vec<Target>,
     event_types: HashMap<String, usize>,
     key: Vec<Vec<String>>,
+    /// Whether [`Direct`] can find the key, and may know a document as a whole.
+    direct: bool,
 }
 
 /// A topic and what stands before every value in it.
@@ -112,14 +114,36 @@ pub struct Target {
     pub prefix: Vec<u8>,
 }
 
+/// What a record says of its event beside the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts<'a> {
+    pub api_version: &'a str,
+    pub name: &'a str,
+    pub event_id: &'a str,
+    pub event_type: &'a str,
+    /// `/meta_data/event_time`, when RFC 3339 can read it.
+    time: Option<&'a str>,
+    /// Of the first of the feed's pointers that leads to a non-empty string or a number; never an empty
+    /// key, as the partitioner would send all of those to one partition.
+    key: Option<Cow<'a, [u8]>>,
+}
+
 /// What a record was made of, for logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Made {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made<'a> {
+    pub facts: Facts<'a>,
+    /// [`body_hash`].
+    pub body_hash: u128,
     /// Which of the route's targets takes it.
     pub target: usize,
-    pub null_key: bool,
     /// How many members went to `extras`.
     pub extras: usize,
+}
+
+impl Made<'_> {
+    pub fn has_null_key(&self) -> bool {
+        self.facts.key.is_none()
+    }
 }
 
 /// The Confluent wire format's header of a schema id.
@@ -134,7 +158,7 @@ pub fn single_object_prefix(fingerprint: [u8; 8]) -> Vec<u8> {
 
 impl Route {
     /// A route whose targets have no prefix yet but the single-object one; the registry's ids replace it.
-    pub fn new(feed: &Feed, schema: Schema) -> Self {
+    pub fn new(feed: &Feed, mut schema: Schema) -> Self {
         let prefix = single_object_prefix(schema.fingerprint);
         let topics = feed.topics();
         let event_types = feed
@@ -145,11 +169,16 @@ impl Route {
             })
             .collect();
         let target = |topic: &&str| Target { topic: (*topic).to_owned(), prefix: prefix.clone() };
+        let key: Vec<_> = feed.key.iter().map(|pointer| tokens(pointer)).collect();
+        let marked = |(position, tokens): (usize, &Vec<String>)| {
+            Mark::key(position).is_some_and(|mark| schema.plan.mark(tokens, mark))
+        };
         Self {
             label: feed.label.clone(),
             topics: topics.iter().map(target).collect(),
             event_types,
-            key: feed.key.iter().map(|pointer| tokens(pointer)).collect(),
+            direct: key.iter().enumerate().all(marked) && !schema.plan.has_json_text(),
+            key,
             schema,
         }
     }
@@ -158,40 +187,82 @@ impl Route {
     ///
     /// # Errors
     /// What [`Event::checked`] says; `record` is of no use then.
-    pub fn fill(
+    pub fn fill<'a>(
         &self,
         record: &mut Record,
-        event: &Event<'_>,
-        body_hash: u128,
+        event: &Event<'a>,
+        body: &[u8],
         origin: &Origin,
         transcoder: &mut Transcoder,
-    ) -> Result<Made, Unreadable> {
-        let target = self.event_types.get(event.event_type).copied().unwrap_or(0);
-        record.begin(None, origin.received_at);
-        self.put_key(record, event);
-        cloud_event(record, event, body_hash, origin);
+    ) -> Result<Made<'a>, Unreadable> {
+        let facts = Facts {
+            api_version: event.api_version,
+            name: event.name,
+            event_id: event.event_id,
+            event_type: event.event_type,
+            time: event_time(event),
+            key: self.key(event),
+        };
+        let mut made = self.begin(record, facts, body, origin);
+        made.extras = transcoder.encode(event, &self.schema.plan, record.value_mut())?;
+        Ok(made)
+    }
+
+    /// Makes the record of the event that stands in `body`, without a tape. `None` says nothing about the body, only that
+    /// it is not for [`Direct`]; `record` is of no use then. `depth_max` is [`Parser::new`](crate::event::Parser::new)'s.
+    pub fn fill_directly<'a>(
+        &self,
+        record: &mut Record,
+        body: &'a [u8],
+        depth_max: usize,
+        origin: &Origin,
+        direct: &mut Direct,
+    ) -> Option<Made<'a>> {
+        if !self.direct {
+            return None;
+        }
+        let Encoded { value, marked, extras } = direct.encode(body, &self.schema.plan, depth_max)?;
+        let mut made = self.begin(record, self.marked(&marked)?, body, origin);
+        made.extras = extras;
+        record.value_mut().extend_from_slice(value);
+        Some(made)
+    }
+
+    fn marked<'a>(&self, marked: &Marked<Text<'a>>) -> Option<Facts<'a>> {
+        let string = |mark| marked.get(mark).and_then(Text::string);
+        let key = |mark| marked.get(mark).and_then(Text::key);
+        Some(Facts {
+            api_version: string(Mark::API_VERSION)?,
+            name: string(Mark::NAME)?,
+            event_id: string(Mark::EVENT_ID)?,
+            event_type: string(Mark::EVENT_TYPE)?,
+            time: string(Mark::EVENT_TIME).filter(|text| read_rfc3339(text).is_some()),
+            key: (0..self.key.len()).filter_map(Mark::key).find_map(key).map(|text| Cow::Borrowed(text.as_bytes())),
+        })
+    }
+
+    /// All of a record but its value.
+    fn begin<'a>(&self, record: &mut Record, facts: Facts<'a>, body: &[u8], origin: &Origin) -> Made<'a> {
+        let body_hash = body_hash(body);
+        let target = self.event_types.get(facts.event_type).copied().unwrap_or(0);
+        record.begin(facts.key.as_deref(), origin.received_at);
+        cloud_event(record, &facts, body_hash, origin);
         if let Some(target) = self.topics.get(target) {
             record.value_mut().extend_from_slice(&target.prefix);
         }
-        let extras = transcoder.encode(event, &self.schema.plan, record.value_mut())?;
-        Ok(Made { target, null_key: record.key().is_none(), extras })
+        Made { facts, body_hash, target, extras: 0 }
     }
 
-    /// The first of the feed's pointers that leads to a non-empty string or a number; never an empty
-    /// key, as the partitioner would send all of those to one partition.
-    fn put_key(&self, record: &mut Record, event: &Event<'_>) {
-        for at in self.key.iter().filter_map(|tokens| event.find(tokens)) {
-            match event.tape().get(at) {
-                Some(Node::String(text)) if !text.is_empty() => record.begin(Some(text.as_bytes()), record.timestamp),
-                Some(Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_))) => {
-                    let mut text = Vec::new();
-                    write_json(event.tape(), at, &mut text);
-                    record.begin(Some(&text), record.timestamp);
-                }
-                Some(Node::String(_) | Node::Static(_) | Node::Object { .. } | Node::Array { .. }) | None => continue,
+    fn key<'a>(&self, event: &Event<'a>) -> Option<Cow<'a, [u8]>> {
+        self.key.iter().filter_map(|tokens| event.find(tokens)).find_map(|at| match event.tape().get(at)? {
+            Node::String(text) => Some(Cow::Borrowed(text.as_bytes())).filter(|text| !text.is_empty()),
+            Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_)) => {
+                let mut text = Vec::new();
+                write_json(event.tape(), at, &mut text);
+                Some(Cow::Owned(text))
             }
-            return;
-        }
+            Node::Static(_) | Node::Object { .. } | Node::Array { .. } => None,
+        })
     }
 }
 
@@ -201,12 +272,12 @@ fn tokens(pointer: &str) -> Vec<String> {
 }
 
 /// CloudEvents' Kafka binding, binary content mode, and what finds duplicates.
-fn cloud_event(record: &mut Record, event: &Event<'_>, body_hash: u128, origin: &Origin) {
+fn cloud_event(record: &mut Record, facts: &Facts<'_>, body_hash: u128, origin: &Origin) {
     record.header("ce_specversion", b"1.0");
-    record.header("ce_id", event.event_id.as_bytes());
-    record.header("ce_source", event.name.as_bytes());
-    record.header("ce_type", event.event_type.as_bytes());
-    if let Some(time) = event_time(event) {
+    record.header("ce_id", facts.event_id.as_bytes());
+    record.header("ce_source", facts.name.as_bytes());
+    record.header("ce_type", facts.event_type.as_bytes());
+    if let Some(time) = facts.time {
         record.header("ce_time", time.as_bytes());
     }
     record.header("content-type", b"application/avro");
@@ -214,7 +285,6 @@ fn cloud_event(record: &mut Record, event: &Event<'_>, body_hash: u128, origin: 
     trace_context(record, origin);
 }
 
-/// `/meta_data/event_time`, when RFC 3339 can read it.
 fn event_time<'a>(event: &Event<'a>) -> Option<&'a str> {
     let (_, meta_data) = crate::event::members(event.tape(), 0).find(|(key, _)| *key == "meta_data")?;
     if !matches!(event.tape().get(meta_data), Some(Node::Object { .. })) {

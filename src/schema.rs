@@ -41,10 +41,74 @@ pub struct Plan {
 /// One field of a record.
 #[derive(Debug, Clone)]
 pub struct Field {
-    pub name: String,
+    /// The name as a member's in JSON, with its quotes and the colon.
+    pub member: Box<str>,
+    pub marks: Marks,
     /// Written as the union `["null", kind]`.
     pub nullable: bool,
     pub kind: Kind,
+}
+
+impl Field {
+    fn new(name: &str, nullable: bool, kind: Kind) -> Self {
+        Self { member: format!("\"{name}\":").into(), marks: Marks::default(), nullable, kind }
+    }
+
+    #[inline]
+    pub fn name(&self) -> &str {
+        self.member.get(1..self.member.len() - 2).unwrap_or_default()
+    }
+}
+
+/// A place in the root record whose text the record's key or headers need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(usize);
+
+/// The marks of one field: a bit for each.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Marks(u16);
+
+/// What there is for each mark of a plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Marked<T>([Option<T>; Mark::MAX]);
+
+impl Marks {
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl<T: Copy> Marked<T> {
+    pub const NOTHING: Self = Self([None; Mark::MAX]);
+
+    pub fn get(&self, mark: Mark) -> Option<T> {
+        self.0.get(mark.0).copied().flatten()
+    }
+
+    pub fn set(&mut self, marks: Marks, value: T) {
+        for (position, marked) in self.0.iter_mut().enumerate() {
+            if marks.0 & 1 << position != 0 {
+                *marked = Some(value);
+            }
+        }
+    }
+}
+
+impl Mark {
+    pub const IDENTITY: [Self; 4] = [Self::API_VERSION, Self::NAME, Self::EVENT_ID, Self::EVENT_TYPE];
+    pub const API_VERSION: Self = Self(0);
+    pub const NAME: Self = Self(1);
+    pub const EVENT_ID: Self = Self(2);
+    pub const EVENT_TYPE: Self = Self(3);
+    pub const EVENT_TIME: Self = Self(4);
+
+    /// Of the feed's key pointer at this position; there are no more than [`Self::MAX`] marks in all.
+    pub fn key(position: usize) -> Option<Self> {
+        Some(Self(position + 5)).filter(|mark| mark.0 < Self::MAX)
+    }
+
+    const MAX: usize = 16;
 }
 
 /// What a field, an array's items or a map's values are.
@@ -59,7 +123,7 @@ pub enum Kind {
     /// A string that holds the text of any JSON value.
     JsonText,
     TimestampMillis,
-    Record(Plan),
+    Record(Box<Plan>),
     Array(Box<Kind>),
     Map(Box<Kind>),
     /// The root's last field: JSON pointer -> JSON text.
@@ -115,23 +179,25 @@ fn seal_root(plan: &mut Plan, root: &RecordSchema) -> Result<(), SchemaError> {
             return Err(SchemaError::Identity(name));
         }
     }
-    if let Some(field) = plan
-        .fields
-        .iter()
-        .find(|field| !field.nullable && !IDENTITY.contains(&field.name.as_str()) && field.name != EXTRAS)
+    if let Some(field) =
+        plan.fields.iter().find(|field| !field.nullable && !IDENTITY.contains(&field.name()) && field.name() != EXTRAS)
     {
-        return Err(SchemaError::NotNullable(field.name.clone()));
+        return Err(SchemaError::NotNullable(field.name().to_owned()));
     }
     let has_default =
         root.fields.last().is_some_and(|field| field.default == Some(Json::Object(serde_json::Map::new())));
     match plan.fields.last_mut() {
-        Some(last) if last.name == EXTRAS && !last.nullable && has_default => match &last.kind {
+        Some(last) if last.name() == EXTRAS && !last.nullable && has_default => match &last.kind {
             Kind::Map(values) if matches!(**values, Kind::String) => last.kind = Kind::Extras,
             _ => return Err(SchemaError::Extras),
         },
         _ => return Err(SchemaError::Extras),
     }
     plan.by_name.remove(EXTRAS);
+    for (name, mark) in IDENTITY.into_iter().zip(Mark::IDENTITY) {
+        plan.mark(&[name.to_owned()], mark);
+    }
+    plan.mark(&["meta_data".to_owned(), "event_time".to_owned()], Mark::EVENT_TIME);
     Ok(())
 }
 
@@ -140,6 +206,45 @@ impl Plan {
     #[inline]
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// Marks the field that an RFC 6901 pointer, split into its tokens, leads to. False when it may lead to a place that
+    /// is no field: into an array, a map or a JSON text.
+    pub fn mark(&mut self, tokens: &[String], mark: Mark) -> bool {
+        let Some((name, rest)) = tokens.split_first() else { return false };
+        // A member without a field is none that the plan alone can translate.
+        let Some(field) = self.find(name).and_then(|at| self.fields.get_mut(at)) else { return true };
+        match &mut field.kind {
+            Kind::Record(plan) if !rest.is_empty() => plan.mark(rest, mark),
+            Kind::Array(_) | Kind::Map(_) | Kind::JsonText | Kind::Extras => rest.is_empty(),
+            // No text to be had.
+            Kind::Record(_) => true,
+            Kind::Boolean
+            | Kind::Int
+            | Kind::Long
+            | Kind::Float
+            | Kind::Double
+            | Kind::String
+            | Kind::TimestampMillis => {
+                if rest.is_empty() {
+                    field.marks.0 |= 1 << mark.0;
+                }
+                true
+            }
+        }
+    }
+
+    /// Whether a field holds the text of any JSON value.
+    pub fn has_json_text(&self) -> bool {
+        fn is_json_text(kind: &Kind) -> bool {
+            match kind {
+                Kind::JsonText => true,
+                Kind::Record(plan) => plan.has_json_text(),
+                Kind::Array(kind) | Kind::Map(kind) => is_json_text(kind),
+                _ => false,
+            }
+        }
+        self.fields.iter().any(|field| is_json_text(&field.kind))
     }
 }
 
@@ -171,7 +276,7 @@ impl Compiler<'_> {
             })
             .collect::<Result<Vec<_>, _>>()?;
         self.open.pop();
-        let by_name = fields.iter().enumerate().map(|(at, field)| (field.name.clone(), at)).collect();
+        let by_name = fields.iter().enumerate().map(|(at, field)| (field.name().to_owned(), at)).collect();
         Ok(Plan { fields, by_name })
     }
 
@@ -187,7 +292,7 @@ impl Compiler<'_> {
             Kind::String if json_text => Kind::JsonText,
             kind => kind,
         };
-        Ok(Field { name: name.to_owned(), nullable, kind })
+        Ok(Field::new(name, nullable, kind))
     }
 
     fn kind(&mut self, schema: &Avro, path: &str) -> Result<Kind, SchemaError> {
@@ -199,11 +304,11 @@ impl Compiler<'_> {
             Avro::Double => Kind::Double,
             Avro::String => Kind::String,
             Avro::TimestampMillis => Kind::TimestampMillis,
-            Avro::Record(record) => Kind::Record(self.record(record, path)?),
+            Avro::Record(record) => Kind::Record(self.record(record, path)?.into()),
             Avro::Array(array) => Kind::Array(Box::new(self.kind(&array.items, path)?)),
             Avro::Map(map) => Kind::Map(Box::new(self.kind(&map.types, path)?)),
             Avro::Ref { name } => match self.resolved.get_names().get(name) {
-                Some(Avro::Record(record)) => Kind::Record(self.record(record, path)?),
+                Some(Avro::Record(record)) => Kind::Record(self.record(record, path)?.into()),
                 _ => return Err(SchemaError::Unsupported { field: path.to_owned(), found: name.to_string() }),
             },
             other => {

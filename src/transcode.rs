@@ -4,12 +4,14 @@
 //! RFC 6901 pointer of the smallest member that the schema can give back without.
 
 mod binary;
+mod direct;
 mod json;
 mod timestamp;
 
 use simd_json::{Node, StaticNode};
 
 use binary::{write_long, write_string};
+pub use direct::{Direct, Encoded, NamePeek, Text};
 pub use json::write_json;
 pub use timestamp::{print_millis, read_rfc3339};
 
@@ -87,7 +89,7 @@ impl<'t> Pass<'t, '_> {
         for (key, value) in members(self.tape, at) {
             // Senders write members mostly in one order: look at the next field before looking it up.
             let field = match plan.fields.get(expected) {
-                Some(field) if same(field.name.as_bytes(), key.as_bytes()) && !matches!(field.kind, Kind::Extras) => {
+                Some(field) if same(field.name().as_bytes(), key.as_bytes()) && !matches!(field.kind, Kind::Extras) => {
                     expected
                 }
                 _ => plan.find(key).unwrap_or(usize::MAX),
@@ -328,20 +330,24 @@ const NULL_BRANCH: u8 = 0;
 const VALUE_BRANCH: u8 = 2;
 const END_OF_BLOCKS: u8 = 0;
 
-/// A JSON pointer's token (RFC 6901): `~` is `~0`, `/` is `~1`.
 fn write_step(tape: &[Node<'_>], step: Step, pointer: &mut Vec<u8>) {
-    pointer.push(b'/');
     match step {
-        Step::Element(index) => pointer.extend_from_slice(index.to_string().as_bytes()),
+        Step::Element(index) => write_token(index.to_string().as_bytes(), pointer),
         Step::Member(value) => {
             let Some(Node::String(key)) = tape.get(value.wrapping_sub(1)) else { return };
-            for byte in key.bytes() {
-                match byte {
-                    b'~' => pointer.extend_from_slice(b"~0"),
-                    b'/' => pointer.extend_from_slice(b"~1"),
-                    other => pointer.push(other),
-                }
-            }
+            write_token(key.as_bytes(), pointer);
+        }
+    }
+}
+
+/// A JSON pointer's token (RFC 6901): `~` is `~0`, `/` is `~1`.
+fn write_token(token: &[u8], pointer: &mut Vec<u8>) {
+    pointer.push(b'/');
+    for byte in token {
+        match byte {
+            b'~' => pointer.extend_from_slice(b"~0"),
+            b'/' => pointer.extend_from_slice(b"~1"),
+            other => pointer.push(*other),
         }
     }
 }

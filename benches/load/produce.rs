@@ -13,7 +13,7 @@ use std::{
 use causeway::{
     event::Parser,
     feed::{self, SchemaSource},
-    record::{Origin, Record, Route, body_hash},
+    record::{Origin, Record, Route},
     schema::Schema,
     transcode::Transcoder,
 };
@@ -216,7 +216,7 @@ fn lanes(args: &Args) -> Vec<Lane> {
             let event = event.expect("an event");
             let of = |name: &Option<String>| name.as_deref() == Some(event.name);
             let at = routes.iter().position(|(name, _)| of(name)).expect("a built-in feed");
-            routes[at].1.fill(&mut record, &event, body_hash(body), &origin, &mut transcoder).expect("an event");
+            routes[at].1.fill(&mut record, &event, body, &origin, &mut transcoder).expect("an event");
             at
         });
         let headers = record

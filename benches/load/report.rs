@@ -159,7 +159,7 @@ impl Report {
             line.and_then(|count| count.trim().parse().ok()).map_or_else(String::new, |count| number(count, 0))
         };
         let mut text = String::from("| instructions an event | activity | journey | queue |\n|---|---:|---:|---:|\n");
-        for stage in ["translate", "record", "request"] {
+        for stage in ["translate", "tape", "record", "request"] {
             let [activity, journey, queue] =
                 ["activity", "journey", "queue"].map(|feed| counted(&format!("{stage}-{feed} ")));
             text += &format!("| `{stage}` | {activity} | {journey} | {queue} |\n");

@@ -36,7 +36,13 @@ fn write_long_bytewise(out: &mut Vec<u8>, zigzag: u64) {
 pub fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
     match bytes.len() {
         length @ 0..64 => out.push(2 * length as u8),
-        length => write_long(out, length as i64),
+        length => write_length(out, length),
     }
     out.extend_from_slice(bytes);
+}
+
+/// Not to be compiled into every place that writes a string.
+#[cold]
+fn write_length(out: &mut Vec<u8>, length: usize) {
+    write_long(out, length as i64);
 }

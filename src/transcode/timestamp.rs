@@ -25,6 +25,12 @@ pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
     MILLIS.contains(&read.millis).then_some(read)
 }
 
+/// Reads the one form that [`print_millis`] gives back.
+#[inline]
+pub fn read_exact(text: &[u8]) -> Option<i64> {
+    read_canonical(text).filter(|millis| MILLIS.contains(millis))
+}
+
 fn read_any(text: &str) -> Option<Timestamp> {
     // `time` takes any character between date and time; RFC 3339 only this one.
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {

@@ -75,6 +75,31 @@ async fn a_further_feed_is_a_schema_file_and_a_table_in_the_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_goes_by_its_own_name_wherever_another_stands() {
+    let bridge = Setup::new(support::kafka(), None).start();
+    let body = |first: Json, name: &str| {
+        let mut event = json!({"data": first, "api_version": "v1"});
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(json!({"name": name, "event_id": "e-1", "event_type": "T"}).as_object().unwrap().clone());
+        event.to_string()
+    };
+    for (first, name, label) in [
+        (json!({"name": "com.asapp.event.queue"}), "com.asapp.event.activity", "activity"),
+        (json!({"name": "com.asapp.event.nobody"}), "com.asapp.event.journey", "journey"),
+        (json!({"name": "com.asapp.event.journey"}), "com.asapp.event.coaching-of-nobody", "other"),
+        (json!({"rep_name": "\"name\":\"com.asapp.event.activity\""}), "com.asapp.event.queue", "queue"),
+    ] {
+        let topic = bridge.topic(label);
+        assert_eq!(post(&bridge, "/", &body(first, name)).await["topic"], topic.as_str(), "{name}");
+        let record = only_record(&topic);
+        let source = record.headers.iter().find(|(header, _)| header == "ce_source").map(|(_, value)| value.clone());
+        assert_eq!(source.as_deref(), Some(name.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_bound_to_a_feed_takes_every_body_whatever_its_name() {
     let bridge = Setup::new(support::kafka(), None).toml("[feeds.queue]\npath = \"/queue-processed\"").start();
     let (queue, letters) = (bridge.topic("queue"), bridge.topic("dead-letter"));

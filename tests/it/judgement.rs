@@ -5,12 +5,14 @@ use std::sync::{Arc, LazyLock};
 use causeway::{
     event::{Event, Parser, Unreadable},
     feed,
-    record::{Origin, Record, Route, body_hash, single_object_prefix},
+    record::{Made, Origin, Record, Route, single_object_prefix},
     restore::restore,
     schema::Schema,
-    transcode::Transcoder,
+    transcode::{Direct, Transcoder},
 };
 use serde_json::Value as Json;
+
+const DEPTH_MAX: usize = 128;
 
 /// A route for each built-in feed, in their order.
 pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
@@ -40,8 +42,11 @@ fn origin() -> Origin {
 /// What a case's body becomes: its feed's route and its record, or why it is a dead letter.
 pub fn translate(body: &[u8]) -> Result<(&'static Route, Record), Unreadable> {
     let feeds = feed::built_in();
-    Parser::new(128).read(body, |event| {
-        let event = event?;
+    Parser::new(DEPTH_MAX).read(body, |event| {
+        let event = event.inspect_err(|why| {
+            let mistaken = ROUTES.iter().find(|route| directly(route, body).is_some());
+            assert!(mistaken.is_none(), "{why}, but it was translated directly: {}", body.escape_ascii());
+        })?;
         let named = feeds.iter().position(|feed| feed.name.as_deref() == Some(event.name));
         let at = named.or_else(|| feeds.iter().position(|feed| feed.name.is_none())).unwrap();
         let route = &ROUTES[at];
@@ -52,7 +57,8 @@ pub fn translate(body: &[u8]) -> Result<(&'static Route, Record), Unreadable> {
 }
 
 /// Makes the event's record for any route: a path may be bound to a feed whatever the `name` inside.
-/// There is a record where the check of the whole event lets it pass, and nowhere else.
+/// There is a record where the check of the whole event lets it pass, and nowhere else; and what is translated without a
+/// tape becomes the same record, whose `extras` may stand in another order.
 pub fn fill(
     route: &Route,
     record: &mut Record,
@@ -60,9 +66,31 @@ pub fn fill(
     body: &[u8],
     transcoder: &mut Transcoder,
 ) -> Result<(), Unreadable> {
-    let made = route.fill(record, event, body_hash(body), &origin(), transcoder).map(drop);
-    assert_eq!(made, event.checked().map(drop), "{}: the translation and the check differ", route.label);
-    made
+    let made = route.fill(record, event, body, &origin(), transcoder);
+    assert_eq!(
+        made.clone().map(drop),
+        event.checked().map(drop),
+        "{}: the translation and the check differ",
+        route.label
+    );
+    if let Some((directly, same)) = directly(route, body) {
+        let head = |record: &Record| {
+            let headers: Vec<_> = record.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+            (record.key().map(<[u8]>::to_vec), headers, record.timestamp)
+        };
+        let value = |record| read_avro(value_of(record, &route.schema), &route.schema).unwrap();
+        assert_eq!(made, Ok(same), "{}: directly and over the tape", route.label);
+        assert_eq!(head(&directly), head(record), "{}: directly and over the tape", route.label);
+        assert_eq!(value(&directly), value(record), "{}: directly and over the tape", route.label);
+    }
+    made.map(drop)
+}
+
+/// The record that is made without a tape, if one is.
+pub fn directly<'a>(route: &Route, body: &'a [u8]) -> Option<(Record, Made<'a>)> {
+    let mut record = Record::default();
+    let made = route.fill_directly(&mut record, body, DEPTH_MAX, &origin(), &mut Direct::default())?;
+    Some((record, made))
 }
 
 /// Promise 4: apache-avro reads the record's value to its last byte, and it gives back the document.

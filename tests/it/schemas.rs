@@ -16,7 +16,7 @@ use apache_avro::{
 use causeway::{
     event::Parser,
     feed::{self, SchemaSource},
-    record::{Origin, Record, Route, body_hash, single_object_prefix},
+    record::{Origin, Record, Route, single_object_prefix},
     restore::restore,
     schema::Schema,
     transcode::Transcoder,
@@ -97,7 +97,7 @@ fn write(label: &str, schema: &Schema, body: &[u8]) -> Vec<u8> {
     Parser::new(128).read(body, |event| {
         let mut record = Record::default();
         let route = Route::new(&feed, schema.clone());
-        route.fill(&mut record, &event.unwrap(), body_hash(body), &origin, &mut Transcoder::default()).unwrap();
+        route.fill(&mut record, &event.unwrap(), body, &origin, &mut Transcoder::default()).unwrap();
         record.value().strip_prefix(single_object_prefix(schema.fingerprint).as_slice()).unwrap().to_vec()
     })
 }

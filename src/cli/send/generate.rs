@@ -342,10 +342,10 @@ mod tests {
     use crate::{
         event::Parser,
         feed::{self, SchemaSource},
-        record::{Origin, Record, Route, body_hash},
+        record::{Origin, Record, Route},
         restore::restore,
         schema::Schema,
-        transcode::Transcoder,
+        transcode::{Direct, Transcoder},
     };
 
     const NOW: i64 = 1_750_000_000_123;
@@ -395,7 +395,7 @@ mod tests {
                 types.insert(format!("{}/{}", read.name, read.event_type));
                 let route = routes.get(read.name).unwrap_or_else(|| panic!("no feed is called {}", read.name));
                 let mut record = Record::default();
-                route.fill(&mut record, &read, body_hash(&event.body), &origin(), &mut Transcoder::default()).unwrap();
+                route.fill(&mut record, &read, &event.body, &origin(), &mut Transcoder::default()).unwrap();
                 let prefix = crate::record::single_object_prefix(route.schema.fingerprint);
                 let value = record.value().strip_prefix(prefix.as_slice()).unwrap();
                 assert_eq!(
@@ -405,6 +405,9 @@ mod tests {
                     event.body
                 );
                 let restored = restore(value, &route.schema).unwrap();
+                let directly =
+                    route.fill_directly(&mut Record::default(), &event.body, 128, &origin(), &mut Direct::default());
+                assert!(directly.is_some(), "a typical event is translated without a tape: {:?}", event.body);
                 assert_eq!(restored, serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
                 keys.entry(route.label.clone()).or_default().insert(record.key().expect("a key").to_vec());
             });

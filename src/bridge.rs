@@ -1,19 +1,23 @@
 //! The flow, put together: body -> event -> record -> Kafka. What it returns is waited on for the receipt.
 
+mod held;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, Once, PoisonError},
 };
 
-use prometheus::{IntCounter, IntCounterVec};
+use prometheus::IntCounter;
 
+use self::held::Held;
+pub use self::held::{InFlight, Overload};
 use crate::{
     config::Config,
     event::{Event, Parser},
     feed,
-    kafka::{Accepted, Entered, Key, LaneSpec, Pending, Producers},
+    kafka::{Accepted, Entered, Key, LaneSpec, Producers},
     metrics::Metrics,
-    quota::{Account, Quota, Share},
+    quota::{Quota, Share},
     record::{Made, Record, Refused, Route, body_hash},
     transcode::{Direct, NamePeek, Transcoder},
 };
@@ -43,19 +47,6 @@ struct FeedLane {
     majors: [Major; 11],
 }
 
-/// The requests that wait for one producer.
-struct Held {
-    quota: Arc<Quota>,
-    bytes: Arc<Account>,
-    counts: Arc<HeldCounts>,
-}
-
-/// What is counted of them.
-struct HeldCounts {
-    label: String,
-    refused: IntCounterVec,
-}
-
 /// Events of one major number of `api_version`.
 struct Major {
     counter: IntCounter,
@@ -68,34 +59,6 @@ struct Bench {
     transcoder: Transcoder,
     direct: Direct,
     record: Record,
-}
-
-/// Nothing was taken: the limit that says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Overload {
-    #[error("too many requests are in flight for this feed")]
-    InFlight,
-    #[error("too many bytes wait to be committed")]
-    Bytes,
-}
-
-/// A request that waits for its receipt.
-pub struct InFlight {
-    pub pending: Pending,
-    _share: Share,
-    counts: Arc<HeldCounts>,
-}
-
-impl InFlight {
-    /// Counts that it was answered 503, with this code.
-    pub fn refused(&self, code: &str) {
-        self.counts.refuse(code);
-    }
-}
-
-impl Overload {
-    /// The `code` of its answer.
-    pub const CODE: &str = "overload";
 }
 
 /// What a name or a path says about an event's feed.
@@ -115,9 +78,6 @@ const OTHER_MAJOR: usize = 10;
 
 /// The label of what no feed is known of.
 const UNKNOWN_FEED: &str = "unknown";
-
-/// The codes of 503. What may happen is counted from 0, as Prometheus cannot see a counter's first step otherwise.
-const REFUSALS: [&str; 3] = [Overload::CODE, "no_commit_in_time", "stopping"];
 
 impl Bridge {
     /// The lanes that [`Producers::start`] needs for these routes: one a feed, the dead letters' last.
@@ -366,46 +326,6 @@ impl Major {
     fn new(number: usize, feed: &str, metrics: &Metrics) -> Self {
         let label = if number == OTHER_MAJOR { "other".to_owned() } else { number.to_string() };
         Self { counter: metrics.events_by_major.with_label_values(&[feed, label.as_str()]), told: Once::new() }
-    }
-}
-
-impl HeldCounts {
-    fn new(label: &str, metrics: &Metrics) -> Arc<Self> {
-        for code in REFUSALS {
-            metrics.refused.with_label_values(&[label, code]);
-        }
-        Arc::new(Self { label: label.to_owned(), refused: metrics.refused.clone() })
-    }
-
-    fn refuse(&self, code: &str) {
-        self.refused.with_label_values(&[self.label.as_str(), code]).inc();
-    }
-}
-
-impl Held {
-    fn new(label: &str, in_flight_max: usize, metrics: &Metrics) -> Self {
-        let quota = Quota::new(in_flight_max);
-        metrics.show(metrics.in_flight.with_label_values(&[label]), &quota, Quota::taken);
-        Self { quota, bytes: Arc::default(), counts: HeldCounts::new(label, metrics) }
-    }
-
-    /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
-    fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
-        let needed = accepted.body.len() + record.size();
-        accepted.bytes.charge(&self.bytes, needed).then_some(()).ok_or_else(|| self.full(Overload::Bytes))
-    }
-
-    fn take(&self) -> Result<Share, Overload> {
-        self.quota.take(1).ok_or_else(|| self.full(Overload::InFlight))
-    }
-
-    fn full(&self, overload: Overload) -> Overload {
-        self.counts.refuse(Overload::CODE);
-        overload
-    }
-
-    fn hold(&self, share: Share, pending: Pending) -> InFlight {
-        InFlight { pending, _share: share, counts: Arc::clone(&self.counts) }
     }
 }
 

@@ -4,12 +4,16 @@
 //! the tape, which knows every case and says what is wrong. What it does take becomes the same record on both ways, but for
 //! the order of `extras`; `tests/it/judgement.rs` holds them together.
 
+mod aside;
+mod cursor;
+
 use memchr::memmem;
 
-use super::{
-    END_OF_BLOCKS, NULL_BRANCH, VALUE_BRANCH, json::write_scalar, same, timestamp::read_exact, write_long,
-    write_string, write_token,
+use self::{
+    aside::{Keys, Path},
+    cursor::{Cursor, plain},
 };
+use super::{END_OF_BLOCKS, NULL_BRANCH, VALUE_BRANCH, timestamp::read_exact, write_long, write_string};
 use crate::schema::{Field, Kind, Mark, Marked, Plan};
 
 /// The reused buffers of one thread.
@@ -37,6 +41,9 @@ pub struct Encoded<'a, 'b> {
 struct Place(u32, u32);
 
 const ABSENT: Place = Place(0, 0);
+
+/// How deep a value for `extras` may be nested, as each level takes room on the stack.
+const ASIDE_DEPTH_MAX: usize = 32;
 
 /// What stands at a [`Mark`].
 #[derive(Debug, Clone, Copy)]
@@ -72,23 +79,27 @@ impl Direct {
         places.clear();
         extras.clear();
         out.clear();
-        let mut pass =
-            Pass { rest: body, depth: depth_max, out, places, spare, extras, extras_count: 0, marked: Marked::NOTHING };
-        pass.skip_space();
+        let mut pass = Pass {
+            input: Cursor { rest: body, depth: depth_max },
+            out,
+            places,
+            spare,
+            extras,
+            extras_count: 0,
+            marked: Marked::NOTHING,
+        };
+        pass.input.skip_space();
         pass.record(plan, &Path::Root)?;
-        pass.skip_space();
+        pass.input.skip_space();
         pass.write_extras();
-        let (marked, extras, whole) = (pass.marked, pass.extras_count, pass.rest.is_empty());
+        let (marked, extras, whole) = (pass.marked, pass.extras_count, pass.input.rest.is_empty());
         let is_event = Mark::IDENTITY.iter().all(|mark| marked.get(*mark).and_then(Text::key).is_some());
         (whole && is_event).then_some(Encoded { value: &self.out, marked, extras })
     }
 }
 
 struct Pass<'a, 'b> {
-    /// What of the body is still to be read.
-    rest: &'a [u8],
-    /// How many more containers may open.
-    depth: usize,
+    input: Cursor<'a>,
     out: &'b mut Vec<u8>,
     places: &'b mut Vec<Place>,
     spare: &'b mut Vec<u8>,
@@ -105,14 +116,14 @@ impl<'a> Pass<'a, '_> {
         self.places.resize(base + plan.fields.len(), ABSENT);
         let (mut expected, mut in_order) = (0, true);
         let mut unknown = None;
-        let mut more = self.open(b'{', b'}')?;
+        let mut more = self.input.open(b'{', b'}')?;
         while more {
             let position = match self.member(plan, expected)? {
                 Member::Field(position) => position,
                 Member::Unknown(name) => {
                     unknown.get_or_insert_with(Keys::default).add(name)?;
                     self.put_aside(&Path::Member(path, name))?;
-                    more = self.next(b'}')?;
+                    more = self.input.next(b'}')?;
                     continue;
                 }
             };
@@ -131,7 +142,7 @@ impl<'a> Pass<'a, '_> {
             }
             *place = Place(from, to);
             expected = position + 1;
-            more = self.next(b'}')?;
+            more = self.input.next(b'}')?;
         }
         if in_order {
             self.nulls(plan.fields.len() - expected);
@@ -139,7 +150,6 @@ impl<'a> Pass<'a, '_> {
             self.bring_into_order(base, start);
         }
         self.places.truncate(base);
-        self.depth += 1;
         Some(())
     }
 
@@ -165,8 +175,8 @@ impl<'a> Pass<'a, '_> {
     #[inline]
     fn member(&mut self, plan: &Plan, expected: usize) -> Option<Member<'a>> {
         match plan.fields.get(expected) {
-            Some(field) if self.name(field.member.as_bytes()) => {
-                self.skip_space();
+            Some(field) if self.input.name(field.member.as_bytes()) => {
+                self.input.skip_space();
                 // Which no member's name leads to.
                 Some(if matches!(field.kind, Kind::Extras) {
                     Member::Unknown(b"extras")
@@ -175,28 +185,16 @@ impl<'a> Pass<'a, '_> {
                 })
             }
             _ => {
-                let name = self.plain_string()?;
-                self.colon()?;
+                let name = self.input.plain_string()?;
+                self.input.colon()?;
                 Some(plan.find(str::from_utf8(name).ok()?).map_or(Member::Unknown(name), Member::Field))
             }
         }
     }
 
-    /// Whether this name stands here, with its quotes and colon; if so it is read.
-    #[inline]
-    fn name(&mut self, member: &[u8]) -> bool {
-        match self.rest.split_at_checked(member.len()) {
-            Some((name, rest)) if same(name, member) => {
-                self.rest = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
     #[inline]
     fn field(&mut self, field: &Field, path: &Path<'_, 'a>) -> Option<()> {
-        if self.literal(b"null") {
+        if self.input.literal(b"null") {
             self.out.push(NULL_BRANCH);
             return field.nullable.then_some(());
         }
@@ -214,18 +212,18 @@ impl<'a> Pass<'a, '_> {
 
     /// As [`Self::value`]; and what stands there is kept.
     fn marked(&mut self, field: &Field, path: &Path<'_, 'a>) -> Option<()> {
-        let before = self.rest;
+        let before = self.input.rest;
         let found = match field.kind {
             Kind::String | Kind::TimestampMillis => {
                 // One with escapes is not what it says.
-                let text = self.plain_string()?;
-                self.rest = before;
+                let text = self.input.plain_string()?;
+                self.input.rest = before;
                 Text::String(str::from_utf8(text).ok()?)
             }
             Kind::Int | Kind::Long => {
-                self.integer()?;
-                let digits = before.get(..before.len() - self.rest.len())?;
-                self.rest = before;
+                self.input.integer()?;
+                let digits = before.get(..before.len() - self.input.rest.len())?;
+                self.input.rest = before;
                 Text::Number(str::from_utf8(digits).ok()?)
             }
             // No key.
@@ -248,24 +246,24 @@ impl<'a> Pass<'a, '_> {
             Kind::String => self.string()?,
             Kind::TimestampMillis => self.timestamp()?,
             Kind::Long => {
-                let long = self.integer()?;
+                let long = self.input.integer()?;
                 write_long(self.out, long);
             }
             Kind::Int => {
-                let int = self.integer().filter(|long| i32::try_from(*long).is_ok())?;
+                let int = self.input.integer().filter(|long| i32::try_from(*long).is_ok())?;
                 write_long(self.out, int);
             }
             Kind::Double => {
-                let double = self.double()?;
+                let double = self.input.double()?;
                 self.out.extend_from_slice(&double.to_le_bytes());
             }
             Kind::Float => {
-                let double = self.double().filter(|double| f64::from(*double as f32) == *double)?;
+                let double = self.input.double().filter(|double| f64::from(*double as f32) == *double)?;
                 self.out.extend_from_slice(&(double as f32).to_le_bytes());
             }
             Kind::Boolean => {
-                let boolean = self.literal(b"true");
-                if !boolean && !self.literal(b"false") {
+                let boolean = self.input.literal(b"true");
+                if !boolean && !self.input.literal(b"false") {
                     return None;
                 }
                 self.out.push(u8::from(boolean));
@@ -282,11 +280,11 @@ impl<'a> Pass<'a, '_> {
         let start = self.out.len();
         self.out.push(END_OF_BLOCKS);
         let mut count = 0;
-        let mut more = self.open(b'[', b']')?;
+        let mut more = self.input.open(b'[', b']')?;
         while more {
             self.value(items, &Path::Element(path, count))?;
             count += 1;
-            more = self.next(b']')?;
+            more = self.input.next(b']')?;
         }
         self.end_block(start, count as i64);
         Some(())
@@ -297,17 +295,17 @@ impl<'a> Pass<'a, '_> {
         self.out.push(END_OF_BLOCKS);
         let mut keys = Keys::default();
         let mut count = 0;
-        let mut more = self.open(b'{', b'}')?;
+        let mut more = self.input.open(b'{', b'}')?;
         while more {
-            let key = self.plain_string()?;
+            let key = self.input.plain_string()?;
             keys.add(key)?;
-            self.colon()?;
-            if !self.literal(b"null") {
+            self.input.colon()?;
+            if !self.input.literal(b"null") {
                 write_string(self.out, key);
                 self.value(values, &Path::Member(path, key))?;
                 count += 1;
             }
-            more = self.next(b'}')?;
+            more = self.input.next(b'}')?;
         }
         self.end_block(start, count);
         Some(())
@@ -324,79 +322,23 @@ impl<'a> Pass<'a, '_> {
             }
             self.out.push(END_OF_BLOCKS);
         }
-        self.depth += 1;
     }
 
     /// Puts the value that stands here into `extras`; null says no more than that it is not there.
     fn put_aside(&mut self, path: &Path<'_, 'a>) -> Option<()> {
-        if self.literal(b"null") {
+        if self.input.literal(b"null") {
             return Some(());
         }
         self.spare.clear();
         path.write(self.spare);
         write_string(self.extras, self.spare);
         self.spare.clear();
-        self.json_text()?;
+        let depth = self.input.depth;
+        self.input.depth = depth.min(ASIDE_DEPTH_MAX);
+        self.input.copy_json(self.spare)?;
+        self.input.depth = depth;
         write_string(self.extras, self.spare);
         self.extras_count += 1;
-        Some(())
-    }
-
-    /// Appends the text of the value that stands here to `spare`, as [`write_json`](super::write_json) would.
-    fn json_text(&mut self) -> Option<()> {
-        match self.rest.first()? {
-            b'"' => {
-                let text = self.plain_string()?;
-                self.spare.push(b'"');
-                self.spare.extend_from_slice(text);
-                self.spare.push(b'"');
-            }
-            b'{' => {
-                let mut keys = Keys::default();
-                self.spare.push(b'{');
-                let mut more = self.open(b'{', b'}')?;
-                while more {
-                    let key = self.plain_string()?;
-                    keys.add(key)?;
-                    self.colon()?;
-                    self.spare.push(b'"');
-                    self.spare.extend_from_slice(key);
-                    self.spare.extend_from_slice(b"\":");
-                    self.json_text()?;
-                    more = self.next(b'}')?;
-                    self.spare.extend_from_slice(if more { b"," } else { b"" });
-                }
-                self.depth += 1;
-                self.spare.push(b'}');
-            }
-            b'[' => {
-                self.spare.push(b'[');
-                let mut more = self.open(b'[', b']')?;
-                while more {
-                    self.json_text()?;
-                    more = self.next(b']')?;
-                    self.spare.extend_from_slice(if more { b"," } else { b"" });
-                }
-                self.depth += 1;
-                self.spare.push(b']');
-            }
-            b'-' | b'0'..=b'9' => {
-                let before = self.rest;
-                if let Some(long) = self.integer().filter(|_| self.rest.first() != Some(&b'.')) {
-                    write_scalar(long, self.spare);
-                } else {
-                    self.rest = before;
-                    let double = self.double()?;
-                    write_scalar(double, self.spare);
-                }
-            }
-            _ => {
-                let literals: [&[u8]; 3] = [b"true", b"false", b"null"];
-                let (literal, rest) = literals.iter().find_map(|it| Some((it, self.rest.strip_prefix(*it)?)))?;
-                self.spare.extend_from_slice(literal);
-                self.rest = rest;
-            }
-        }
         Some(())
     }
 
@@ -413,180 +355,25 @@ impl<'a> Pass<'a, '_> {
     #[inline]
     fn timestamp(&mut self) -> Option<()> {
         // In the one form that is exact no quote can stand.
-        let (text, rest) = self.rest.split_first_chunk::<26>()?;
+        let (text, rest) = self.input.rest.split_first_chunk::<26>()?;
         let [b'"', text @ .., b'"'] = text else { return None };
         write_long(self.out, read_exact(text)?);
-        self.rest = rest;
+        self.input.rest = rest;
         Some(())
     }
 
     #[inline]
     fn string(&mut self) -> Option<()> {
-        let before = self.rest;
-        if let Some(text) = self.plain_string() {
+        let before = self.input.rest;
+        if let Some(text) = self.input.plain_string() {
             write_string(self.out, text);
             return Some(());
         }
-        self.rest = before;
-        self.unescape()
-    }
-
-    /// A string without escapes; UTF-8.
-    #[inline]
-    fn plain_string(&mut self) -> Option<&'a [u8]> {
-        let [b'"', inside @ ..] = self.rest else { return None };
-        let (text, [b'"', rest @ ..]) = plain(inside)? else { return None };
-        self.rest = rest;
-        Some(text)
-    }
-
-    /// Writes a string with escapes (RFC 8259, section 7).
-    #[cold]
-    fn unescape(&mut self) -> Option<()> {
-        self.byte(b'"')?;
+        self.input.rest = before;
         self.spare.clear();
-        loop {
-            let (plain, rest) = plain(self.rest)?;
-            self.spare.extend_from_slice(plain);
-            self.rest = rest;
-            if self.byte(b'"').is_some() {
-                write_string(self.out, self.spare);
-                return Some(());
-            }
-            self.byte(b'\\')?;
-            let (escaped, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            let char = match *escaped {
-                b'"' | b'\\' | b'/' => char::from(*escaped),
-                b'b' => '\u{8}',
-                b'f' => '\u{c}',
-                b'n' => '\n',
-                b'r' => '\r',
-                b't' => '\t',
-                b'u' => self.code_point()?,
-                _ => return None,
-            };
-            self.spare.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-    }
-
-    fn code_point(&mut self) -> Option<char> {
-        let first = self.four_digits()?;
-        if !matches!(first, 0xD800..=0xDBFF) {
-            return char::from_u32(first);
-        }
-        let second = if self.literal(b"\\u") { self.four_digits()? } else { return None };
-        let low = second.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
-        char::from_u32(0x1_0000 + ((first - 0xD800) << 10) + low)
-    }
-
-    fn four_digits(&mut self) -> Option<u32> {
-        let (digits, rest) = self.rest.split_first_chunk::<4>()?;
-        self.rest = rest;
-        digits.iter().try_fold(0, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)?))
-    }
-
-    /// A whole number of at most 18 digits; what follows it is looked at by who comes next.
-    #[inline]
-    fn integer(&mut self) -> Option<i64> {
-        let negative = self.byte(b'-').is_some();
-        let number = self.digits()?;
-        // As a key it would be 0.
-        (!negative || number != 0).then_some(if negative { -number } else { number })
-    }
-
-    #[inline]
-    fn digits(&mut self) -> Option<i64> {
-        let (mut number, mut digits) = (0, 0);
-        while let [digit @ b'0'..=b'9', rest @ ..] = self.rest {
-            // A 0 in front of others, or one too many.
-            if digits == 18 || digits > 0 && number == 0 {
-                return None;
-            }
-            number = number * 10 + i64::from(digit - b'0');
-            digits += 1;
-            self.rest = rest;
-        }
-        (digits > 0).then_some(number)
-    }
-
-    /// A number that the double gives back: whole ones of at most 15 digits, and those with a fraction.
-    fn double(&mut self) -> Option<f64> {
-        let before = self.rest;
-        let negative = self.byte(b'-').is_some();
-        let whole = self.digits()?;
-        if self.byte(b'.').is_none() {
-            let whole = Some(whole).filter(|whole| *whole < 1_000_000_000_000_000 && (!negative || *whole != 0))?;
-            return Some(if negative { -(whole as f64) } else { whole as f64 });
-        }
-        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.rest = self.rest.get(digits..).filter(|_| digits > 0)?;
-        let text = before.get(..before.len() - self.rest.len())?;
-        str::from_utf8(text).ok()?.parse().ok()
-    }
-
-    /// Opens a container: whether something stands in it.
-    #[inline]
-    fn open(&mut self, bracket: u8, end: u8) -> Option<bool> {
-        self.depth = self.depth.checked_sub(1)?;
-        self.byte(bracket)?;
-        self.skip_space();
-        Some(self.byte(end).is_none())
-    }
-
-    #[inline]
-    fn colon(&mut self) -> Option<()> {
-        self.skip_space();
-        self.byte(b':')?;
-        self.skip_space();
+        self.input.unescape(self.spare)?;
+        write_string(self.out, self.spare);
         Some(())
-    }
-
-    /// Behind an item of a container: whether another follows.
-    #[inline]
-    fn next(&mut self, end: u8) -> Option<bool> {
-        self.skip_space();
-        if self.byte(b',').is_some() {
-            self.skip_space();
-            return Some(true);
-        }
-        self.byte(end).map(|()| false)
-    }
-
-    #[inline]
-    fn byte(&mut self, expected: u8) -> Option<()> {
-        match self.rest {
-            [byte, rest @ ..] if *byte == expected => {
-                self.rest = rest;
-                Some(())
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether `text` stands here; if so it is read.
-    #[inline]
-    fn literal<const N: usize>(&mut self, text: &[u8; N]) -> bool {
-        match self.rest.split_first_chunk::<N>() {
-            Some((found, rest)) if found == text => {
-                self.rest = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn skip_space(&mut self) {
-        if self.rest.first().is_some_and(|byte| *byte <= b' ') {
-            self.skip_some_space();
-        }
-    }
-
-    fn skip_some_space(&mut self) {
-        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.rest {
-            self.rest = rest;
-        }
     }
 }
 
@@ -595,89 +382,6 @@ enum Member<'a> {
     Field(usize),
     /// The schema does not name it.
     Unknown(&'a [u8]),
-}
-
-/// The way from the root to a value.
-enum Path<'p, 'a> {
-    Root,
-    Field(&'p Path<'p, 'a>, &'p Field),
-    Member(&'p Path<'p, 'a>, &'a [u8]),
-    Element(&'p Path<'p, 'a>, usize),
-}
-
-impl Path<'_, '_> {
-    /// Appends it as a JSON pointer (RFC 6901).
-    fn write(&self, pointer: &mut Vec<u8>) {
-        match self {
-            Self::Root => {}
-            Self::Field(before, field) => {
-                before.write(pointer);
-                write_token(field.name().as_bytes(), pointer);
-            }
-            Self::Member(before, name) => {
-                before.write(pointer);
-                write_token(name, pointer);
-            }
-            Self::Element(before, index) => {
-                before.write(pointer);
-                write_token(index.to_string().as_bytes(), pointer);
-            }
-        }
-    }
-}
-
-/// The names of an object's members, of which none may stand twice.
-#[derive(Default)]
-struct Keys<'a> {
-    known: [&'a [u8]; Keys::MAX],
-    count: usize,
-}
-
-impl<'a> Keys<'a> {
-    /// Each is compared with all before it: no more than a few.
-    const MAX: usize = 16;
-
-    fn add(&mut self, key: &'a [u8]) -> Option<()> {
-        if self.known.iter().take(self.count).any(|known| *known == key) {
-            return None;
-        }
-        *self.known.get_mut(self.count)? = key;
-        self.count += 1;
-        Some(())
-    }
-}
-
-/// Takes the bytes at the start of `text` that stand in a JSON string as they are: no quote, escape or control character,
-/// and UTF-8. Eight at a time.
-#[inline]
-fn plain(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH_BITS: u64 = ONES << 7;
-    // The lowest high bit that is set marks the first byte below `limit`; those above it may be wrong.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH_BITS;
-    let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    let (words, _) = text.as_chunks::<8>();
-    let (mut length, mut not_ascii) = (0, 0);
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        not_ascii |= word & HIGH_BITS;
-        let ends = below(word, 0x20) | equal(word, b'"') | equal(word, b'\\');
-        if ends != 0 {
-            length += ends.trailing_zeros() as usize / 8;
-            return split_plain(text, length, not_ascii != 0);
-        }
-        length += 8;
-    }
-    let rest = text.get(length..)?;
-    let ends = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    length += rest.iter().position(ends).unwrap_or(rest.len());
-    split_plain(text, length, true)
-}
-
-#[inline]
-fn split_plain(text: &[u8], length: usize, not_ascii: bool) -> Option<(&[u8], &[u8])> {
-    let (plain, rest) = text.split_at_checked(length)?;
-    if not_ascii && str::from_utf8(plain).is_err() { None } else { Some((plain, rest)) }
 }
 
 /// Finds what is most likely an event's `name`, without reading the document.

@@ -1,0 +1,115 @@
+//! What goes to `extras`: where it stood, and its text.
+
+use super::{
+    super::{json::write_scalar, write_token},
+    cursor::Cursor,
+};
+use crate::schema::Field;
+
+/// The way from the root to a value.
+pub enum Path<'p, 'a> {
+    Root,
+    Field(&'p Path<'p, 'a>, &'p Field),
+    Member(&'p Path<'p, 'a>, &'a [u8]),
+    Element(&'p Path<'p, 'a>, usize),
+}
+
+impl Path<'_, '_> {
+    /// Appends it as a JSON pointer (RFC 6901).
+    pub fn write(&self, pointer: &mut Vec<u8>) {
+        match self {
+            Self::Root => {}
+            Self::Field(before, field) => {
+                before.write(pointer);
+                write_token(field.name().as_bytes(), pointer);
+            }
+            Self::Member(before, name) => {
+                before.write(pointer);
+                write_token(name, pointer);
+            }
+            Self::Element(before, index) => {
+                before.write(pointer);
+                write_token(index.to_string().as_bytes(), pointer);
+            }
+        }
+    }
+}
+
+/// The names of an object's members, of which none may stand twice.
+#[derive(Default)]
+pub struct Keys<'a> {
+    known: [&'a [u8]; Keys::MAX],
+    count: usize,
+}
+
+impl<'a> Keys<'a> {
+    /// Each is compared with all before it: no more than a few.
+    const MAX: usize = 16;
+
+    pub fn add(&mut self, key: &'a [u8]) -> Option<()> {
+        if self.known.iter().take(self.count).any(|known| *known == key) {
+            return None;
+        }
+        *self.known.get_mut(self.count)? = key;
+        self.count += 1;
+        Some(())
+    }
+}
+
+impl Cursor<'_> {
+    /// Appends the text of the value that stands here as [`write_json`](super::super::write_json) would.
+    pub fn copy_json(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        match self.rest.first()? {
+            b'"' => {
+                let text = self.plain_string()?;
+                out.push(b'"');
+                out.extend_from_slice(text);
+                out.push(b'"');
+            }
+            b'{' => {
+                let mut keys = Keys::default();
+                out.push(b'{');
+                let mut more = self.open(b'{', b'}')?;
+                while more {
+                    let key = self.plain_string()?;
+                    keys.add(key)?;
+                    self.colon()?;
+                    out.push(b'"');
+                    out.extend_from_slice(key);
+                    out.extend_from_slice(b"\":");
+                    self.copy_json(out)?;
+                    more = self.next(b'}')?;
+                    out.extend_from_slice(if more { b"," } else { b"" });
+                }
+                out.push(b'}');
+            }
+            b'[' => {
+                out.push(b'[');
+                let mut more = self.open(b'[', b']')?;
+                while more {
+                    self.copy_json(out)?;
+                    more = self.next(b']')?;
+                    out.extend_from_slice(if more { b"," } else { b"" });
+                }
+                out.push(b']');
+            }
+            b'-' | b'0'..=b'9' => {
+                let before = self.rest;
+                if let Some(long) = self.integer().filter(|_| self.rest.first() != Some(&b'.')) {
+                    write_scalar(long, out);
+                } else {
+                    self.rest = before;
+                    let double = self.double()?;
+                    write_scalar(double, out);
+                }
+            }
+            _ => {
+                let literals: [&[u8]; 3] = [b"true", b"false", b"null"];
+                let (literal, rest) = literals.iter().find_map(|it| Some((it, self.rest.strip_prefix(*it)?)))?;
+                out.extend_from_slice(literal);
+                self.rest = rest;
+            }
+        }
+        Some(())
+    }
+}

@@ -11,7 +11,7 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// Opens a container: whether something stands in it.
-    #[inline]
+    #[inline(always)]
     pub fn open(&mut self, bracket: u8, end: u8) -> Option<bool> {
         self.byte(bracket)?;
         self.depth = self.depth.checked_sub(1)?;
@@ -23,7 +23,7 @@ impl<'a> Cursor<'a> {
         Some(false)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn colon(&mut self) -> Option<()> {
         self.skip_space();
         self.byte(b':')?;
@@ -32,7 +32,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Behind an item of a container: whether another follows.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self, end: u8) -> Option<bool> {
         self.skip_space();
         if self.byte(b',').is_some() {
@@ -44,7 +44,7 @@ impl<'a> Cursor<'a> {
         Some(false)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn byte(&mut self, expected: u8) -> Option<()> {
         match self.rest {
             [byte, rest @ ..] if *byte == expected => {
@@ -56,7 +56,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether `text` stands here; if so it is read.
-    #[inline]
+    #[inline(always)]
     pub fn literal<const N: usize>(&mut self, text: &[u8; N]) -> bool {
         match self.rest.split_first_chunk::<N>() {
             Some((found, rest)) if found == text => {
@@ -67,7 +67,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn skip_space(&mut self) {
         if self.rest.first().is_some_and(|byte| *byte <= b' ') {
             self.skip_some_space();
@@ -81,7 +81,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Whether this name stands here, with its quotes and colon; if so it is read.
-    #[inline]
+    #[inline(always)]
     pub fn name(&mut self, member: &[u8]) -> bool {
         match self.rest.split_at_checked(member.len()) {
             Some((name, rest)) if same(name, member) => {
@@ -93,7 +93,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string without escapes; UTF-8.
-    #[inline]
+    #[inline(always)]
     pub fn plain_string(&mut self) -> Option<&'a [u8]> {
         let [b'"', inside @ ..] = self.rest else { return None };
         let (text, [b'"', rest @ ..]) = plain(inside)? else { return None };
@@ -146,7 +146,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A whole number of at most 18 digits; what follows it is looked at by who comes next.
-    #[inline]
+    #[inline(always)]
     pub fn integer(&mut self) -> Option<i64> {
         let negative = self.byte(b'-').is_some();
         let number = self.digits()?;
@@ -154,7 +154,7 @@ impl<'a> Cursor<'a> {
         (!negative || number != 0).then_some(if negative { -number } else { number })
     }
 
-    #[inline]
+    #[inline(always)]
     fn digits(&mut self) -> Option<i64> {
         let (mut number, mut digits) = (0, 0);
         while let [digit @ b'0'..=b'9', rest @ ..] = self.rest {
@@ -187,7 +187,7 @@ impl<'a> Cursor<'a> {
 
 /// Takes the bytes at the start of `text` that stand in a JSON string as they are: no quote, escape or control character,
 /// and UTF-8. Eight at a time.
-#[inline]
+#[inline(always)]
 pub fn plain(text: &[u8]) -> Option<(&[u8], &[u8])> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH_BITS: u64 = ONES << 7;
@@ -212,7 +212,7 @@ pub fn plain(text: &[u8]) -> Option<(&[u8], &[u8])> {
     split_plain(text, length, true)
 }
 
-#[inline]
+#[inline(always)]
 fn split_plain(text: &[u8], length: usize, not_ascii: bool) -> Option<(&[u8], &[u8])> {
     let (plain, rest) = text.split_at_checked(length)?;
     if not_ascii && str::from_utf8(plain).is_err() { None } else { Some((plain, rest)) }

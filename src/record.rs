@@ -106,7 +106,7 @@ pub struct Route {
     pub topics: Vec<Target>,
     event_types: HashMap<String, usize>,
     key: Vec<Vec<String>>,
-    /// Whether [`Direct`] can find the key, and may know a document as a whole.
+    /// Whether [`Direct`] sees whatever may be the key or the time, and may know a document as a whole.
     direct: bool,
 }
 
@@ -174,14 +174,15 @@ impl Route {
             .collect();
         let target = |topic: &&str| Target { topic: (*topic).to_owned(), prefix: prefix.clone() };
         let key: Vec<_> = feed.key.iter().map(|pointer| tokens(pointer)).collect();
-        let marked = |(position, tokens): (usize, &Vec<String>)| {
-            Mark::key(position).is_some_and(|mark| schema.plan.mark(tokens, mark))
-        };
+        let keys = key.iter().enumerate().map(|(position, tokens)| (tokens.clone(), Mark::key(position)));
+        let time = (tokens(EVENT_TIME), Some(Mark::EVENT_TIME));
+        let all_marked =
+            keys.chain([time]).all(|(tokens, mark)| mark.is_some_and(|mark| schema.plan.mark(&tokens, mark)));
         Self {
             label: feed.label.clone(),
             topics: topics.iter().map(target).collect(),
             event_types,
-            direct: key.iter().enumerate().all(marked) && !schema.plan.has_json_text(),
+            direct: all_marked && !schema.plan.has_json_text(),
             key,
             schema,
         }
@@ -288,6 +289,9 @@ fn cloud_event(record: &mut Record, facts: &Facts<'_>, body_hash: u128, origin: 
     record.header("causeway_body", hex(body_hash).as_slice());
     trace_context(record, origin);
 }
+
+/// When the event was, as its sender says.
+const EVENT_TIME: &str = "/meta_data/event_time";
 
 fn event_time<'a>(event: &Event<'a>) -> Option<&'a str> {
     let (_, meta_data) = crate::event::members(event.tape(), 0).find(|(key, _)| *key == "meta_data")?;

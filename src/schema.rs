@@ -197,7 +197,6 @@ fn seal_root(plan: &mut Plan, root: &RecordSchema) -> Result<(), SchemaError> {
     for (name, mark) in IDENTITY.into_iter().zip(Mark::IDENTITY) {
         plan.mark(&[name.to_owned()], mark);
     }
-    plan.mark(&["meta_data".to_owned(), "event_time".to_owned()], Mark::EVENT_TIME);
     Ok(())
 }
 
@@ -209,11 +208,10 @@ impl Plan {
     }
 
     /// Marks the field that an RFC 6901 pointer, split into its tokens, leads to. False when it may lead to a place that
-    /// is no field: into an array, a map or a JSON text.
+    /// is no field: a member that the schema does not name, or into an array, a map or a JSON text.
     pub fn mark(&mut self, tokens: &[String], mark: Mark) -> bool {
         let Some((name, rest)) = tokens.split_first() else { return false };
-        // A member without a field is none that the plan alone can translate.
-        let Some(field) = self.find(name).and_then(|at| self.fields.get_mut(at)) else { return true };
+        let Some(field) = self.find(name).and_then(|at| self.fields.get_mut(at)) else { return false };
         match &mut field.kind {
             Kind::Record(plan) if !rest.is_empty() => plan.mark(rest, mark),
             Kind::Array(_) | Kind::Map(_) | Kind::JsonText | Kind::Extras => rest.is_empty(),

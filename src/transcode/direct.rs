@@ -214,17 +214,19 @@ impl<'a> Pass<'a, '_> {
     fn marked(&mut self, field: &Field, path: &Path<'_, 'a>) -> Option<()> {
         let before = self.input.rest;
         let found = match field.kind {
-            Kind::String | Kind::TimestampMillis => {
+            Kind::String => {
                 // One with escapes is not what it says.
                 let text = self.input.plain_string()?;
-                self.input.rest = before;
+                write_string(self.out, text);
                 Text::String(str::from_utf8(text).ok()?)
             }
-            Kind::Int | Kind::Long => {
-                self.input.integer()?;
-                let digits = before.get(..before.len() - self.input.rest.len())?;
-                self.input.rest = before;
-                Text::Number(str::from_utf8(digits).ok()?)
+            Kind::TimestampMillis | Kind::Int | Kind::Long => {
+                self.value(&field.kind, path)?;
+                let read = before.get(..before.len() - self.input.rest.len())?;
+                match read {
+                    [b'"', text @ .., b'"'] => Text::String(str::from_utf8(text).ok()?),
+                    digits => Text::Number(str::from_utf8(digits).ok()?),
+                }
             }
             // No key.
             Kind::Boolean => return self.value(&field.kind, path),
@@ -237,7 +239,7 @@ impl<'a> Pass<'a, '_> {
             | Kind::Extras => return None,
         };
         self.marked.set(field.marks, found);
-        self.value(&field.kind, path)
+        Some(())
     }
 
     #[inline]

@@ -3,15 +3,17 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use causeway::{
-    event::Unreadable,
+    event::{Parser, Unreadable},
+    feed::{self, SchemaSource},
+    record::{Record, Route},
     restore::restore,
-    schema::{Kind, Plan},
-    transcode::print_millis,
+    schema::{Kind, Plan, Schema},
+    transcode::{Transcoder, print_millis},
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-use crate::judgement::{directly, gives_back, parse, read_avro, translate, value_of};
+use crate::judgement::{directly, fill, gives_back, parse, read_avro, translate, value_of};
 pub use crate::judgement::{same, schema_of, without_nulls};
 
 fn read_json(path: &Path) -> Json {
@@ -251,6 +253,36 @@ fn odd_texts_are_the_same_with_and_without_a_tape() {
     judge(event("activity", b"", b"", b"", b"\"1\"", b"\0"));
     judge([&b"\xef\xbb\xbf"[..], &event("activity", b"", b"", b"", b"\"1\"", b"")].concat());
     assert!(records > 500 && events - records > 500, "{records} of {events} are events: both kinds are judged");
+}
+
+/// Key and time are where the document has them, with a field or without.
+#[test]
+fn a_key_or_a_time_that_the_schema_does_not_name_is_found_all_the_same() {
+    let mut feed = feed::built_in().into_iter().find(|feed| feed.label == "queue").unwrap();
+    let SchemaSource::BuiltIn(queue) = feed.schema else { unreachable!("a built-in schema") };
+    let fields = ["api_version", "name", "event_id", "event_type"]
+        .map(|name| format!(r#"{{"name":"{name}","type":"string"}},"#));
+    let fields =
+        fields.concat() + r#"{"name":"data","type":["null",{"type":"map","values":"string"}],"default":null},"#;
+    let extras = r#"{"name":"extras","type":{"type":"map","values":"string"},"default":{}}"#;
+    let bare = format!(r#"{{"type":"record","name":"Bare","fields":[{fields}{extras}]}}"#);
+    let body = br#"{"api_version":"v1","name":"n","event_id":"1","event_type":"T","meta_data":{"event_time":"2022-06-21T20:10:24.411Z"},"data":{"queue_id":"q","nobody":"k"}}"#;
+    for (schema, keys, key) in [
+        (queue, ["/data/nobody", "/data/queue_id"], "k"),
+        (queue, ["/data/queue_id", "/data/nobody"], "q"),
+        (queue, ["/nobody", "/data/queue_id"], "q"),
+        (&*bare, ["/data/nobody", "/data/queue_id"], "k"),
+        (&*bare, ["/meta_data/nobody", "/event_id"], "1"),
+    ] {
+        feed.key = keys.map(str::to_owned).to_vec();
+        let route = Route::new(&feed, Schema::parse(schema).unwrap());
+        let mut record = Record::default();
+        Parser::new(128)
+            .read(body, |event| fill(&route, &mut record, &event.unwrap(), body, &mut Transcoder::default()))
+            .unwrap();
+        assert_eq!(record.key(), Some(key.as_bytes()), "{keys:?}");
+        assert!(record.headers().any(|header| header == ("ce_time", b"2022-06-21T20:10:24.411Z")), "{keys:?}");
+    }
 }
 
 /// Every path of the plan's fields, `*` for an array's items or a map's values.

@@ -8,7 +8,6 @@ use simd_json::{Node, StaticNode};
 use xxhash_rust::xxh3::xxh3_128;
 
 pub use self::dead_letter::Refused;
-
 use crate::{
     event::{Event, Unreadable},
     feed::Feed,
@@ -17,7 +16,7 @@ use crate::{
 };
 
 /// What Kafka gets: key, headers and value one after the other in a buffer that is used again from event to event.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone)]
 pub struct Record {
     bytes: Vec<u8>,
     /// Where the key ends; none for a null key.

@@ -1,10 +1,11 @@
 //! Which events are on their way and which were committed of late: a retry joins its first attempt, or gets its receipt.
 //!
 //! An event is known by its feed, `event_id` and body hash, a dead letter by the hash alone; and it is remembered only once
-//! it is committed. All memory is reserved at the start: the oldest is forgotten when it is full.
+//! it is committed. The oldest is forgotten when its memory is full.
+
+mod remembered;
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use self::remembered::{Committed, ENTRY_BYTES, Remembered};
 use super::{Pending, Receipt, Undelivered};
 use crate::metrics::{Metrics, WindowMetrics};
 
@@ -69,12 +71,7 @@ struct State {
     dismissed: bool,
     /// Of [`Window::alone`].
     next_alone: u64,
-    /// In the order in which they were committed.
-    committed: VecDeque<Committed>,
-    /// Where each stands: its number of all that were ever remembered, cut to 32 bits.
-    index: HashTable<u32>,
-    /// The number of the first in `committed`.
-    first: u32,
+    remembered: Remembered,
 }
 
 struct UnderWay {
@@ -100,20 +97,6 @@ impl UnderWay {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Committed {
-    key: Key,
-    topic: u16,
-    partition: i32,
-    /// -1 where the broker told none.
-    offset: i64,
-    /// Seconds since the epoch.
-    at: u32,
-}
-
-/// What one committed event takes: its entry, and its place in the index when that is as sparse as it gets.
-const ENTRY_BYTES: usize = size_of::<Committed>() + 12;
-
 /// What becomes of an event that comes in.
 pub enum Entered {
     /// It is new here: its record is to be made, and this is where its receipt will be.
@@ -138,9 +121,7 @@ impl Window {
             under_way: HashTable::new(),
             dismissed: false,
             next_alone: 0,
-            committed: VecDeque::with_capacity(capacity),
-            index: HashTable::with_capacity(capacity),
-            first: 0,
+            remembered: Remembered::new(capacity),
         };
         let window = Arc::new(Self {
             state: Mutex::new(state),
@@ -150,7 +131,7 @@ impl Window {
             epoch: now.checked_sub(age).unwrap_or(now),
             metrics: metrics.window.clone(),
         });
-        metrics.show(metrics.window.remembered.clone(), &window, |window| window.lock().committed.len());
+        metrics.show(metrics.window.remembered.clone(), &window, |window| window.lock().remembered.len());
         window
     }
 
@@ -169,7 +150,7 @@ impl Window {
             }
             other_body = true;
         }
-        for known in state.committed_as(&key) {
+        for known in state.remembered.with_id(&key) {
             if known.key == key && self.seconds().saturating_sub(known.at) <= self.age {
                 self.metrics.joined_committed.inc();
                 return Entered::Again(Pending::Decided(Ok(self.receipt(known))));
@@ -218,17 +199,18 @@ impl Window {
         if self.capacity == 0 || key.lane == ALONE {
             return;
         }
-        while state.committed.front().is_some_and(|oldest| now.saturating_sub(oldest.at) > self.age) {
-            state.forget_oldest();
+        let remembered = &mut state.remembered;
+        while remembered.oldest().is_some_and(|oldest| now.saturating_sub(oldest.at) > self.age) {
+            remembered.forget_oldest();
         }
-        if state.committed.len() >= self.capacity {
-            state.forget_oldest();
+        if remembered.len() >= self.capacity {
+            remembered.forget_oldest();
             self.metrics.forgotten_early.inc();
         }
         let topic = self.topics.iter().position(|topic| *topic == receipt.topic).unwrap_or_default();
         let topic = u16::try_from(topic).unwrap_or_default();
         let (partition, offset) = (receipt.partition, receipt.offset.unwrap_or(-1));
-        state.push(Committed { key, topic, partition, offset, at });
+        remembered.push(Committed::new(key, topic, partition, offset, at));
     }
 
     fn receipt(&self, known: &Committed) -> Receipt {
@@ -246,33 +228,6 @@ impl Window {
 }
 
 impl State {
-    /// What is remembered of the key's event id. With another body it was another event, by the rules, and is worth counting.
-    fn committed_as(&self, key: &Key) -> impl Iterator<Item = &Committed> {
-        let known = self.index.iter_hash(key.id).filter_map(|number| self.at(*number));
-        known.filter(|known| known.key.same_id(key))
-    }
-
-    fn at(&self, number: u32) -> Option<&Committed> {
-        self.committed.get(number.wrapping_sub(self.first) as usize)
-    }
-
-    fn push(&mut self, committed: Committed) {
-        let number = self.first.wrapping_add(self.committed.len() as u32);
-        self.committed.push_back(committed);
-        let Self { committed, index, first, .. } = self;
-        let id = |number: &u32| committed.get(number.wrapping_sub(*first) as usize).map_or(0, |known| known.key.id);
-        index.insert_unique(id(&number), number, id);
-    }
-
-    fn forget_oldest(&mut self) {
-        let Some(oldest) = self.committed.front() else { return };
-        if let Ok(entry) = self.index.find_entry(oldest.key.id, |number| *number == self.first) {
-            entry.remove();
-        }
-        self.committed.pop_front();
-        self.first = self.first.wrapping_add(1);
-    }
-
     /// One that no other has.
     fn key_alone(&mut self) -> Key {
         self.next_alone += 1;
@@ -398,7 +353,7 @@ mod tests {
             assert_eq!(outcome(again(&window, key(number))), Some(Ok(receipt(number as i64))));
         }
         assert_eq!(window.metrics.forgotten_early.get(), 997);
-        assert_eq!(window.lock().committed.len(), 3);
+        assert_eq!(window.lock().remembered.len(), 3);
         drop(first(&window, key(996)));
         drop(again(&window, key(997)));
         window.warm(key(5000), &receipt(1), Duration::from_secs(59));

@@ -16,7 +16,7 @@ mod topics;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
 #[derive(Debug, Parser)]
@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// What to log: error, warn, info, debug, trace, or tracing directives such as causeway=debug.
+    /// What to log: error, warn, info, debug, trace, or a level for each target: warn,causeway=debug.
     #[arg(long, global = true, env = "CAUSEWAY_LOG", value_name = "LEVEL", help_heading = "Logging")]
     log: Option<String>,
     /// How to log; text on a terminal, json otherwise.
@@ -138,13 +138,14 @@ pub fn run() -> ExitCode {
 
 /// Logs go to standard error: standard output is for what a command is asked for.
 fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(level).map_err(|error| Failure::new(format!("--log: {error}")))?;
+    let targets: Targets = level.parse().map_err(|error| Failure::new(format!("--log: {error}")))?;
     let terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => log.with_ansi(terminal).with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let log = fmt::layer().with_writer(std::io::stderr);
+    let log = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
+        LogFormat::Text => log.with_ansi(terminal).with_target(false).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(log).with(targets).init();
     Ok(())
 }
 

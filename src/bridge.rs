@@ -26,16 +26,20 @@ use crate::{
 pub struct Bridge {
     lanes: Vec<FeedLane>,
     dead_letters: Held,
-    by_name: HashMap<String, usize>,
+    by_name: Positions,
     name: NamePeek,
-    by_path: HashMap<String, usize>,
+    by_path: Positions,
     other: usize,
     producers: Arc<Producers>,
     bytes: Arc<Quota>,
-    benches: Mutex<Vec<Bench>>,
+    #[allow(clippy::vec_box, reason = "each is taken out and put back for every event")]
+    benches: Mutex<Vec<Box<Bench>>>,
     depth_max: usize,
     metrics: Arc<Metrics>,
 }
+
+/// Feeds by what is configured of them.
+type Positions = HashMap<String, usize, foldhash::fast::RandomState>;
 
 /// One feed: how its records are made, and what is counted of them.
 struct FeedLane {
@@ -103,7 +107,7 @@ impl Bridge {
         }
         let position = |key: fn(&feed::Feed) -> Option<&String>| {
             let named = config.feeds.iter().enumerate().filter_map(|(at, feed)| Some((key(feed)?.clone(), at)));
-            named.collect::<HashMap<_, _>>()
+            named.collect::<Positions>()
         };
         Self {
             by_name: position(|feed| feed.name.as_ref()),
@@ -157,7 +161,7 @@ impl Bridge {
     /// [`Overload`]: nothing was handed over.
     pub fn deliver(&self, accepted: Accepted, binding: Binding) -> Result<InFlight, Overload> {
         let mut bench = self.bench();
-        let Bench { parser, transcoder, direct, record } = &mut bench;
+        let Bench { parser, transcoder, direct, record } = &mut *bench;
         let body = Arc::clone(&accepted.body);
         let sent = match self.deliver_directly(&body, accepted, binding, direct, record) {
             Ok(sent) => sent,
@@ -283,13 +287,15 @@ impl Bridge {
         })
     }
 
-    fn bench(&self) -> Bench {
+    fn bench(&self) -> Box<Bench> {
         let bench = self.benches.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        bench.unwrap_or_else(|| Bench {
-            parser: Parser::new(self.depth_max),
-            transcoder: Transcoder::default(),
-            direct: Direct::default(),
-            record: Record::default(),
+        bench.unwrap_or_else(|| {
+            Box::new(Bench {
+                parser: Parser::new(self.depth_max),
+                transcoder: Transcoder::default(),
+                direct: Direct::default(),
+                record: Record::default(),
+            })
         })
     }
 

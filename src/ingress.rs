@@ -306,14 +306,19 @@ enum Received {
 
 /// The only way to a 200.
 fn committed(receipt: &Receipt) -> Response<Full<Bytes>> {
-    // Topic names have no character that JSON would escape.
-    let body = match receipt.offset() {
-        Some(offset) => {
-            format!(r#"{{"topic":"{}","partition":{},"offset":{offset}}}"#, receipt.topic(), receipt.partition())
-        }
-        None => format!(r#"{{"topic":"{}","partition":{},"offset":null}}"#, receipt.topic(), receipt.partition()),
-    };
-    respond(StatusCode::OK, body)
+    // Topic names have no character that JSON would escape. Without `format!`, which costs more than the rest of an answer.
+    let (mut partition, mut offset) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let offset = receipt.offset().map_or("null", |at| offset.format(at));
+    let parts = [
+        r#"{"topic":""#,
+        receipt.topic(),
+        r#"","partition":"#,
+        partition.format(receipt.partition()),
+        r#","offset":"#,
+        offset,
+        "}",
+    ];
+    respond(StatusCode::OK, parts.concat())
 }
 
 fn refused(refusal: &Refusal, number: u64) -> Response<Full<Bytes>> {

@@ -139,7 +139,8 @@ impl Sender {
         idle.retain(|connection| !connection.closed());
         match idle.last() {
             Some(Connection::Two(shared)) => Some(Connection::Two(shared.clone())),
-            Some(Connection::One(_)) => idle.pop(),
+            // In turn: one that rested until the server closes it could break the request that takes it at that moment.
+            Some(Connection::One(_)) => Some(idle.remove(0)),
             None => None,
         }
     }

@@ -138,7 +138,7 @@ pub fn run() -> ExitCode {
 
 /// Logs go to standard error: standard output is for what a command is asked for.
 fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
-    let targets: Targets = level.parse().map_err(|error| Failure::new(format!("--log: {error}")))?;
+    let targets = log_targets(level)?;
     let terminal = std::io::stderr().is_terminal();
     let log = fmt::layer().with_writer(std::io::stderr);
     let log = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
@@ -147,6 +147,15 @@ fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
     };
     tracing_subscriber::registry().with(log).with(targets).init();
     Ok(())
+}
+
+fn log_targets(level: &str) -> Result<Targets, Failure> {
+    // Taken for a target's name it would leave the log empty.
+    if level.contains(['[', '{']) {
+        let why = "--log takes levels and targets, such as warn,causeway=debug; there are no spans or fields to name";
+        return Err(Failure::new(why));
+    }
+    level.parse().map_err(|error| Failure::new(format!("--log: {error}")))
 }
 
 /// The runtime of commands that need one.
@@ -182,4 +191,22 @@ fn stop_signal() -> Result<tokio_util::sync::CancellationToken, Failure> {
         }
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_log_takes_levels_and_targets() {
+        let targets = log_targets("warn,causeway=debug").ok().unwrap();
+        assert!(targets.would_enable("causeway::server", &Level::DEBUG));
+        assert!(!targets.would_enable("hyper", &Level::INFO) && targets.would_enable("hyper", &Level::WARN));
+        for (level, why) in [("causeway=bogus", "expected one of"), ("causeway[request]=debug", "no spans")] {
+            let failure = log_targets(level).err().unwrap();
+            assert!(failure.message.starts_with("--log") && failure.message.contains(why), "{}", failure.message);
+        }
+    }
 }

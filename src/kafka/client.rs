@@ -165,3 +165,22 @@ pub fn property_fault(name: &str, value: &str) -> Option<String> {
         _ => "librdkafka does not take this value for the property".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn what_is_configured_goes_before_our_defaults_and_behind_the_promise() {
+        let producer = |more: &str| {
+            let text = format!("[ingress.tls]\nclient_names = ['*']\n[kafka]\nbrokers = ['localhost:9092']\n{more}");
+            let made = Connection::new(&config::from_toml(&text).unwrap()).producer(false);
+            ["enable.metrics.push", "compression.type", "linger.ms", "acks"]
+                .map(|name| made.get(name).unwrap().to_owned())
+        };
+        assert_eq!(producer(""), ["false", "lz4", "0", "all"]);
+        let set = "[kafka.client]\n'enable.metrics.push' = true\n'compression.type' = 'zstd'\n'linger.ms' = 2\n";
+        assert_eq!(producer(set), ["true", "zstd", "2", "all"]);
+    }
+}

@@ -144,9 +144,6 @@ const PARTITIONS: u32 = 6;
 const RATE: f64 = 1_000.0;
 const RATE_CONNECTIONS: usize = 32;
 
-/// What is measured in each round, by its label.
-type Arm<'a> = (&'a str, Box<dyn Fn() -> Figures + 'a>);
-
 fn main_run(site: &Site, plan: &Plan, report: &mut Report) {
     let bridges = [site.bridge(false), site.bridge(true)];
     let events = support::scratch::dir("events").join("events.ndjson");
@@ -154,39 +151,26 @@ fn main_run(site: &Site, plan: &Plan, report: &mut Report) {
     site.bare.send(&save);
     site.topics("rdkafka", PARTITIONS as i32);
     warm(site, plan, &bridges);
-    let [without, with] = &bridges;
     for round in 1..=plan.rounds {
         eprintln!("round {round} of {}", plan.rounds);
-        // What one arm leaves the broker to do the next one feels: so each comes first in its turn.
-        let take = |series: &mut Vec<Series>, mut arms: Vec<Arm>| {
-            let turn = (round - 1) % arms.len();
-            arms.rotate_left(turn);
-            arms.into_iter().for_each(|(label, measure)| push(series, label, measure()));
-        };
-        let alone = |rate| site.produce(&events, "rdkafka", CONNECTIONS, rate, plan.seconds);
-        for (series, load, rate) in [
-            (&mut report.closed, Kept::generated(CONNECTIONS, CLOSED, plan.seconds), None),
-            (&mut report.open, Kept::generated(RATE_CONNECTIONS, &format!("--rate={RATE}"), plan.seconds), Some(RATE)),
-        ] {
-            take(
-                series,
-                vec![
-                    ("(a) bare server", Box::new(|| load.measure(site, &site.bare))),
-                    ("(b) rdkafka alone", Box::new(|| alone(rate))),
-                    ("causeway", Box::new(|| load.measure(site, without))),
-                    ("causeway, registry", Box::new(|| load.measure(site, with))),
-                ],
-            );
+        let alone = |in_flight, rate| site.produce(&events, "rdkafka", in_flight, rate, plan.seconds);
+        let targets = || [("causeway", &bridges[0]), ("causeway, registry", &bridges[1])];
+        let closed = Kept::generated(CONNECTIONS, CLOSED, plan.seconds);
+        push(&mut report.closed, "(a) bare server", closed.measure(site, &site.bare));
+        push(&mut report.closed, "(b) rdkafka alone", alone(CONNECTIONS, None));
+        for (label, bridge) in targets() {
+            push(&mut report.closed, label, closed.measure(site, bridge));
+        }
+        let open = Kept::generated(RATE_CONNECTIONS, &format!("--rate={RATE}"), plan.seconds);
+        push(&mut report.open, "(a) bare server", open.measure(site, &site.bare));
+        push(&mut report.open, "(b) rdkafka alone", alone(CONNECTIONS, Some(RATE)));
+        for (label, bridge) in targets() {
+            push(&mut report.open, label, open.measure(site, bridge));
         }
         let (rate, seconds) = (format!("--rate={RATE}"), plan.seconds.to_string());
         let fresh = ["--generate", "--fresh", "--connections", "64", &rate, "--seconds", &seconds];
-        take(
-            &mut report.fresh,
-            vec![
-                ("(a) bare server", Box::new(|| site.post(&site.bare, &fresh))),
-                ("causeway, registry", Box::new(|| site.post(with, &fresh))),
-            ],
-        );
+        push(&mut report.fresh, "(a) bare server", site.post(&site.bare, &fresh));
+        push(&mut report.fresh, "causeway, registry", site.post(&bridges[1], &fresh));
     }
     bridges.iter().for_each(Target::check);
     report.idle = Some(idle(site, plan));

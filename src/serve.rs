@@ -94,6 +94,9 @@ const LOOK_AT_NEW: Duration = Duration::from_millis(100);
 /// What is left of the drain when held requests are cut off, for their answers and the last commits.
 const CUT_OFF_BEFORE_END: Duration = Duration::from_millis(500);
 
+/// How long the producers may take to end, when all that can be committed is.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
 impl Bound {
     /// Reads certificates and schemas, binds both ports, starts the admin port.
     ///
@@ -168,18 +171,23 @@ impl Bound {
             connections: Connections::default(),
         });
         let listener = self.ingress.listen(4096).map_err(|error| error.to_string())?;
-        let serving = tokio::spawn(server.run(listener));
-        let reloading = tokio::spawn(self.certificates.watch());
+        let mut serving = tokio::spawn(server.run(listener));
+        let mut reloading = tokio::spawn(self.certificates.watch());
         self.readiness.done("start");
         tracing::info!(ingress = %self.addresses.ingress, admin = %self.addresses.admin, brokers = connection.brokers(), "ready");
         ready(&self.addresses);
 
-        stop.cancelled().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // Neither ends before unless it panics.
+            _ = &mut serving => kafka::end("nobody accepts connections any more"),
+            _ = &mut reloading => kafka::end("nobody looks at the certificates any more"),
+        }
         let end = Instant::now() + self.config.ingress.drain_max;
         self.readiness.wait_for("drain", "the bridge is stopping");
         tracing::info!(outstanding = producers.outstanding(), "draining");
         if Sabotage::ProducerClosedFirst.is_on() {
-            tokio::task::block_in_place(|| producers.drain(std::time::Instant::now()));
+            producers.dismiss();
         }
         draining.cancel();
         let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
@@ -191,16 +199,7 @@ impl Bound {
             producers.dismiss();
             let _ = timeout_at(end, connections.wait()).await;
         }
-        let given_up = tokio::task::block_in_place(|| producers.drain(end.into_std()));
-        if given_up > 0 {
-            tracing::error!(
-                given_up,
-                "records were not committed by the end of the drain; none of them was answered 200"
-            );
-        } else {
-            tracing::info!("drained: every accepted event is committed");
-        }
-        Ok(Drained { given_up })
+        Ok(tokio::task::block_in_place(|| drain(producers, end.into_std())))
     }
 
     /// Without it retries of what an earlier run committed are committed again: no reason not to start.
@@ -222,6 +221,8 @@ impl Bound {
     async fn resolve(&mut self, connection: &Connection) -> Result<(), StartError> {
         let topics = Topics::of(&self.config);
         loop {
+            // A password that is wrong may be put right meanwhile.
+            connection.read_secrets();
             match topics.look(connection, &self.config, self.run).await? {
                 Found::AllRight => break,
                 Found::NotYet(why) => self.not_yet("topics", why).await,
@@ -258,6 +259,18 @@ impl Bound {
         self.readiness.wait_for(part, why);
         sleep(LOOK_AGAIN).await;
     }
+}
+
+/// Waits for the last commits, then ends the producers. Blocks.
+fn drain(producers: Arc<Producers>, end: std::time::Instant) -> Drained {
+    let given_up = producers.drain(end);
+    if given_up > 0 {
+        tracing::error!(given_up, "records were not committed by the end of the drain; none of them was answered 200");
+    } else {
+        tracing::info!("drained: every accepted event is committed");
+    }
+    producers.close(std::time::Instant::now() + CLOSE_MAX);
+    Drained { given_up }
 }
 
 /// One route a feed, with its schema compiled; or every schema that cannot be used.

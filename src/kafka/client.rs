@@ -63,7 +63,7 @@ impl Connection {
     }
 
     /// Reads the secrets that stand in files again. One that cannot be read, or is empty, stays as it was.
-    pub(super) fn read_secrets(&self) {
+    pub fn read_secrets(&self) {
         let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, file) in &self.secret_files {
             match std::fs::read_to_string(file) {

@@ -18,12 +18,13 @@ mod window;
 pub use client::{Connection, property_fault};
 pub use producer::{Accepted, LaneSpec, Pending, Producers};
 pub use warm::Warmed;
+pub use watch::end;
 pub use window::{Entered, Key, Ticket};
 
 /// The proof that a record is committed under `acks=all`.
 ///
-/// Made in one place only: where librdkafka reports a delivery without error. An answer of 200
-/// can be built from nothing else.
+/// Made where librdkafka reports a delivery without error, and again from what was remembered of that or read back from
+/// the topic. An answer of 200 can be built from nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     /// A topic's name lives as long as the process: there are few, and no event has to count who uses it.

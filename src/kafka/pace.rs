@@ -110,9 +110,12 @@ impl Gate {
         self.lock().opening = false;
     }
 
-    /// Lets nothing pass until [`Self::reopen`]. What is being handed over at this moment still is.
+    /// Lets nothing pass until [`Self::reopen`], once what is being handed over at this moment is.
     pub(super) fn shut(&self) {
         self.lock().shut = true;
+        while self.lock().opening {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub(super) fn reopen(&self) {

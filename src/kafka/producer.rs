@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
     task::{Context, Poll},
@@ -13,7 +14,6 @@ use prometheus::IntCounter;
 use rdkafka::{
     error::KafkaError,
     producer::{BaseProducer, Producer as _, PurgeConfig},
-    util::Timeout,
 };
 use tokio::sync::oneshot;
 
@@ -25,6 +25,7 @@ use super::{
     redelivery::{self, Failed},
     renew,
     reports::{Counts, Fate, Parcel, Reports},
+    watch,
     window::{Entered, Key, Outcome, Ticket, Window},
 };
 use crate::{
@@ -110,6 +111,8 @@ impl Producers {
         let (failed, failures) = mpsc::channel();
         let (to_opener, paced) = mpsc::sync_channel(1);
         let opener = pace::start(paced);
+        // What changes from here on is noticed.
+        let files = renew::files(connection);
         let last = lanes.len().saturating_sub(1);
         let lanes = lanes
             .iter()
@@ -121,7 +124,7 @@ impl Producers {
         let producers = Arc::new(Self { lanes, message_timeout, window, redelivery: failed });
         redelivery::start(&producers, failures);
         let _ = to_opener.send(Arc::downgrade(&producers));
-        renew::start(&producers, connection, metrics);
+        renew::start(&producers, connection, files, metrics);
         Ok(producers)
     }
 
@@ -193,9 +196,25 @@ impl Producers {
         let left = self.outstanding();
         let _ = self.redelivery.send(Failed::GiveUp);
         for lane in &self.lanes {
-            lane.purge();
+            for letter in lane.gate.clear() {
+                letter.parcel.give_up(lane);
+            }
         }
         left
+    }
+
+    /// Ends the producers, as far as that goes until `deadline`: one whose thread waits for a name to be resolved
+    /// ends when that is over, and cannot be hurried. Blocks.
+    pub fn close(self: Arc<Self>, deadline: Instant) {
+        let (ended, end) = mpsc::sync_channel(1);
+        watch::spawn("close", move || {
+            while Arc::strong_count(&self) > 1 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(self);
+            let _ = ended.send(());
+        });
+        let _ = end.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -274,13 +293,13 @@ impl Lane {
         Reports::new(&self.counts, &self.failed)
     }
 
+    /// Only redelivery asks for it, so nobody else makes one meanwhile; and all gates wait for who holds the lock.
     fn alone(&self) -> Result<Arc<BaseProducer<Reports>>, KafkaError> {
-        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(producer) = alone.as_ref() {
-            return Ok(Arc::clone(producer));
+        if let Some(producer) = self.made_alone() {
+            return Ok(producer);
         }
         let producer = Arc::new(create_patient(&self.connection.producer(true), self.reports())?);
-        *alone = Some(Arc::clone(&producer));
+        *self.alone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&producer));
         Ok(producer)
     }
 
@@ -289,15 +308,90 @@ impl Lane {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn purge(&self) {
-        for letter in self.gate.clear() {
-            letter.parcel.give_up(self);
+    /// Puts `fresh` in the producer's place. What the old one still held comes back as purged and is produced again.
+    pub(super) fn replace(&self, fresh: BaseProducer<Reports>) {
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        let old = mem::replace(&mut *current, Arc::new(fresh));
+        drop(current);
+        retire(old);
+        self.retire_alone();
+    }
+
+    /// The next suspect has a new one made.
+    pub(super) fn retire_alone(&self) {
+        let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
+        alone.into_iter().for_each(retire);
+    }
+}
+
+/// Ends a producer that nobody is given any more, on a thread of its own: its broker threads may be waiting for a name
+/// to be resolved.
+///
+/// It is asked until all that it held has been reported: what it keeps beyond its end would never be.
+fn retire(producer: Arc<BaseProducer<Reports>>) {
+    watch::spawn("retire", move || {
+        while Arc::strong_count(&producer) > 1 {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let everything = || PurgeConfig::default().queue().inflight();
-        self.current().purge(everything());
-        if let Some(alone) = self.made_alone() {
-            alone.purge(everything());
+        while producer.in_flight_count() > 0 {
+            producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
+            producer.poll(Duration::from_millis(100));
         }
-        let _ = self.current().flush(Timeout::After(Duration::from_millis(500)));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, kafka::embedded::EmbeddedBroker, quota::Quota};
+
+    /// librdkafka reports what it gives back partition by partition, and stops where its end comes first.
+    #[test]
+    fn a_producer_that_is_replaced_reports_all_that_it_held() {
+        const RECORDS: usize = 100_000;
+        let broker = EmbeddedBroker::start().unwrap();
+        broker.create_topic("feed", 12).unwrap();
+        let text = format!("[ingress.tls]\nclient_names = ['*']\n[kafka]\nbrokers = ['{}']\n", broker.brokers());
+        let connection = Connection::new(&config::from_toml(&text).unwrap());
+        let lanes = ["feed", "dead-letter"].map(|label| LaneSpec { label: label.into(), topics: vec![label.into()] });
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let producers = Producers::start(&connection, &lanes, Duration::from_secs(600), 0, &metrics).unwrap();
+        let lane = &producers.lanes[0];
+        let room = Quota::new(RECORDS);
+        let hand_over = |number: usize| {
+            let origin = Origin {
+                received_at: 0,
+                sender: "".into(),
+                content_type: None,
+                content_encoding: None,
+                traceparent: None,
+                tracestate: None,
+                attempts: 0,
+            };
+            let accepted = Accepted { body: [].into(), origin, bytes: room.take(1).unwrap() };
+            let Entered::First(ticket, _) = producers.enter_alone() else { unreachable!() };
+            let mut record = Record::default();
+            record.begin(Some(number.to_string().as_bytes()), 1);
+            (0..7).for_each(|_| record.header("name", b"value"));
+            lane.counts.begin();
+            lane.hand_over(Letter::new(&record, Parcel::new("feed", accepted, Fate::Event, ticket)));
+        };
+        // Long before those that were produced again are reported too, at their `message.timeout.ms`.
+        let wait_reported = |records: usize| {
+            let started = Instant::now();
+            while lane.counts.reported() < records {
+                assert!(started.elapsed() < Duration::from_secs(20), "{} of {records}", lane.counts.reported());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        // From then on the partitions are known, and nobody takes what comes for them.
+        hand_over(0);
+        wait_reported(1);
+        drop(broker);
+        (1..RECORDS).for_each(hand_over);
+        lane.replace(create_patient(&connection.producer(false), lane.reports()).unwrap());
+        wait_reported(RECORDS);
+        assert_eq!(lane.counts.outstanding(), RECORDS - 1, "they go on");
+        assert_eq!(room.taken(), RECORDS - 1);
     }
 }

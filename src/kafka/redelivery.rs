@@ -1,7 +1,8 @@
 //! What a delivery error leaves: produced again, dead-lettered, or given up.
 //!
 //! A failed batch takes innocent records with it, so a record is refused for itself only when it
-//! was alone in its batch. Everything else is tried again, with backoff, until `message.timeout.ms`.
+//! was alone in its batch. Everything else is tried again, with backoff, until `message.timeout.ms`: no attempt begins
+//! later. The last one may take as long again.
 
 use std::{
     cmp::Reverse,
@@ -12,14 +13,14 @@ use std::{
 
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
-    producer::Producer as _,
+    producer::{BaseProducer, Producer as _},
 };
 
 use super::{
     client::create_patient,
     letter::Letter,
     producer::Producers,
-    reports::Fate,
+    reports::{Fate, Reports},
     watch::{self, Watch},
 };
 use crate::record::{Record, Refused};
@@ -104,7 +105,7 @@ impl Redelivery {
         let was_alone = letter.parcel.alone || !letter.batched;
         let is_event = matches!(letter.parcel.fate, Fate::Event);
         if own_fault && was_alone && is_event {
-            return dead_letter(producers, error, letter);
+            return dead_letter(producers, lane, error, letter);
         }
         letter.parcel.alone |= own_fault;
         letter.parcel.attempts += 1;
@@ -139,12 +140,12 @@ fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
-fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
+fn dead_letter(producers: &Producers, from: usize, error: &KafkaError, letter: Letter) {
     let Letter { record: refused_record, mut parcel, .. } = letter;
     let Some(lane) = producers.lanes.get(producers.dead_letter_lane()) else { return };
     let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
     let refused = Refused::Unstorable(&reason);
-    let from = producers.lanes.iter().find(|lane| lane.topics.contains(&parcel.topic));
+    let from = producers.lanes.get(from);
     let feed = from.map(|lane| lane.label.clone());
     let mut record = Record::default();
     let origin = parcel.origin.clone();
@@ -157,10 +158,11 @@ fn dead_letter(producers: &Producers, error: &KafkaError, letter: Letter) {
     if let Some(topic) = lane.topics.first() {
         parcel.topic = topic;
     }
+    lane.produce(Letter::new(&record, parcel));
+    // After it, so that who drains never sees it nowhere.
     if let Some(from) = from {
         from.counts.end();
     }
-    lane.produce(Letter::new(&record, parcel));
 }
 
 fn give_up(producers: &Producers, lane: usize, letter: Letter) {
@@ -172,7 +174,12 @@ fn give_up(producers: &Producers, lane: usize, letter: Letter) {
 /// Replaces a producer that librdkafka has declared dead. What it still held comes back as purged and is produced again.
 fn rebuild(producers: &Producers, lane: usize) {
     let Some(lane) = producers.lanes.get(lane) else { return };
-    if lane.current().client().fatal_error().is_none() {
+    let dead = |producer: &BaseProducer<Reports>| producer.client().fatal_error().is_some();
+    if lane.made_alone().is_some_and(|alone| dead(&alone)) {
+        tracing::warn!(feed = lane.label, "fatal producer error: the producer of suspects is replaced");
+        lane.retire_alone();
+    }
+    if !dead(&lane.current()) {
         return;
     }
     match create_patient(&lane.connection.producer(false), lane.reports()) {

@@ -1,8 +1,7 @@
 //! Passwords and certificates for Kafka that change on disk: each lane gets a producer that has them.
 
 use std::{
-    mem,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -23,12 +22,18 @@ use crate::{files::Files, metrics::Metrics};
 /// Between two looks at the files, and between two tries to get in with what they hold.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the old producer may take to commit what it has, before the new one is given the rest.
+/// How long the old producers may take, all together, to commit what they have, before the new ones are given the rest.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
+/// The files as they are now, with whose secrets all clients are made from now on.
+pub(super) fn files(connection: &Connection) -> Files {
+    let files = Files::new(connection.files());
+    connection.read_secrets();
+    files
+}
+
 /// Starts the thread that looks at the files, if there are any. It ends when the producers are gone.
-pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, metrics: &Arc<Metrics>) {
-    let mut files = Files::new(connection.files());
+pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, mut files: Files, metrics: &Arc<Metrics>) {
     if files.is_empty() {
         return;
     }
@@ -38,6 +43,7 @@ pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, metrics
     let not_in_use = metrics.reload_refused.with_label_values(&["kafka"]);
     watch::spawn("renew", move || {
         let mut stale: Vec<usize> = Vec::new();
+        let mut settled_by = None;
         while let Some(producers) = look(&producers) {
             if files.have_changed() {
                 connection.read_secrets();
@@ -46,13 +52,14 @@ pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, metrics
             }
             // Who is refused for one lane is refused for all.
             while let Some(lane) = stale.last().and_then(|lane| producers.lanes.get(*lane)) {
-                if !renewed(lane, &connection) {
+                if !renewed(lane, &connection, &mut settled_by) {
                     refused.inc();
                     not_in_use.set(1);
                     break;
                 }
                 stale.pop();
                 if stale.is_empty() {
+                    settled_by = None;
                     ok.inc();
                     not_in_use.set(0);
                 }
@@ -66,12 +73,13 @@ fn look(producers: &Weak<Producers>) -> Option<Arc<Producers>> {
     producers.upgrade()
 }
 
-/// The old producer stays until a new one was let in.
-fn renewed(lane: &Lane, connection: &Connection) -> bool {
+/// The old producer stays until a new one was let in. The first one that is sets the time by which all are to settle:
+/// where the old password is worth nothing any more no feed should wait for the others, too.
+fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant>) -> bool {
     match let_in(lane, connection) {
         Ok(fresh) => {
+            let settled_by = *settled_by.get_or_insert_with(|| Instant::now() + SETTLE_MAX);
             lane.gate.shut();
-            let settled_by = Instant::now() + SETTLE_MAX;
             while lane.current().in_flight_count() > 0 && Instant::now() < settled_by {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -96,19 +104,4 @@ fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>,
     let topic = lane.topics.first().copied();
     fresh.client().fetch_metadata(topic, connection.request_timeout())?;
     Ok(fresh)
-}
-
-impl Lane {
-    /// Puts `fresh` in the producer's place. What the old one still held comes back as purged and is produced again.
-    pub(super) fn replace(&self, fresh: BaseProducer<Reports>) {
-        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-        let old = mem::replace(&mut *current, Arc::new(fresh));
-        drop(current);
-        let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Ending a producer takes a moment: not under a lock that records pass, and not on the thread of who still polls it.
-        while [Some(&old), alone.as_ref()].into_iter().flatten().any(|it| Arc::strong_count(it) > 1) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        drop((old, alone));
-    }
 }

@@ -51,18 +51,22 @@ impl Producers {
 
     fn recall(&self, record: &Stored, now: i64) -> bool {
         let hash = record.text(dead_letter::BODY).and_then(|digits| u128::from_str_radix(digits, 16).ok());
-        let named = |lane: &Lane| lane.topics.iter().copied().find(|topic| *topic == record.topic);
-        let found = self.lanes.iter().enumerate().find_map(|(at, lane)| Some((at, named(lane)?)));
-        let (Some(hash), Some((lane, topic))) = (hash, found) else { return false };
-        let key = if lane == self.dead_letter_lane() {
-            Key::dead_letter(lane, hash)
-        } else {
-            let Some(event_id) = record.text("ce_id") else { return false };
-            Key::event(lane, event_id, hash)
-        };
+        let Some(hash) = hash else { return false };
         let ago = now.saturating_sub(record.timestamp.unwrap_or(now)).max(0);
-        let receipt = Receipt { topic, partition: record.partition, offset: Some(record.offset) };
-        self.window.warm(key, &receipt, Duration::from_millis(ago.unsigned_abs()));
-        true
+        let named = |lane: &Lane| lane.topics.iter().copied().find(|topic| *topic == record.topic);
+        let mut known = false;
+        // Feeds may share a topic: the record does not say which of them it is of.
+        for (lane, topic) in self.lanes.iter().enumerate().filter_map(|(at, lane)| Some((at, named(lane)?))) {
+            let key = if lane == self.dead_letter_lane() {
+                Key::dead_letter(lane, hash)
+            } else {
+                let Some(event_id) = record.text("ce_id") else { continue };
+                Key::event(lane, event_id, hash)
+            };
+            let receipt = Receipt { topic, partition: record.partition, offset: Some(record.offset) };
+            self.window.warm(key, &receipt, Duration::from_millis(ago.unsigned_abs()));
+            known = true;
+        }
+        known
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> 
 }
 
 /// Ends the process. No answer is wrong by that: what was not answered 200 is sent again.
-pub(super) fn end(why: &str) -> ! {
-    tracing::error!("this process ends itself, as it could only answer 503 for ever: {why}");
+pub fn end(why: &str) -> ! {
+    tracing::error!("this process ends itself, as it could keep its promise no longer: {why}");
     std::process::exit(EXIT);
 }

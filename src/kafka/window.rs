@@ -45,6 +45,11 @@ impl Key {
     fn same_id(&self, other: &Self) -> bool {
         self.id == other.id && self.lane == other.lane
     }
+
+    /// Of the body too: a sender that gives all its events one id would have them all in one place.
+    fn hash(&self) -> u64 {
+        self.id ^ self.body[1]
+    }
 }
 
 fn halves(hash: u128) -> [u64; 2] {
@@ -141,15 +146,12 @@ impl Window {
         if state.dismissed {
             return Entered::Again(Pending::Decided(Err(Undelivered::Stopping)));
         }
-        let mut other_body = false;
-        for under_way in state.under_way.iter_hash_mut(key.id).filter(|it| it.key.same_id(&key)) {
-            if under_way.key == key {
-                under_way.join(done);
-                self.metrics.joined_under_way.inc();
-                return Entered::Again(Pending::Waiting(answer));
-            }
-            other_body = true;
+        if let Some(under_way) = state.under_way.find_mut(key.hash(), |it| it.key == key) {
+            under_way.join(done);
+            self.metrics.joined_under_way.inc();
+            return Entered::Again(Pending::Waiting(answer));
         }
+        let mut other_body = false;
         for known in state.remembered.with_id(&key) {
             if known.key == key && self.seconds().saturating_sub(known.at) <= self.age {
                 self.metrics.joined_committed.inc();
@@ -235,11 +237,11 @@ impl State {
     }
 
     fn begin(&mut self, key: Key, done: oneshot::Sender<Outcome>) {
-        self.under_way.insert_unique(key.id, UnderWay { key, waiting: smallvec![done] }, |it| it.key.id);
+        self.under_way.insert_unique(key.hash(), UnderWay { key, waiting: smallvec![done] }, |it| it.key.hash());
     }
 
     fn end(&mut self, key: &Key) -> Option<UnderWay> {
-        let entry = self.under_way.find_entry(key.id, |it| it.key == *key).ok()?;
+        let entry = self.under_way.find_entry(key.hash(), |it| it.key == *key).ok()?;
         Some(entry.remove().0)
     }
 }
@@ -274,7 +276,7 @@ impl Ticket {
             let nobodys = state.key_alone();
             if let Some(under_way) = state.end(&key) {
                 let moved = UnderWay { key: nobodys, ..under_way };
-                state.under_way.insert_unique(nobodys.id, moved, |it| it.key.id);
+                state.under_way.insert_unique(nobodys.hash(), moved, |it| it.key.hash());
                 self.key = Some(nobodys);
             }
         }
@@ -371,7 +373,7 @@ mod tests {
         let (ticket, _pending) = first(&window, key);
         let held = again(&window, key);
         (0..10_000).for_each(|_| drop(again(&window, key)));
-        let waiting = window.lock().under_way.find(key.id, |it| it.key == key).unwrap().waiting.len();
+        let waiting = window.lock().under_way.find(key.hash(), |it| it.key == key).unwrap().waiting.len();
         assert!(waiting <= 8, "{waiting} wait");
         ticket.commit(&receipt(1));
         assert_eq!(outcome(held), Some(Ok(receipt(1))));

@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::Output};
 use serde_json::{Value as Json, json};
 
 use crate::{
+    sending::noise,
     support::{
         self,
         avro::{Decoder, schema_id},
@@ -192,6 +193,26 @@ async fn names_topics_and_keys_are_what_the_configuration_says() {
 }
 
 /// A start that ends by itself, with code 3.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_record_is_its_own_feeds_where_two_share_a_topic() {
+    let feeds = "[feeds.first]\nname = \"com.asapp.event.first\"\nschema = \"coaching.avsc\"\ntopic = \"{topic}\"
+[feeds.second]\nname = \"com.asapp.event.second\"\nschema = \"coaching.avsc\"\ntopic = \"{topic}\"";
+    let setup = Setup::new(support::kafka(), None);
+    let topic = setup.topic("shared");
+    let setup = setup.toml(&feeds.replace("{topic}", &topic));
+    fs::write(setup.dir.join("coaching.avsc"), data("schemas/coaching.avsc")).unwrap();
+    let bridge = setup.start();
+    support::kafka().alter_topic_config(&topic, &[("max.message.bytes", "2000")]);
+    let large = event("com.asapp.event.second", "T", json!({"filling": noise(10_000)}));
+    assert_eq!(post(&bridge, "/", &large).await["topic"], bridge.topic("dead-letter"));
+    let letter = only_record(&bridge.topic("dead-letter"));
+    assert_eq!(letter.header("causeway_feed"), Some("second"));
+    assert_eq!(letter.header("__connect.errors.topic"), Some(&*topic));
+    for feed in ["first", "second", "dead-letter"] {
+        assert_eq!(bridge.metric("causeway_queue_records", &[&format!("feed=\"{feed}\"")]), 0.0, "{feed}");
+    }
+}
+
 fn refused_start(setup: &Setup) -> String {
     let Output { status, stderr, stdout } = setup.command(&["serve"]).output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::Path,
     process::{Command, Output},
     sync::OnceLock,
     time::Duration,
@@ -92,6 +93,61 @@ async fn events_are_committed_as_a_user_whose_password_stands_in_a_file() {
     properties.push(("sasl.password_file", "password".to_owned()));
     let password = format!("{}\n", security.password);
     commits_through(&security.sasl_ssl_bootstrap(), &client(&properties), &[("password", &password)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_put_right_before_the_bridge_is_ready_is_used() {
+    let security = secured().security();
+    let mut properties = security.sasl_ssl("PLAIN");
+    properties.retain(|(name, _)| *name != "sasl.password");
+    properties.push(("sasl.password_file", "password".to_owned()));
+    let setup =
+        Setup::new(secured(), None).set("kafka.brokers", &security.sasl_ssl_bootstrap()).toml(&client(&properties));
+    let file = setup.dir.join("password");
+    fs::write(&file, "wrong").unwrap();
+    let mut starting = Starting::new(setup);
+    starting.waits_for("topics");
+    fs::write(&file, security.password).unwrap();
+    let bridge = starting.ready();
+    let answer = bridge.sender(Http::Two).post("/", &[], event("1")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_certificate_that_changes_on_disk_is_taken_up_without_a_503() {
+    let security = secured().security();
+    let setup = Setup::new(secured(), None).set("kafka.brokers", &security.ssl_bootstrap());
+    let renew = |dir: &Path| security.authority().client(ClientOptions::cn("causeway")).write(dir, "kafka");
+    let files = renew(&setup.dir);
+    let mut properties = security.ssl();
+    for (name, value) in &mut properties {
+        match *name {
+            "ssl.certificate.location" => *value = files.certificate.display().to_string(),
+            "ssl.key.location" => *value = files.private_key.display().to_string(),
+            _ => {}
+        }
+    }
+    let mut bridge = setup.toml(&client(&properties)).start();
+    let load = Load::start(&bridge, 4, true);
+    let wait_for_more = || {
+        let before = load.acked();
+        wait_until("events are committed", LIMIT, || load.acked() >= before + 50);
+    };
+    wait_for_more();
+    let renewals = |result: &str| bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")]);
+    // A key without its certificate lets nobody in.
+    let other = security.authority().client(ClientOptions::cn("causeway"));
+    fs::write(&files.private_key, &other.private_key).unwrap();
+    wait_until("a key that is not the certificate's is refused", LIMIT, || renewals("refused") > 0.0);
+    wait_for_more();
+    renew(&bridge.setup.dir);
+    wait_until("the new certificate is in use", LIMIT, || renewals("ok") > 0.0);
+    wait_for_more();
+    let posted = load.stop().await;
+    assert_all_there(secured(), &bridge, &posted);
+    assert_eq!(posted.others, BTreeMap::new());
+    assert!(copies(secured(), &bridge, "journey").values().all(|copies| *copies == 1));
+    assert!(bridge.stop().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

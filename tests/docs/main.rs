@@ -193,7 +193,7 @@ fn s3() -> &'static str {
     let (url, _) = S3.get_or_init(|| {
         let dir = scratch::dir("s3");
         let venv = moto();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = scratch::port();
         let mut command = Command::new(venv.join("bin/moto_server"));
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
         let mut child = Child::spawn("s3", &command, &dir);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::{
-    event::{self, Feed},
-    load::{Fate, Receipt, Reply},
+    event::{self, Event, Feed},
+    load::{Attempt, Fate, Receipt, Reply},
     support::{bridge::Setup, kafka::Kafka, topics::Record},
     verdict::{Copies, Expect, Kind, Summary, Violation},
 };
@@ -246,4 +246,58 @@ fn word(reply: &Reply) -> String {
         Reply::TimedOut => "none in time".to_owned(),
         Reply::Broken(_) => "connection broken".to_owned(),
     }
+}
+
+/// Each kind of violation is found in what was made up to have it, and none in what has none.
+pub fn each_kind_is_found() {
+    let start = Instant::now();
+    let at = |millis: u64| start + Duration::from_millis(millis);
+    let event = |number: usize| Event::new(0, number, Feed::Journey, 1, 10);
+    let partition = event::partition(b"key-0", 3);
+    let record = |number: usize, offset: i64| Record {
+        partition,
+        offset,
+        timestamp: 0,
+        key: Some(b"key-0".to_vec()),
+        headers: vec![("causeway_body".to_owned(), event(number).hash.into_bytes())],
+        value: None,
+    };
+    let acked = |number: usize, offset: i64| {
+        let receipt = Receipt { topic: "t".to_owned(), partition, offset: Some(offset) };
+        let (sent, ended) = (at(number as u64 * 10), at(number as u64 * 10 + 5));
+        Fate {
+            event: event(number),
+            attempts: vec![Attempt { sent, ended, reply: Reply::Acked(receipt), retry_after: None }],
+        }
+    };
+    let kinds = |fates: &[Fate], records: Vec<Record>| {
+        let content = Content { topics: [(Feed::Journey, ("t".to_owned(), records))].into() };
+        let (_, found) = Checker::check(fates, &content, &Expect::all_200(), false);
+        found.into_iter().map(|it| it.kind).collect::<Vec<_>>()
+    };
+    let two = [acked(0, 0), acked(1, 1)];
+    assert_eq!(kinds(&two, vec![record(0, 0), record(1, 1)]), []);
+    assert_eq!(kinds(&two, vec![record(0, 0)]), [Kind::Lost]);
+    assert_eq!(kinds(&two, vec![record(0, 0), record(1, 1), record(1, 2)]), [Kind::Duplicated]);
+    assert_eq!(kinds(&two, vec![record(0, 0), record(1, 1), record(2, 2)]), [Kind::Unexpected]);
+    assert_eq!(kinds(&two, vec![record(0, 0), record(1, 7)]), [Kind::WrongReceipt]);
+    assert_eq!(kinds(&[acked(0, 1), acked(1, 0)], vec![record(1, 0), record(0, 1)]), [Kind::OutOfOrder]);
+    let another = |change: fn(&mut Record)| {
+        let mut record = record(0, 0);
+        change(&mut record);
+        kinds(&[acked(0, 0)], vec![record])
+    };
+    assert_eq!(another(|it| it.key = None), [Kind::WrongKey]);
+    assert_eq!(another(|it| it.partition = (it.partition + 1) % 3), [Kind::WrongPartition, Kind::WrongReceipt]);
+    let refused = Reply::Refused(503, "overload".to_owned());
+    let mut fate = acked(0, 0);
+    fate.attempts[0].reply = refused;
+    assert_eq!(kinds(&[fate], Vec::new()), [Kind::WrongAnswer]);
+    let letter = Event::new(0, 0, Feed::DeadLetter, 1, 10);
+    let headers = vec![("causeway_body".to_owned(), letter.hash.clone().into_bytes())];
+    let stored = Record { key: None, headers, value: Some(b"another".to_vec()), ..record(0, 0) };
+    let content = Content { topics: [(Feed::DeadLetter, ("d".to_owned(), vec![stored]))].into() };
+    let fates = [Fate { event: letter, attempts: Vec::new() }];
+    let (_, found) = Checker::check(&fates, &content, &Expect::all_200(), false);
+    assert_eq!(found.into_iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::WrongBody]);
 }

@@ -279,7 +279,7 @@ fn idle_connections(trial: &Trial) -> Outcome {
     block_on(raw.post("/", std::str::from_utf8(&event.body).unwrap()));
     let answer = block_on(raw.answer()).expect("an answer");
     let spoke = Attempt { sent, ended: Instant::now(), reply: reply(&answer), retry_after: None };
-    // Each has its buffers: some 40 KiB.
-    let expect = Expect { memory_mb_max: 640, ..Expect::all_200() };
+    // Each has its buffers: under 30 KB.
+    let expect = Expect { memory_mb_max: 330, ..Expect::all_200() };
     verdict(rig, load, vec![Fate { event, attempts: vec![spoke] }], &expect)
 }

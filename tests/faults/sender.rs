@@ -224,7 +224,7 @@ fn ten_times_the_load(trial: &Trial) -> Outcome {
     std::thread::sleep(Duration::from_secs(20));
     let acked = load.acked();
     rig.each_wire(Proxy::heal);
-    let expect = Expect { refusals: vec![NO_COMMIT_IN_TIME, OVERLOAD], memory_mb_max: 256, ..Expect::held() };
+    let expect = Expect { refusals: vec![NO_COMMIT_IN_TIME, OVERLOAD], ..Expect::held() };
     let fates = load.stop();
     rig.judge(&fates, &expect, Vec::new(), |_, fates| {
         let mut found = Vec::new();

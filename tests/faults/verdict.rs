@@ -67,7 +67,7 @@ impl Default for Expect {
             partitions: vec![3],
             order: true,
             healed: None,
-            memory_mb_max: 512,
+            memory_mb_max: 160,
         }
     }
 }

@@ -459,3 +459,30 @@ fn wrong_usage_has_its_own_exit_code_and_says_how_it_is_right() {
         assert!(status.code() == Some(2) && stderr.contains(said), "{arguments:?}: {stderr}");
     }
 }
+
+/// Each as it stands in the README, beside a `dev`: no flag but where that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_topics_schemas_and_replay_find_the_dev_beside_them() {
+    let mut dev = Dev::start(&scratch::dir("dev"), &[]);
+    let run = |arguments: &[&str]| {
+        let Output { status, stdout, stderr } = causeway(arguments).arg("--dir").arg(&dev.dir).output().unwrap();
+        let text = format!("{}{}", String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        (status.code(), text)
+    };
+    for (arguments, said) in [
+        (&["check"][..], "asapp.journey"),
+        (&["topics"], "The embedded broker of `causeway dev` has no settings to show"),
+        (&["schemas"], "`causeway dev` serves these schemas itself"),
+        (&["schemas", "--apply"], "`causeway dev` serves these schemas itself"),
+        (&["schemas", "--print", "queue"], "\"namespace\""),
+        (&["replay"], "0"),
+    ] {
+        let (code, text) = run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {text}");
+        assert!(text.contains(said), "{arguments:?}: {text}");
+    }
+    dev.post("no event").await;
+    let (code, text) = run(&["replay"]);
+    assert_eq!(code, Some(0), "still no event: {text}");
+    dev.stop(Signal::Terminate);
+}

@@ -109,7 +109,8 @@ async fn a_head_that_trickles_in_is_cut_off() {
     // Not only the first head of a connection.
     let clients = (0..100).map(|number| (number % 2 == 0).then(|| journey("before a slow head")));
     attacks::slow_heads(bridge(), clients.collect(), HEAD_MAX).await;
-    assert_eq!(closed(bridge(), "slow_head"), before + 100.0);
+    // The other test of such heads may run beside this one.
+    assert!(closed(bridge(), "slow_head") >= before + 100.0);
     steady.assert_undisturbed().await;
 }
 

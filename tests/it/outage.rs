@@ -26,7 +26,7 @@ use crate::{
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// How late an answer at the deadline may be.
-const SLACK: Duration = Duration::from_millis(300);
+const SLACK: Duration = Duration::from_millis(800);
 
 /// A Kafka of one's own, to stop it and start it.
 pub fn kafka() -> Lease {
@@ -107,8 +107,8 @@ async fn a_sender_whose_streams_timed_out_together_keeps_its_connection() {
 async fn what_kafka_does_not_commit_in_time_is_503_at_the_deadline_and_committed_later() {
     let kafka = kafka();
     // D = T - T/10
-    let deadline = Duration::from_millis(2700);
-    let bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "3000").start();
+    let deadline = Duration::from_millis(7200);
+    let bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "8000").start();
     kafka.brokers()[0].pause();
     let mut posts = JoinSet::new();
     post(&mut posts, bridge.sender(Http::Two), journey("http-2"));

@@ -130,7 +130,7 @@ async fn with_dedupe_warm_an_earlier_runs_receipts_are_known() {
 async fn a_feed_that_is_stuck_leaves_room_for_the_others() {
     let kafka = support::kafka();
     let bridge = Setup::new(kafka, None)
-        .set("sender.timeout_ms", "1000")
+        .set("sender.timeout_ms", "2000")
         .set("ingress.body_bytes_max", "65536")
         .set("ingress.queue_bytes_max", "1000000")
         .start();

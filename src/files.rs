@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_change_is_told_once_and_when_it_is_complete() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temp_dir::TempDir::new().unwrap();
         let paths = ["one", "two"].map(|name| dir.path().join(name));
         std::fs::write(&paths[0], "1").unwrap();
         let mut files = Files::new(paths.to_vec());

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_unusable_file_is_named() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temp_dir::TempDir::new().unwrap();
         let missing = |name: &str| dir.path().join(name);
         std::fs::write(missing("key.pem"), "not a key").unwrap();
         let tls = Tls {

@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn secrets_come_from_files() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temp_dir::TempDir::new().unwrap();
         std::fs::write(folder.path().join("word"), "open sesame\n").unwrap();
         let text = client("sasl.password_file = 'word'");
         let path = folder.path().join("a.toml");

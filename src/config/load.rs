@@ -380,7 +380,7 @@ configuration: ingress.tls.client_names is required: it names the senders that m
 
     #[test]
     fn registry_password_from_a_file() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temp_dir::TempDir::new().unwrap();
         std::fs::write(folder.path().join("word"), " sesame\n").unwrap();
         let text = format!("{MINIMAL}[registry]\nurl = 'https://a/b'\nuser = 'u'\npassword_file = 'word'\n");
         let path = folder.path().join("a.toml");

@@ -6,6 +6,7 @@ The files that the pod's volumes would hold are made, at the paths where the pod
 configuration names and no mount provides is missing for the bridge too.
 """
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -25,16 +26,20 @@ def main(bridge, manifests):
     bridge = os.path.abspath(bridge)
     with tempfile.TemporaryDirectory() as scratch:
         samples = make_samples(pathlib.Path(scratch, "samples"))
-        count = 0
-        for manifest in manifests:
-            objects = [each for each in yaml.safe_load_all(open(manifest)) if each]
-            name = pathlib.Path(manifest).stem
-            for pod, container in pods(objects):
-                where = f"{name}: {container['name']} of {pod['metadata']['name']}"
-                root = pathlib.Path(scratch, f"{count}")
-                fill(root, pod["spec"], container, objects, samples)
-                judge(bridge, root, pod["spec"], container, where)
-                count += 1
+        judged = []
+        # Each waits for addresses at which nobody is.
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for manifest in manifests:
+                objects = [each for each in yaml.safe_load_all(open(manifest)) if each]
+                name = pathlib.Path(manifest).stem
+                for pod, container in pods(objects):
+                    where = f"{name}: {container['name']} of {pod['metadata']['name']}"
+                    root = pathlib.Path(scratch, f"{len(judged)}")
+                    fill(root, pod["spec"], container, objects, samples)
+                    judged.append(pool.submit(judge, bridge, root, pod["spec"], container, where))
+            for each in judged:
+                each.result()
+    count = len(judged)
     if count < len(manifests):
         sys.exit(f"{len(manifests)} manifests and only {count} containers with a configuration")
     print(f"{count} containers start with a configuration that the bridge takes")

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temp_dir::TempDir::new().unwrap();
         let (record, save) = (dir.path().join("record"), dir.path().join("save"));
         let log = LogArgs { record: Some(record.clone()), save: Some(save.clone()) }.create().unwrap();
         for (body, id) in [("{\"event_id\":\"a b\"}", 13..16), ("none", 0..0)] {

@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn files_are_repeated_with_fresh_ids_unless_told_otherwise() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temp_dir::TempDir::new().unwrap();
         let (one, lines) = (dir.path().join("one.json"), dir.path().join("lines.ndjson"));
         std::fs::write(&one, "{\n\"event_id\":\"a\"\n}").unwrap();
         std::fs::write(&lines, "{\"event_id\":\"b\"}\r\n\nno event\n").unwrap();

@@ -102,7 +102,7 @@ async fn reply(
 
 /// A run of `causeway send` with these flags, against such a server: the summary, the recorded lines, what the server saw.
 async fn run(flags: &str, answer: fn(usize) -> u16) -> (Result<Summary, Failure>, String, Arc<Seen>) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let certificates = Certificates::in_dir(dir.path()).unwrap();
     let (port, seen) = serve(&certificates, answer).await;
     let (summary, record) = send(dir.path(), &certificates, port, flags).await;
@@ -205,9 +205,9 @@ async fn many_events_are_each_posted_once_and_connections_are_kept() {
 
 #[tokio::test]
 async fn what_a_person_can_put_right_is_said_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir::TempDir::new().unwrap();
     let certificates = Certificates::in_dir(dir.path()).unwrap();
-    let other_dir = tempfile::tempdir().unwrap();
+    let other_dir = temp_dir::TempDir::new().unwrap();
     let other = Certificates::in_dir(other_dir.path()).unwrap();
     let (port, _) = serve(&certificates, |_| 200).await;
     let flags = "--generate --count 10 --closed-loop";

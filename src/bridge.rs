@@ -35,6 +35,8 @@ pub struct Bridge {
     #[allow(clippy::vec_box, reason = "each is taken out and put back for every event")]
     benches: Mutex<Vec<Box<Bench>>>,
     depth_max: usize,
+    /// librdkafka takes none whose key and value are larger (`message.max.bytes`).
+    record_bytes_max: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -129,6 +131,7 @@ impl Bridge {
             bytes,
             benches: Mutex::new(Vec::new()),
             depth_max: config.ingress.depth_max,
+            record_bytes_max: usize::try_from(config.kafka.message_bytes_max()).unwrap_or(usize::MAX),
             metrics,
         }
     }
@@ -167,7 +170,7 @@ impl Bridge {
             Ok(sent) => sent,
             Err(accepted) => parser.read(&body, |event| match event {
                 Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
-                Err(why) => self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
+                Err(why) => self.dead_letter(Refused::Unreadable(&why), None, accepted, binding, record),
             }),
         };
         self.benches.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
@@ -219,7 +222,7 @@ impl Bridge {
         let share = feed.held.take()?;
         match feed.route.fill(record, event, &accepted.body, &accepted.origin, transcoder) {
             Ok(made) => self.send(lane, feed, share, accepted, &made, record),
-            Err(why) => self.dead_letter(Refused::Unreadable(&why), accepted, binding, record),
+            Err(why) => self.dead_letter(Refused::Unreadable(&why), None, accepted, binding, record),
         }
     }
 
@@ -232,6 +235,10 @@ impl Bridge {
         made: &Made<'_>,
         record: &Record,
     ) -> Result<InFlight, Overload> {
+        if record.key().map_or(0, <[u8]>::len) + record.value().len() > self.record_bytes_max {
+            let (refused, key) = (Refused::Unstorable("MessageSizeTooLarge"), record.key());
+            return self.dead_letter(refused, key, accepted, Binding::Feed(lane), &mut Record::default());
+        }
         let (ticket, pending) = match self.producers.enter(Key::event(lane, made.facts.event_id, made.body_hash)) {
             Entered::First(ticket, pending) => (ticket, pending),
             Entered::Again(pending) => return Ok(feed.held.hold(share, pending)),
@@ -247,12 +254,13 @@ impl Bridge {
     /// # Errors
     /// [`Overload`]: nothing was handed over.
     pub fn deliver_stub(&self, refused: Refused<'_>, first: Accepted, binding: Binding) -> Result<InFlight, Overload> {
-        self.dead_letter(refused, first, binding, &mut Record::default())
+        self.dead_letter(refused, None, first, binding, &mut Record::default())
     }
 
     fn dead_letter(
         &self,
         refused: Refused<'_>,
+        key: Option<&[u8]>,
         mut accepted: Accepted,
         binding: Binding,
         record: &mut Record,
@@ -272,7 +280,7 @@ impl Bridge {
             Entered::First(ticket, pending) => (ticket, pending),
             Entered::Again(pending) => return Ok(self.dead_letters.hold(share, pending)),
         };
-        record.fill_dead_letter(&accepted.body, refused, known, None, &accepted.origin);
+        record.fill_dead_letter(&accepted.body, refused, known, key, &accepted.origin);
         self.dead_letters.make_room(&mut accepted, record)?;
         let label = known.map(|(label, _)| label);
         self.producers.send_dead_letter(record, &refused, label, accepted, ticket);
@@ -292,7 +300,7 @@ impl Bridge {
         bench.unwrap_or_else(|| {
             Box::new(Bench {
                 parser: Parser::new(self.depth_max),
-                transcoder: Transcoder::default(),
+                transcoder: Transcoder::up_to(self.record_bytes_max),
                 direct: Direct::default(),
                 record: Record::default(),
             })

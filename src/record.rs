@@ -96,6 +96,9 @@ pub struct Origin {
     pub attempts: u32,
 }
 
+/// What is longer is no issue's and no agent's id: the body and its key together must fit where the body alone does.
+const KEY_BYTES_MAX: usize = 1024;
+
 /// One feed as the translation needs it: pointers split, wire headers made.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -105,6 +108,7 @@ pub struct Route {
     pub topics: Vec<Target>,
     event_types: HashMap<String, usize>,
     key: Vec<Vec<String>>,
+    time: Vec<String>,
     /// Whether [`Direct`] sees whatever may be the key or the time, and may know a document as a whole.
     direct: bool,
 }
@@ -126,8 +130,8 @@ pub struct Facts<'a> {
     pub event_type: &'a str,
     /// `/meta_data/event_time`, when RFC 3339 can read it.
     time: Option<&'a str>,
-    /// Of the first of the feed's pointers that leads to a non-empty string or a number; never an empty
-    /// key, as the partitioner would send all of those to one partition.
+    /// Of the first of the feed's pointers that leads to a non-empty string or a number, of at most [`KEY_BYTES_MAX`]; never an
+    /// empty key, as the partitioner would send all of those to one partition.
     key: Option<Cow<'a, [u8]>>,
 }
 
@@ -174,15 +178,17 @@ impl Route {
         let target = |topic: &&str| Target { topic: (*topic).to_owned(), prefix: prefix.clone() };
         let key: Vec<_> = feed.key.iter().map(|pointer| tokens(pointer)).collect();
         let keys = key.iter().enumerate().map(|(position, tokens)| (tokens.clone(), Mark::key(position)));
-        let time = (tokens(EVENT_TIME), Some(Mark::EVENT_TIME));
-        let all_marked =
-            keys.chain([time]).all(|(tokens, mark)| mark.is_some_and(|mark| schema.plan.mark(&tokens, mark)));
+        let time = tokens(EVENT_TIME);
+        let all_marked = keys
+            .chain([(time.clone(), Some(Mark::EVENT_TIME))])
+            .all(|(tokens, mark)| mark.is_some_and(|mark| schema.plan.mark(&tokens, mark)));
         Self {
             label: feed.label.clone(),
             topics: topics.iter().map(target).collect(),
             event_types,
             direct: all_marked && !schema.plan.has_json_text(),
             key,
+            time,
             schema,
         }
     }
@@ -204,7 +210,7 @@ impl Route {
             name: event.name,
             event_id: event.event_id,
             event_type: event.event_type,
-            time: event_time(event),
+            time: event.text(&self.time).filter(|text| read_rfc3339(text).is_some()),
             key: self.key(event),
         };
         let mut made = self.begin(record, facts, body, origin);
@@ -234,7 +240,7 @@ impl Route {
 
     fn marked<'a>(&self, marked: &Marked<Text<'a>>) -> Option<Facts<'a>> {
         let string = |mark| marked.get(mark).and_then(Text::string);
-        let key = |mark| marked.get(mark).and_then(Text::key);
+        let key = |mark| marked.get(mark).and_then(Text::key).filter(|text| text.len() <= KEY_BYTES_MAX);
         Some(Facts {
             api_version: string(Mark::API_VERSION)?,
             name: string(Mark::NAME)?,
@@ -259,7 +265,9 @@ impl Route {
 
     fn key<'a>(&self, event: &Event<'a>) -> Option<Cow<'a, [u8]>> {
         self.key.iter().filter_map(|tokens| event.find(tokens)).find_map(|at| match event.tape().get(at)? {
-            Node::String(text) => Some(Cow::Borrowed(text.as_bytes())).filter(|text| !text.is_empty()),
+            Node::String(text) => {
+                Some(Cow::Borrowed(text.as_bytes())).filter(|text| (1..=KEY_BYTES_MAX).contains(&text.len()))
+            }
             Node::Static(StaticNode::I64(_) | StaticNode::U64(_) | StaticNode::F64(_)) => {
                 let mut text = Vec::new();
                 write_json(event.tape(), at, &mut text);
@@ -291,18 +299,6 @@ fn cloud_event(record: &mut Record, facts: &Facts<'_>, body_hash: u128, origin: 
 
 /// When the event was, as its sender says.
 const EVENT_TIME: &str = "/meta_data/event_time";
-
-fn event_time<'a>(event: &Event<'a>) -> Option<&'a str> {
-    let (_, meta_data) = crate::event::members(event.tape(), 0).find(|(key, _)| *key == "meta_data")?;
-    if !matches!(event.tape().get(meta_data), Some(Node::Object { .. })) {
-        return None;
-    }
-    let (_, at) = crate::event::members(event.tape(), meta_data).find(|(key, _)| *key == "event_time")?;
-    match event.tape().get(at) {
-        Some(Node::String(text)) => read_rfc3339(text).map(|_| *text),
-        _ => None,
-    }
-}
 
 fn trace_context(record: &mut Record, origin: &Origin) {
     for (name, value) in [("traceparent", &origin.traceparent), ("tracestate", &origin.tracestate)] {

@@ -1,4 +1,4 @@
-//! Avro bytes -> the JSON document again: what `tail`, `replay` and the tests read records with.
+//! Avro bytes -> the JSON document again: what `tail` and `dev` show, and what the tests read records with.
 
 use apache_avro::{reader::datum::GenericDatumReader, types::Value as Avro};
 use serde::Deserialize;

@@ -317,8 +317,8 @@ impl Compiler<'_> {
     }
 }
 
-/// The fingerprint that every reader computes: apache-avro's canonical form keeps `{"type": "long"}` where
-/// a logical type stood, so the logical types are taken away before it sees the schema.
+/// The fingerprint that every reader computes. apache-avro's canonical form does not take away all of a logical type: the
+/// attribute goes before it sees the schema.
 fn fingerprint(text: &str) -> Result<[u8; 8], SchemaError> {
     let mut bare: Json = serde_json::from_str(text)?;
     strip_logical_types(&mut bare);
@@ -328,14 +328,11 @@ fn fingerprint(text: &str) -> Result<[u8; 8], SchemaError> {
 }
 
 fn strip_logical_types(schema: &mut Json) {
-    if let Json::Object(object) = schema
-        && object.remove("logicalType").is_some()
-        && let Some(plain) = object.remove("type")
-    {
-        *schema = plain;
-    }
     match schema {
-        Json::Object(object) => object.values_mut().for_each(strip_logical_types),
+        Json::Object(object) => {
+            object.remove("logicalType");
+            object.values_mut().for_each(strip_logical_types);
+        }
         Json::Array(array) => array.iter_mut().for_each(strip_logical_types),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
     }

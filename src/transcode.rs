@@ -29,11 +29,13 @@ pub struct Transcoder {
     path: Vec<Step>,
     extras: Vec<u8>,
     extras_count: usize,
+    /// Beyond so many bytes nothing more is put into `extras`.
+    extras_max: Option<usize>,
     json: Vec<u8>,
     /// The members of the object at hand that the schema does not name.
     unknown: Vec<usize>,
     members: Members,
-    /// A member stood twice, or a number is infinite.
+    /// A member stood twice.
     ambiguous: bool,
 }
 
@@ -41,6 +43,12 @@ pub struct Transcoder {
 const ABSENT: usize = 0;
 
 impl Transcoder {
+    /// For values of at most `bytes_max` bytes. Of an event whose value would be larger comes one that is too large too,
+    /// but not whole: each entry of `extras` has its whole pointer, and of all of them a small body could make gigabytes.
+    pub fn up_to(bytes_max: usize) -> Self {
+        Self { extras_max: Some(bytes_max), ..Self::default() }
+    }
+
     /// Appends the Avro encoding of `event` by `plan` to `out`.
     ///
     /// Returns how many members went to `extras`.
@@ -293,7 +301,11 @@ impl<'t> Pass<'t, '_> {
     /// Adds the value at `at` to `extras`, under the pointer that `step` makes of the path.
     fn put_aside(&mut self, step: Step, at: usize) {
         self.check(at);
-        let Transcoder { path, extras, extras_count, json, .. } = &mut *self.buffers;
+        let Transcoder { path, extras, extras_count, extras_max, json, .. } = &mut *self.buffers;
+        // Where an array gives up what it has put aside, what was left out here was part of it too.
+        if extras_max.is_some_and(|max| extras.len() > max) {
+            return;
+        }
         json.clear();
         for step in path.iter().chain([&step]) {
             write_step(self.tape, *step, json);
@@ -377,10 +389,10 @@ fn as_i64(number: StaticNode) -> Option<i64> {
     }
 }
 
-/// The double that equals `number`; an integer that f64 would round has none, and an infinite one is none.
+/// The double that equals `number`; an integer that f64 would round has none.
 fn as_f64(number: StaticNode) -> Option<f64> {
     match number {
-        StaticNode::F64(double) => Some(double).filter(|double| double.is_finite()),
+        StaticNode::F64(double) => Some(double),
         StaticNode::I64(long) => Some(long as f64).filter(|double| *double as i128 == i128::from(long)),
         StaticNode::U64(long) => Some(long as f64).filter(|double| *double as i128 == i128::from(long)),
         StaticNode::Null | StaticNode::Bool(_) => None,

@@ -66,7 +66,7 @@ impl Reason {
             Self::Exactly(expected) => why == expected,
             Self::Parser => matches!(why, Unreadable::Json { .. }),
             Self::Any => {
-                matches!(why, Unreadable::Json { .. } | Unreadable::TooDeep { .. } | Unreadable::Number)
+                matches!(why, Unreadable::Json { .. } | Unreadable::TooDeep { .. })
             }
         }
     }

@@ -45,6 +45,9 @@ const ABSENT: Place = Place(0, 0);
 /// How deep a value for `extras` may be nested, as each level takes room on the stack.
 const ASIDE_DEPTH_MAX: usize = 32;
 
+/// How many bytes of `extras` this way makes: each entry has its whole pointer.
+const EXTRAS_BYTES_MAX: usize = 64 * 1024;
+
 /// What stands at a [`Mark`].
 #[derive(Debug, Clone, Copy)]
 pub enum Text<'a> {
@@ -330,6 +333,9 @@ impl<'a> Pass<'a, '_> {
     fn put_aside(&mut self, path: &Path<'_, 'a>) -> Option<()> {
         if self.input.literal(b"null") {
             return Some(());
+        }
+        if self.extras.len() > EXTRAS_BYTES_MAX {
+            return None;
         }
         self.spare.clear();
         path.write(self.spare);

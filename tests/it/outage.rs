@@ -278,6 +278,30 @@ async fn a_record_that_its_topic_refuses_becomes_a_dead_letter_and_holds_up_no_o
     assert_eq!(answer.body["topic"], json!(bridge.topic("journey")), "{answer:?}");
 }
 
+/// A small body's record can be gigabytes, as each entry of `extras` has its whole pointer; and a key can be as long as the body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_any_size_within_the_limit_is_kept_whatever_its_record_would_take() {
+    let bridge = Setup::new(support::kafka(), None).set("ingress.queue_bytes_max", "5000000").start();
+    let members: Vec<_> = (0..6500).map(|number| format!("\"{number}\":1")).collect();
+    let inputs = format!("{{\"{}\":{{{}}}}}", "k".repeat(40_000), members.join(","));
+    let details = |event: String| {
+        event.replacen('{', &format!("{{\"details\":{{\"last_flow_action_called_inputs\":{inputs}}},"), 1)
+    };
+    let body = details(event("com.asapp.event.journey", "large", ""));
+    let answer = bridge.sender(Http::One).post("/", &[], body.clone()).await.unwrap();
+    assert_eq!((answer.status, &answer.body["topic"]), (200, &json!(bridge.topic("dead-letter"))), "{answer:?}");
+    let letter = support::kafka().read(&bridge.topic("dead-letter")).remove(0);
+    assert_eq!(letter.value.as_deref(), Some(body.as_bytes()));
+    assert_eq!(letter.key.as_deref(), Some(&b"large"[..]));
+    assert_eq!(letter.header("__connect.errors.stage"), Some("PRODUCE"));
+    assert_eq!(letter.header("causeway_feed"), Some("journey"));
+    let long = journey("long").replace("\"issue_id\":\"long\"", &format!("\"issue_id\":\"{}\"", "i".repeat(560_000)));
+    let answer = bridge.sender(Http::Two).post("/", &[], long).await.unwrap();
+    assert_eq!((answer.status, &answer.body["topic"]), (200, &json!(bridge.topic("journey"))), "{answer:?}");
+    let record = support::kafka().read(&bridge.topic("journey")).remove(0);
+    assert_eq!((record.header("ce_id"), &record.key), (Some("long"), &None));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_killed_and_comes_back_costs_nothing_that_was_answered_200() {
     let kafka = kafka();

@@ -99,6 +99,45 @@ fn fingerprints_are_those_that_fastavro_computes() {
     }
 }
 
+#[test]
+fn a_fingerprint_ignores_a_logical_type_wherever_it_stands() {
+    let schema = |field: &str| {
+        let identity = ["api_version", "name", "event_id", "event_type"];
+        let identity = identity.map(|name| format!(r#"{{"name":"{name}","type":"string"}},"#)).concat();
+        let extras = r#"{"name":"extras","type":{"type":"map","values":"string"},"default":{}}"#;
+        let text = format!(r#"{{"type":"record","name":"R","fields":[{identity}{field},{extras}]}}"#);
+        Schema::parse(&text).unwrap().fingerprint
+    };
+    let plain = schema(r#"{"name":"x","type":["null","long"],"default":null}"#);
+    for of_logical_type in [
+        r#"{"name":"x","type":["null","long"],"default":null,"logicalType":"timestamp-millis"}"#,
+        r#"{"name":"x","type":["null",{"type":"long","logicalType":"timestamp-millis"}],"default":null}"#,
+    ] {
+        assert_eq!(schema(of_logical_type), plain, "{of_logical_type}");
+    }
+    let items = r#"{"name":"x","type":["null",{"type":"array","items":"string"LOGICAL}],"default":null}"#;
+    let tags = items.replace("LOGICAL", r#","logicalType":"tags""#);
+    assert_eq!(schema(&tags), schema(&items.replace("LOGICAL", "")));
+}
+
+/// Each entry of `extras` has its whole pointer: of a small body they could be gigabytes.
+#[test]
+fn extras_take_no_more_than_a_value_may() {
+    const BYTES_MAX: usize = 1_000_000;
+    let members: Vec<_> = (0..6500).map(|number| format!(r#""{number}":1"#)).collect();
+    let name = "k".repeat(40_000);
+    let body = format!(
+        r#"{{"api_version":"v1","name":"com.asapp.event.journey","event_id":"e","event_type":"T","details":{{"last_flow_action_called_inputs":{{"{name}":{{{}}}}}}}}}"#,
+        members.join(",")
+    );
+    let schema = schema_of("journey");
+    let mut value = Vec::new();
+    Parser::new(128).read(body.as_bytes(), |event| {
+        Transcoder::up_to(BYTES_MAX).encode(&event.unwrap(), &schema.plan, &mut value).unwrap();
+    });
+    assert!((BYTES_MAX + 1..2 * BYTES_MAX).contains(&value.len()), "{} bytes: too large, and not by much", value.len());
+}
+
 /// What JSON does not allow, or allows only just; and what no schema has.
 const ODD_VALUES: &[&[u8]] = &[
     b"",

@@ -224,9 +224,8 @@ fn ten_times_the_load(trial: &Trial) -> Outcome {
     std::thread::sleep(Duration::from_secs(20));
     let acked = load.acked();
     rig.each_wire(Proxy::heal);
-    let expect = Expect { refusals: vec![NO_COMMIT_IN_TIME, OVERLOAD], ..Expect::held() };
-    let fates = load.stop();
-    rig.judge(&fates, &expect, Vec::new(), |_, fates| {
+    let expect = Expect { refusals: vec![NO_COMMIT_IN_TIME, OVERLOAD], ..Expect::held() }.healed(Instant::now());
+    rig.verdict_with(load, &expect, |_, fates| {
         let mut found = Vec::new();
         // The wire carries some 60 records a second: a part of them comes too late for whoever sent them.
         if acked < 50 {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::TcpStream,
+    process::Command,
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use crate::support::{
     bridge::{Bridge, SENDER, Setup},
     certs::ClientOptions,
     client::{Http, Sender},
+    process::Child,
     wait_until,
 };
 
@@ -326,4 +328,21 @@ async fn the_log_is_text_where_that_is_asked_for() {
     let text = bridge.child.stderr();
     assert!(text.lines().any(|line| line.contains("INFO") && line.contains("ready")), "{text}");
     assert!(text.lines().all(|line| !line.starts_with('{')) && !text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn the_log_is_text_in_colour_on_a_terminal() {
+    // Nobody is there: it says so, again and again.
+    let setup = Setup::new(support::kafka(), None).set("kafka.brokers", "127.0.0.1:1");
+    let serve = setup.command(&["serve"]);
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--flush", "--command", concat!(env!("CARGO_BIN_EXE_causeway"), " serve"), "/dev/null"]);
+    command.current_dir(&setup.dir).envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut terminal = Child::spawn("terminal", &command, &setup.dir);
+    terminal.wait_ready(SOON, || {
+        fs::read_to_string(setup.dir.join("terminal.out")).unwrap_or_default().contains("not ready")
+    });
+    let text = terminal.stdout();
+    let line = text.lines().find(|line| line.contains("not ready")).unwrap();
+    assert!(line.contains("WARN") && line.contains('\u{1b}') && !line.contains('{'), "{line:?}");
 }

@@ -255,16 +255,6 @@ impl Broker {
         self.process.lock().unwrap().as_ref().expect("the broker runs").pid()
     }
 
-    /// What the broker has logged so far, over all its starts.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("kafka.err")).unwrap_or_default()
-    }
-
-    /// The last lines of the log, for the message of a failed test.
-    pub fn tail(&self) -> String {
-        self.process.lock().unwrap().as_ref().map_or_else(String::new, Child::tail)
-    }
-
     fn signal(&self, signal: Signal) {
         self.process.lock().unwrap().as_ref().expect("the broker runs").signal(signal);
     }

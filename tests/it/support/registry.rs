@@ -66,13 +66,6 @@ impl Registry {
         }
     }
 
-    /// The registry enforces nothing (`NONE`) until a subject has a level, such as `FULL_TRANSITIVE`; that may be set
-    /// before the subject's first schema.
-    pub fn set_compatibility(&self, subject: &str, level: &str) {
-        let (status, body) = self.put(&format!("/config/{subject}"), &json!({ "compatibility": level }));
-        assert_eq!(status, 200, "compatibility of {subject}: {body}");
-    }
-
     /// The schema's JSON text.
     pub fn schema(&self, id: u32) -> String {
         let (status, body) = self.get(&format!("/schemas/ids/{id}"));

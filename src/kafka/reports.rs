@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -142,6 +142,7 @@ pub(super) struct Reports {
     heard: AtomicUsize,
     /// Reports that came.
     reported: AtomicUsize,
+    last_error: Mutex<Option<String>>,
 }
 
 impl Reports {
@@ -151,7 +152,18 @@ impl Reports {
             failed: failed.clone(),
             heard: AtomicUsize::new(0),
             reported: AtomicUsize::new(0),
+            last_error: Mutex::default(),
         }
+    }
+
+    /// Whether it is the second time of two: rdkafka (0.39) hands over each error twice.
+    fn is_echo(&self, error: &str) -> bool {
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let echo = last.take().is_some_and(|last| last == error);
+        if !echo {
+            *last = Some(error.to_owned());
+        }
+        echo
     }
 
     /// How many reports came.
@@ -252,6 +264,9 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if self.is_echo(reason) {
+            return;
+        }
         tracing::warn!(producer = self.counts.label, %error, reason, "Kafka client error");
         if let KafkaError::Global(RDKafkaErrorCode::Fatal) = error {
             let _ = self.failed.send(Failed::Fatal { lane: self.counts.lane });
@@ -299,5 +314,19 @@ fn observe(gauges: &ProducerMetrics, producer: &str, statistics: &Statistics) {
         (&gauges.outbuf_requests, brokers().map(|broker| broker.outbuf_cnt.max(0) + broker.waitresp_cnt.max(0)).sum()),
     ] {
         gauge.with_label_values(&label).set(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "nothing is sent")]
+    fn an_error_is_told_once_each_time_it_comes() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let reports = Reports::new(&Counts::new(0, "feed", false, &metrics), &mpsc::channel().0);
+        let told: Vec<_> = ["a", "a", "b", "b", "a", "a", "a", "a"].map(|error| !reports.is_echo(error)).into();
+        assert_eq!(told, [true, false, true, false, true, false, true, false]);
     }
 }

@@ -35,6 +35,8 @@ pub struct ServerTls {
     pub config: Arc<ServerConfig>,
     verifier: Arc<dyn ClientCertVerifier>,
     names: Vec<ClientName>,
+    /// The end of the server's own certificate, whatever stands behind it in its file; seconds since 1970.
+    certificate_end: Option<i64>,
 }
 
 /// A certificate file that cannot be used: which, why, and what to do.
@@ -47,7 +49,7 @@ pub struct TlsError {
     pub remedy: &'static str,
 }
 
-/// When a certificate or CRL ends.
+/// When the first certificate or CRL of a file ends.
 #[derive(Debug, Clone)]
 pub struct Expiry {
     /// `server`, `client_ca` or `crl`.
@@ -93,13 +95,14 @@ impl ServerTls {
     }
 
     fn new(tls: &Tls, identity: CertifiedKey, verifier: Arc<dyn ClientCertVerifier>) -> Result<Self, TlsFault> {
+        let certificate_end = identity.cert.first().and_then(not_after);
         let versions: &[_] = if tls.tls_1_2 { &[&TLS13, &TLS12] } else { &[&TLS13] };
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)?
             .with_client_cert_verifier(Arc::clone(&verifier))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), verifier, names: tls.client_names.clone() })
+        Ok(Self { config: Arc::new(config), verifier, names: tls.client_names.clone(), certificate_end })
     }
 
     /// Checks a certificate again: rustls does not when a session is resumed, and what it is checked against may have

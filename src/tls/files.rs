@@ -103,7 +103,9 @@ fn pem_reason(error: &pem::Error) -> String {
     }
 }
 
-/// The earliest end of a chain: that is when handshakes begin to fail.
+/// The earliest end of a file's certificates: by then somebody should have looked. Handshakes fail when the server's own
+/// ends; one behind it may have another way to a root. A client CA's own end webpki does not look at (RFC 5280, section 6.1:
+/// a trust anchor is a name and a key).
 pub(super) fn expiry(
     what: &'static str,
     key: &'static str,
@@ -125,7 +127,7 @@ pub(super) fn crl_expiry(file: Option<&Path>, crls: &[CertificateRevocationListD
     at.map(|at| Expiry { what: "crl", file, at }).into_iter().collect()
 }
 
-/// The end of a sender's certificate, seconds since 1970.
+/// The end of a certificate, seconds since 1970.
 pub fn not_after(leaf: &CertificateDer<'_>) -> Option<i64> {
     X509Certificate::from_der(leaf).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())
 }

@@ -64,7 +64,11 @@ async fn assert_undisturbed(bridge: &Bridge, load: Load) {
 async fn changed_files_are_used_for_new_connections_and_open_ones_go_on() {
     let bridge = setup().start();
     let load = Load::start(&bridge, 4, false);
-    // A certificate and its key, written one after the other.
+    // A certificate and its key, written one after the other; what stands behind it, and has expired, is for senders to judge.
+    let renewed = bridge.setup.authority.server(&["localhost"], [[127, 0, 0, 1]]);
+    let behind = bridge.setup.identity(ClientOptions::dns("behind").expired()).certificate;
+    let chain = Identity { certificate: format!("{}{behind}", renewed.certificate), ..renewed };
+    change(&bridge, "ok", |dir| drop(chain.write(dir, "server")));
     let renewed = bridge.setup.authority.server(&["localhost"], [[127, 0, 0, 1]]);
     change(&bridge, "ok", |dir| drop(renewed.write(dir, "server")));
     let sender = bridge.sender(Http::One).fresh();

@@ -153,12 +153,13 @@ fn is_broker(text: &str) -> bool {
 }
 
 fn registry(settings: &mut Settings) -> Option<Registry> {
-    let Some(url) = settings.parsed("registry.url", registry_url) else {
+    if !settings.is_given("registry.url") {
         refuse_without_url(settings);
         return None;
-    };
+    }
+    let url = settings.parsed("registry.url", registry_url);
     let registry = Registry {
-        url,
+        url: url.unwrap_or_default(),
         user: settings.text("registry.user"),
         password: settings.secret("registry.password"),
         ca: settings.path("registry.ca"),
@@ -173,9 +174,6 @@ fn registry(settings: &mut Settings) -> Option<Registry> {
 }
 
 fn refuse_without_url(settings: &mut Settings) {
-    if settings.is_given("registry.url") {
-        return;
-    }
     for (name, _) in settings.below("registry") {
         settings.fault(
             &format!("registry.{name}"),
@@ -356,6 +354,12 @@ configuration: ingress.tls.client_names is required: it names the senders that m
         ] {
             assert_faults(&format!("{MINIMAL}{lines}\n"), &[expected]);
         }
+    }
+
+    #[test]
+    fn what_is_wrong_below_a_wrong_url_is_told_with_it() {
+        let lines = "[registry]\nurl = 'ftp://a'\nauto_register = 'x'\nuser = 'u'\npassword_file = 'no-such-file'\n";
+        assert_faults(&format!("{MINIMAL}{lines}"), &["neither http:// nor", "write true or false", "cannot be read"]);
     }
 
     #[test]

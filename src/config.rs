@@ -249,6 +249,9 @@ pub struct Budget {
 impl Budget {
     /// How much longer than D a stopping bridge waits by default for what it holds.
     pub(crate) const DRAIN_BEYOND_ANSWER: Duration = Duration::from_secs(5);
+
+    /// What is left of the drain when held requests are cut off, for their answers and the last commits.
+    pub(crate) const CUT_OFF_BEFORE_DRAIN_END: Duration = Duration::from_millis(500);
 }
 
 impl Sender {

@@ -32,6 +32,8 @@ pub struct Bridge {
     other: usize,
     producers: Arc<Producers>,
     bytes: Arc<Quota>,
+    /// Requests over HTTP/2, from their heads to their answers: a connection's own memory has room for one, not for a thousand.
+    streams: Arc<Quota>,
     #[allow(clippy::vec_box, reason = "each is taken out and put back for every event")]
     benches: Mutex<Vec<Box<Bench>>>,
     depth_max: usize,
@@ -127,6 +129,8 @@ impl Bridge {
                     route,
                 })
                 .collect(),
+            // No feed that is stuck takes a place from another one.
+            streams: Quota::new(config.ingress.in_flight_max.saturating_mul(config.feeds.len() + 1)),
             producers,
             bytes,
             benches: Mutex::new(Vec::new()),
@@ -154,8 +158,20 @@ impl Bridge {
 
     /// There is none for a body that was not read, or not to its end.
     pub fn no_room(&self) -> Overload {
+        self.refuse_unread(Overload::Bytes)
+    }
+
+    /// Takes the place of one request among those of HTTP/2, before anything of it is kept.
+    ///
+    /// # Errors
+    /// [`Overload::Streams`].
+    pub fn open_stream(&self) -> Result<Share, Overload> {
+        self.streams.take(1).ok_or_else(|| self.refuse_unread(Overload::Streams))
+    }
+
+    fn refuse_unread(&self, overload: Overload) -> Overload {
         self.metrics.refused.with_label_values(&[UNKNOWN_FEED, Overload::CODE]).inc();
-        Overload::Bytes
+        overload
     }
 
     /// The whole path of a body: read it, make its record, hand it to Kafka. A body that is no event becomes a dead letter.

@@ -14,14 +14,17 @@ mod relations;
 mod resolved;
 mod settings;
 mod source;
+mod subject;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use fault::Wrong;
 pub use fault::{Fault, Faults};
 pub use keys::{KEYS, Key, Takes};
 pub use load::{from_toml, load};
 pub use reference::reference;
 pub use source::{Origin, Sources};
+pub use subject::{Attribute, AttributeValue, Subject};
 
 use crate::feed::Feed;
 
@@ -112,23 +115,27 @@ pub enum ClientName {
     /// `cn:` the subject's common name.
     CommonName(String),
     /// `subject:` the whole subject as RFC 4514 writes it.
-    Subject(String),
+    Subject(Subject),
 }
 
 impl ClientName {
-    /// Reads an entry as the configuration writes it; `None` where it has none of the five forms.
-    pub fn parse(text: &str) -> Option<Self> {
+    const FORMS: &str = r#"write "dns:NAME", "uri:URI", "cn:NAME", "subject:DN" as in the sender's certificate, or ["*"] to take every certificate that the client CA signed"#;
+
+    /// Reads an entry as the configuration writes it.
+    fn parse(text: &str) -> Result<Self, Wrong> {
         if text == "*" {
-            return Some(Self::Any);
+            return Ok(Self::Any);
         }
-        let (form, name) = text.split_once(':')?;
-        let name = Some(name.trim()).filter(|name| !name.is_empty())?.to_owned();
+        let (form, name) = text.split_once(':').unwrap_or_default();
+        // A space at the end may be one that a backslash keeps.
+        let name = if form == "subject" && name.trim_end().ends_with('\\') { name.trim_start() } else { name.trim() };
         match form {
-            "dns" => Some(Self::Dns(name)),
-            "uri" => Some(Self::Uri(name)),
-            "cn" => Some(Self::CommonName(name)),
-            "subject" => Some(Self::Subject(name)),
-            _ => None,
+            _ if name.is_empty() => Err(Wrong::new(format!("holds {text:?}, which names nobody"), Self::FORMS)),
+            "dns" => Ok(Self::Dns(name.to_owned())),
+            "uri" => Ok(Self::Uri(name.to_owned())),
+            "cn" => Ok(Self::CommonName(name.to_owned())),
+            "subject" => Subject::parse(name).map(Self::Subject),
+            _ => Err(Wrong::new(format!("holds {text:?}, which names nobody"), Self::FORMS)),
         }
     }
 }
@@ -249,6 +256,9 @@ pub struct Budget {
 impl Budget {
     /// How much longer than D a stopping bridge waits by default for what it holds.
     pub(crate) const DRAIN_BEYOND_ANSWER: Duration = Duration::from_secs(5);
+
+    /// What is left of the drain when held requests are cut off, for their answers and the last commits.
+    pub(crate) const CUT_OFF_BEFORE_DRAIN_END: Duration = Duration::from_millis(500);
 }
 
 impl Sender {

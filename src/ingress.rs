@@ -17,7 +17,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Version,
     body::{Body, Incoming},
     header::{self, HeaderValue},
     http::request::Parts,
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::peer::Peer;
 use self::{counts::Counts, log_limit::LogLimit, refusal::Refusal};
 use crate::{
-    bridge::{Binding, Bridge, InFlight},
+    bridge::{Binding, Bridge, InFlight, Overload},
     config::Budget,
     kafka::{Accepted, Receipt, Undelivered},
     metrics::Metrics,
@@ -85,20 +85,21 @@ impl Ingress {
         let started = self.clock(peer, head_at);
         let number = peer.requests.fetch_add(1, Ordering::Relaxed);
         let (head, mut body) = request.into_parts();
-        let admitted = self.admit(&head, &body, peer);
+        let place = self.place(&head, peer);
+        let admitted = place.as_ref().map_err(|full| Refusal::from(*full)).and_then(|_| self.admit(&head, &body, peer));
         // Over HTTP/2 hyper would send its body, and the client would take that for a broken connection.
         let head_only = head.method == Method::HEAD;
-        // Who asks before sending (RFC 9110, section 10.1.1) is told by the answer not to.
-        let body_comes = !head.headers.contains_key(header::EXPECT);
+        // Who asks before sending (RFC 9110, section 10.1.1) is told by the answer not to. What has no place waits for nothing.
+        let discards = place.is_ok() && !head.headers.contains_key(header::EXPECT);
         let (ingress, peer) = (Arc::clone(self), Arc::clone(peer));
         async move {
-            let _busy = busy;
+            let _held = (busy, place);
             let deadline = started + ingress.budget.answer_by;
             let mut kept = None;
             let outcome = match admitted {
                 Ok(admitted) => ingress.deliver(admitted, &mut body, &peer, deadline, &mut kept).await,
                 Err(refusal) => {
-                    if body_comes {
+                    if discards {
                         Box::pin(discard(&mut body, deadline)).await;
                     }
                     Err(refusal)
@@ -161,6 +162,13 @@ impl Ingress {
         outcome.inspect_err(|refusal| in_flight.refused(refusal.code()))
     }
 
+    /// Over HTTP/1.1 a connection has one request at a time, and over HTTP/2 one whose sender is not allowed: that is part of
+    /// what the connection takes.
+    fn place(&self, head: &Parts, peer: &Peer) -> Result<Option<Share>, Overload> {
+        let among_others = head.version == Version::HTTP_2 && peer.sender.is_ok();
+        among_others.then(|| self.bridge.open_stream()).transpose()
+    }
+
     /// What the head alone decides: where the event goes, whether its sender may, and room for its body.
     fn admit(&self, head: &Parts, body: &Incoming, peer: &Peer) -> Result<Admitted, Refusal> {
         if head::framing_is_ambiguous(&head.headers) {
@@ -171,8 +179,9 @@ impl Ingress {
             return Err(Refusal::Method);
         }
         let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
-        let share = self.bridge.admit(self.expected(body))?;
-        Ok(Admitted { binding, origin: head::origin(&head.headers, sender), share })
+        let origin = head::origin(&head.headers, sender);
+        let share = self.bridge.admit(self.expected(body) + head::carried_bytes(&origin))?;
+        Ok(Admitted { binding, origin, share })
     }
 
     /// How much of a body will be kept, as far as its head tells.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, LocalSchema, Readiness},
     bridge::Bridge,
-    config::Config,
+    config::{Budget, Config},
     feed::SchemaSource,
     ingress::Ingress,
     kafka::{self, Connection, Producers, Warmed, durability},
@@ -90,9 +90,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The same for topics that were just created.
 const LOOK_AT_NEW: Duration = Duration::from_millis(100);
-
-/// What is left of the drain when held requests are cut off, for their answers and the last commits.
-const CUT_OFF_BEFORE_END: Duration = Duration::from_millis(500);
 
 /// How long the producers may take to end, when all that can be committed is.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -170,7 +167,11 @@ impl Bound {
             draining: draining.clone(),
             connections: Connections::default(),
         });
-        let listener = self.ingress.listen(4096).map_err(|error| error.to_string())?;
+        // Bound before, but on Linux another one may have begun to listen there meanwhile.
+        let (port_flag, _) = self.run.port_flags();
+        let address = self.config.ingress.listen;
+        let listener =
+            self.ingress.listen(4096).map_err(|error| port_fault("ingress.listen", port_flag, address, &error))?;
         let mut serving = tokio::spawn(server.run(listener));
         let mut reloading = tokio::spawn(self.certificates.watch());
         self.readiness.done("start");
@@ -193,7 +194,7 @@ impl Bound {
         let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
         reloading.abort();
         if let Ok(connections) = serving.await
-            && timeout_at(end - CUT_OFF_BEFORE_END, connections.wait()).await.is_err()
+            && timeout_at(end - Budget::CUT_OFF_BEFORE_DRAIN_END, connections.wait()).await.is_err()
         {
             cut_off.cancel();
             producers.dismiss();

@@ -11,9 +11,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     Error as TlsFault, RootCertStore, ServerConfig,
-    crypto::CryptoProvider,
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -34,6 +35,8 @@ pub struct ServerTls {
     pub config: Arc<ServerConfig>,
     verifier: Arc<dyn ClientCertVerifier>,
     names: Vec<ClientName>,
+    /// The end of the server's own certificate, whatever stands behind it in its file; seconds since 1970.
+    certificate_end: Option<i64>,
 }
 
 /// A certificate file that cannot be used: which, why, and what to do.
@@ -46,7 +49,7 @@ pub struct TlsError {
     pub remedy: &'static str,
 }
 
-/// When a certificate or CRL ends.
+/// When the first certificate or CRL of a file ends.
 #[derive(Debug, Clone)]
 pub struct Expiry {
     /// `server`, `client_ca` or `crl`.
@@ -70,82 +73,36 @@ impl ServerTls {
     /// All files that cannot be used, each with its remedy.
     pub fn load(tls: &Tls) -> Result<(Self, Vec<Expiry>), Vec<TlsError>> {
         let mut faults = Vec::new();
-        let mut expiries = Vec::new();
-        let mut keep = |result: Result<Vec<Expiry>, TlsError>| match result {
-            Ok(found) => expiries.extend(found),
-            Err(fault) => faults.push(fault),
-        };
-        let certificate = read_certificates("ingress.tls.certificate", &tls.certificate);
-        let client_ca = read_certificates("ingress.tls.client_ca", &tls.client_ca);
-        let key = read_key(&tls.private_key);
-        let crls = tls.crl.as_deref().map(read_crls).transpose();
-        keep(
-            certificate
-                .as_ref()
-                .map_err(TlsError::clone)
-                .and_then(|chain| expiry("server", "ingress.tls.certificate", &tls.certificate, chain)),
-        );
-        keep(
-            client_ca
-                .as_ref()
-                .map_err(TlsError::clone)
-                .and_then(|chain| expiry("client_ca", "ingress.tls.client_ca", &tls.client_ca, chain)),
-        );
-        keep(key.as_ref().map(|_| Vec::new()).map_err(TlsError::clone));
-        keep(
-            crls.as_ref()
-                .map_err(TlsError::clone)
-                .map(|crls| crl_expiry(tls.crl.as_deref(), crls.as_deref().unwrap_or_default())),
-        );
-        let (Ok(certificate), Ok(client_ca), Ok(key), Ok(crls)) = (certificate, client_ca, key, crls) else {
-            return Err(faults);
-        };
-        let crls = crls.unwrap_or_default();
-        if let Some(file) = &tls.crl {
-            check_crls(file, &crls, &client_ca).map_err(|fault| vec![fault])?;
+        let certificate = noted(read_certificates("ingress.tls.certificate", &tls.certificate), &mut faults);
+        let key = noted(read_key(&tls.private_key), &mut faults);
+        let client_ca = noted(read_certificates("ingress.tls.client_ca", &tls.client_ca), &mut faults);
+        let crls = noted(tls.crl.as_deref().map_or(Ok(Vec::new()), read_crls), &mut faults);
+        let ends = [
+            certificate.as_ref().map(|chain| expiry("server", "ingress.tls.certificate", &tls.certificate, chain)),
+            client_ca.as_ref().map(|chain| expiry("client_ca", "ingress.tls.client_ca", &tls.client_ca, chain)),
+            crls.as_ref().map(|crls| Ok(crl_expiry(tls.crl.as_deref(), crls))),
+        ];
+        let expiries = ends.into_iter().flatten().filter_map(|found| noted(found, &mut faults)).flatten().collect();
+        let identity = certificate.zip(key).and_then(|(chain, key)| noted(identity(tls, chain, key), &mut faults));
+        let verifier = client_ca.zip(crls).and_then(|(cas, crls)| noted(verifier(tls, cas, crls), &mut faults));
+        match (identity, verifier) {
+            (Some(identity), Some(verifier)) if faults.is_empty() => {
+                let built = Self::new(tls, identity, verifier).map_err(|fault| vec![key_fault(tls, &fault)])?;
+                Ok((built, expiries))
+            }
+            _ => Err(faults),
         }
-        let built = Self::build(tls, certificate, client_ca, key, crls).map_err(|fault| vec![fault])?;
-        if faults.is_empty() { Ok((built, expiries)) } else { Err(faults) }
     }
 
-    fn build(
-        tls: &Tls,
-        certificate: Vec<CertificateDer<'static>>,
-        client_ca: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-        crls: Vec<CertificateRevocationListDer<'static>>,
-    ) -> Result<Self, TlsError> {
-        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        for ca in client_ca {
-            roots.add(ca).map_err(|error| {
-                TlsError::of("ingress.tls.client_ca", &tls.client_ca, error, "give a CA certificate in PEM")
-            })?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .with_crls(crls)
-            .allow_unknown_revocation_status()
-            .build()
-            .map_err(|error| {
-                TlsError::of("ingress.tls.crl", tls.crl.as_deref().unwrap_or(&tls.client_ca), error, files::CRL_REMEDY)
-            })?;
+    fn new(tls: &Tls, identity: CertifiedKey, verifier: Arc<dyn ClientCertVerifier>) -> Result<Self, TlsFault> {
+        let certificate_end = identity.cert.first().and_then(not_after);
         let versions: &[_] = if tls.tls_1_2 { &[&TLS13, &TLS12] } else { &[&TLS13] };
-        let fault = |error: TlsFault| {
-            TlsError::of(
-                "ingress.tls.private_key",
-                &tls.private_key,
-                error,
-                "give the key that belongs to ingress.tls.certificate",
-            )
-        };
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .map_err(fault)?
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)?
             .with_client_cert_verifier(Arc::clone(&verifier))
-            .with_single_cert(certificate, key)
-            .map_err(fault)?;
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), verifier, names: tls.client_names.clone() })
+        Ok(Self { config: Arc::new(config), verifier, names: tls.client_names.clone(), certificate_end })
     }
 
     /// Checks a certificate again: rustls does not when a session is resumed, and what it is checked against may have
@@ -177,6 +134,46 @@ impl ServerTls {
     }
 }
 
+/// The value, or its fault among the others.
+fn noted<T>(result: Result<T, TlsError>, faults: &mut Vec<TlsError>) -> Option<T> {
+    result.map_err(|fault| faults.push(fault)).ok()
+}
+
+/// What the server shows of itself.
+fn identity(
+    tls: &Tls,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, TlsError> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|fault| key_fault(tls, &fault))
+}
+
+/// What judges a sender's certificate.
+fn verifier(
+    tls: &Tls,
+    client_ca: Vec<CertificateDer<'static>>,
+    crls: Vec<CertificateRevocationListDer<'static>>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let crl_file = tls.crl.as_deref().unwrap_or(&tls.client_ca);
+    check_crls(crl_file, &crls, &client_ca)?;
+    let mut roots = RootCertStore::empty();
+    for ca in client_ca {
+        roots.add(ca).map_err(|error| {
+            TlsError::of("ingress.tls.client_ca", &tls.client_ca, error, "give a CA certificate in PEM")
+        })?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
+        .with_crls(crls)
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(|error| TlsError::of("ingress.tls.crl", crl_file, error, files::CRL_REMEDY))
+}
+
+fn key_fault(tls: &Tls, fault: &TlsFault) -> TlsError {
+    let remedy = "give the key that belongs to ingress.tls.certificate";
+    TlsError::of("ingress.tls.private_key", &tls.private_key, fault, remedy)
+}
+
 impl TlsError {
     fn of(key: &'static str, file: &Path, reason: impl ToString, remedy: &'static str) -> Self {
         Self { key, file: file.display().to_string(), reason: reason.to_string(), remedy }
@@ -184,26 +181,4 @@ impl TlsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_unusable_file_is_named() {
-        let dir = temp_dir::TempDir::new().unwrap();
-        let missing = |name: &str| dir.path().join(name);
-        std::fs::write(missing("key.pem"), "not a key").unwrap();
-        let tls = Tls {
-            certificate: missing("no.crt"),
-            private_key: missing("key.pem"),
-            client_ca: missing("no-ca.crt"),
-            crl: Some(missing("no-crl.pem")),
-            client_names: vec![ClientName::Any],
-            tls_1_2: false,
-        };
-        let faults = ServerTls::load(&tls).err().unwrap();
-        let text = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        for key in ["ingress.tls.certificate", "ingress.tls.private_key", "ingress.tls.client_ca", "ingress.tls.crl"] {
-            assert!(text.contains(key), "{key} in {text}");
-        }
-    }
-}
+mod tests;

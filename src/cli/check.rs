@@ -163,15 +163,23 @@ fn judge_expiry(expiry: &Expiry, now: i64, findings: &mut Findings) {
             false => findings.ok("crl", what),
         };
     }
-    let (about, remedy) = match expiry.what {
-        "server" => ("certificate", "have a new one issued, and give it as ingress.tls.certificate with its key"),
+    let (about, remedy, level, then) = match expiry.what {
+        "server" => (
+            "certificate",
+            "have a new one issued, and give it as ingress.tls.certificate with its key",
+            Level::Error,
+            "handshakes fail, unless it is one behind the first that senders can do without",
+        ),
+        // A trust anchor is a name and a key: rustls does not look at its end.
         _ => (
             "client CA",
             "ask whoever runs that CA for the new one, and give both in ingress.tls.client_ca for the time between",
+            Level::Warning,
+            "what it signed is let in until that ends",
         ),
     };
     if over {
-        findings.add(Level::Error, about, format!("{file} expired {date}: handshakes fail"), remedy);
+        findings.add(level, about, format!("{file} expired {date}: {then}"), remedy);
     } else if days < EXPIRES_SOON_DAYS {
         findings.add(Level::Warning, about, format!("{file} expires {date}, in {days} days"), remedy);
     } else {
@@ -265,6 +273,7 @@ mod tests {
         for (what, at, level, words) in [
             ("server", now - 1, Level::Error, "certificate  a.pem expired 2023-11-14"),
             ("server", now + 29 * DAY_SECONDS, Level::Warning, "in 29 days"),
+            ("client_ca", now - 1, Level::Warning, "expired 2023-11-14: what it signed is let in"),
             ("client_ca", now + 30 * DAY_SECONDS, Level::Ok, "client CA  a.pem is valid until"),
             ("crl", now - 1, Level::Warning, "was due 2023-11-14: what was revoked since"),
             ("crl", now + 1, Level::Ok, "is due"),

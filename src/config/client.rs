@@ -129,6 +129,15 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
 ];
 
+/// Properties that the limits are compared with, and whether they may have a fraction. librdkafka reads a number's beginning, in
+/// octal after a 0, and cuts off what is beyond 32 bits: what we took for the limit would be another one than its.
+const COMPARED: &[(&str, bool)] = &[
+    ("message.max.bytes", false),
+    ("receive.message.max.bytes", false),
+    ("linger.ms", true),
+    ("queue.buffering.max.ms", true),
+];
+
 /// Allowed properties with two names: of a pair only one may be given.
 pub(super) const ALIASES: &[(&str, &str)] = &[
     ("compression.codec", "compression.type"),
@@ -163,6 +172,10 @@ pub(super) fn read(
             continue;
         }
         let Some((value, file)) = value(settings, &key, name, &entry) else { continue };
+        if let Some(wrong) = misread(name, &value) {
+            settings.fault(&key, wrong);
+            continue;
+        }
         if let Some(what) = property_fault(name, &value) {
             settings.fault(&key, Wrong::new(format!("is refused: {what}"), "see librdkafka's CONFIGURATION.md"));
             continue;
@@ -221,6 +234,20 @@ fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Optio
     }
     let file = settings.resolve(&entry.origin, &text);
     settings.secret_file(key, &file).map(|text| (text, Some(file)))
+}
+
+/// What is wrong with a number that librdkafka would read otherwise than we do.
+fn misread(name: &str, value: &str) -> Option<Wrong> {
+    let (_, fraction) = COMPARED.iter().find(|(compared, _)| *compared == name)?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, part) = value.split_once('.').map_or((value, None), |(whole, part)| (whole, Some(part)));
+    let plain = digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && whole.parse::<i32>().is_ok()
+        && part.is_none_or(|part| *fraction && digits(part));
+    let shown: String = value.chars().take(32).collect();
+    let remedy = "write digits alone, without a 0 before them, as in 1000000";
+    (!plain).then(|| Wrong::new(format!("is {shown:?}, no plain decimal number"), remedy))
 }
 
 fn refusal(name: &str) -> Option<Wrong> {
@@ -311,6 +338,22 @@ mod tests {
     fn values_are_scalars() {
         assert_faults(&client("'sasl.username' = ''"), &["kafka.client.sasl.username is empty"]);
         assert_faults(&client("'ssl.curves.list' = ['a']"), &["is a list, not text"]);
+    }
+
+    #[test]
+    fn a_number_that_limits_are_compared_with_is_a_plain_one() {
+        for name in ["message.max.bytes", "receive.message.max.bytes", "linger.ms", "queue.buffering.max.ms"] {
+            let fault = format!("kafka.client.{name} is \"");
+            for value in ["500000B", " 500000", "01000000", "4400ms", "0x10", "-1", "1e3", "5.", ".5", "4295967296"] {
+                assert_faults(&client(&format!("'{name}' = '{value}'")), &[&fault]);
+            }
+        }
+        assert_faults(&client("'message.max.bytes' = '1000000.5'"), &["no plain decimal number"]);
+        for lines in
+            ["'message.max.bytes' = '1000000'", "'linger.ms' = '0'", "linger.ms = 0.5", "'linger.ms' = '12.25'"]
+        {
+            assert_faults(&client(lines), &[]);
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ fn add(settings: &mut Settings, label: &str) -> Option<Feed> {
         let what = format!("stands below feeds.{label}, which no feed can be called");
         let remedy = format!("use a-z, 0-9, '_' and '-', and not {}", feed::DEAD_LETTER);
         settings.fault(&first, Wrong::new(what, remedy));
+        // What is wrong below it is wrong under any name.
+        change(settings, &mut Feed { label: label.to_owned(), ..feed::other() });
         return None;
     }
     for member in ["name", "schema"] {
@@ -235,6 +237,10 @@ mod tests {
         for (feeds, expected) in [
             ("[feeds.new]", vec!["feeds.new belongs to a new feed, which has no name", "which has no schema"]),
             ("[feeds.New]\ntopic = 't'", vec!["stands below feeds.New, which no feed can be called"]),
+            (
+                "[feeds.New]\ntopic = 'a b'\nkey = ['data']\npath = 'x'",
+                vec!["no feed can be called", "no legal topic name", "holds \"data\"", "does not begin with /"],
+            ),
             ("[feeds.dead-letter]\ntopic = 't'", vec!["which no feed can be called"]),
             ("[feeds.other]\nname = 'n'", vec!["feeds.other.name cannot be set"]),
             (

@@ -77,20 +77,19 @@ fn tls(settings: &mut Settings) -> Tls {
 
 fn client_names(settings: &mut Settings) -> Vec<ClientName> {
     const KEY: &str = "ingress.tls.client_names";
-    const FORMS: &str = r#"write "dns:NAME", "uri:URI", "cn:NAME", "subject:DN" as in the sender's certificate, or ["*"] to take every certificate that the client CA signed"#;
     if !settings.is_given(KEY) {
-        settings.fault(KEY, Wrong::new("is required: it names the senders that may post", FORMS));
+        settings.fault(KEY, Wrong::new("is required: it names the senders that may post", ClientName::FORMS));
         return Vec::new();
     }
     let Some(entries) = settings.list(KEY) else { return Vec::new() };
     if entries.is_empty() {
-        settings.fault(KEY, Wrong::new("is empty: nobody could post", FORMS));
+        settings.fault(KEY, Wrong::new("is empty: nobody could post", ClientName::FORMS));
     }
     let mut names = Vec::new();
     for entry in entries {
         match ClientName::parse(&entry) {
-            Some(name) => names.push(name),
-            None => settings.fault(KEY, Wrong::new(format!("holds {entry:?}, which names nobody"), FORMS)),
+            Ok(name) => names.push(name),
+            Err(wrong) => settings.fault(KEY, wrong),
         }
     }
     names
@@ -153,12 +152,13 @@ fn is_broker(text: &str) -> bool {
 }
 
 fn registry(settings: &mut Settings) -> Option<Registry> {
-    let Some(url) = settings.parsed("registry.url", registry_url) else {
+    if !settings.is_given("registry.url") {
         refuse_without_url(settings);
         return None;
-    };
+    }
+    let url = settings.parsed("registry.url", registry_url);
     let registry = Registry {
-        url,
+        url: url.unwrap_or_default(),
         user: settings.text("registry.user"),
         password: settings.secret("registry.password"),
         ca: settings.path("registry.ca"),
@@ -173,9 +173,6 @@ fn registry(settings: &mut Settings) -> Option<Registry> {
 }
 
 fn refuse_without_url(settings: &mut Settings) {
-    if settings.is_given("registry.url") {
-        return;
-    }
     for (name, _) in settings.below("registry") {
         settings.fault(
             &format!("registry.{name}"),
@@ -290,7 +287,7 @@ pub(super) mod tests {
         assert_eq!(config.kafka.brokers, ["env-1:1", "env-2:2"]);
         assert!(config.kafka.create_topics);
         assert_eq!(config.kafka.client["sasl.password"], "sesame");
-        assert_eq!(config.ingress.tls.client_names, [ClientName::Subject("CN=a,O=b".to_owned())]);
+        assert_eq!(config.ingress.tls.client_names, [ClientName::parse("subject:CN=a,O=b").ok().unwrap()]);
         // Relative to the file's folder, also the default; from the environment to the working directory.
         assert_eq!(config.ingress.tls.crl.as_deref(), Some(Path::new("/etc/crl.pem")));
         assert_eq!(config.ingress.tls.private_key, Path::new("/etc/tls.key"));
@@ -359,6 +356,12 @@ configuration: ingress.tls.client_names is required: it names the senders that m
     }
 
     #[test]
+    fn what_is_wrong_below_a_wrong_url_is_told_with_it() {
+        let lines = "[registry]\nurl = 'ftp://a'\nauto_register = 'x'\nuser = 'u'\npassword_file = 'no-such-file'\n";
+        assert_faults(&format!("{MINIMAL}{lines}"), &["neither http:// nor", "write true or false", "cannot be read"]);
+    }
+
+    #[test]
     fn sections_may_be_empty() {
         let sections = "[sender]\n[kafka]\n[kafka.client]\n[feeds]\n[feeds.activity]\n[registry]\n";
         assert_eq!(faults(&format!("{MINIMAL}{sections}")), [""; 0]);
@@ -368,9 +371,10 @@ configuration: ingress.tls.client_names is required: it names the senders that m
     fn client_names_have_five_forms() {
         let with = |names: &str| format!("[ingress.tls]\nclient_names = {names}\n");
         assert_faults(&with("[]"), &["is empty: nobody could post"]);
+        assert_faults(&with("['subject:CN=a,FOO=b']"), &["holds \"subject:CN=a,FOO=b\", which has \"FOO\", a type"]);
         assert_faults(&with("['a.example', 'dns:', 'dns:b']"), &["holds \"a.example\"", "holds \"dns:\""]);
         for text in ["*", "dns:a", "uri:spiffe://a/b", "cn:a b", "subject:CN=a,O=b"] {
-            assert_eq!(ClientName::parse(text).unwrap().to_string(), text);
+            assert_eq!(ClientName::parse(text).ok().unwrap().to_string(), text);
         }
         for version in ["1.1", "TLS1.3"] {
             assert_faults(&format!("{MINIMAL}min_version = '{version}'\n"), &["write \"1.2\" or \"1.3\""]);

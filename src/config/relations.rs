@@ -21,6 +21,20 @@ const QUEUE_RECORDS_MIN: usize = 4;
 pub(super) fn compare(config: &Config, settings: &mut Settings) {
     compare_sizes(config, settings);
     compare_times(config, settings);
+    compare_ports(config, settings);
+}
+
+/// The two would be bound, as neither listens yet then, and the second one to listen would fail once the bridge is ready.
+fn compare_ports(config: &Config, settings: &mut Settings) {
+    const INGRESS: &str = "ingress.listen";
+    const ADMIN: &str = "admin.listen";
+    let (ingress, admin) = (config.ingress.listen, config.admin.listen);
+    let (one, other) = (ingress.ip(), admin.ip());
+    let same_address = one == other || one.is_unspecified() || other.is_unspecified();
+    if ingress.port() != 0 && ingress.port() == admin.port() && same_address {
+        let what = format!("{} and {} are one port", settings.side(INGRESS, ingress), settings.side(ADMIN, admin));
+        settings.clash(&[ADMIN, INGRESS], what, "give each a port of its own".to_owned());
+    }
 }
 
 fn compare_sizes(config: &Config, settings: &mut Settings) {
@@ -70,13 +84,16 @@ fn compare_times(config: &Config, settings: &mut Settings) {
     let Budget { timeout, answer_by, message_timeout, .. } = config.sender.budget();
     let timeout_side = settings.side(TIMEOUT, timeout.as_millis());
     let answer_by_ms = answer_by.as_millis();
-    if config.ingress.drain_max < answer_by {
+    let drain_min = answer_by + Budget::CUT_OFF_BEFORE_DRAIN_END;
+    if config.ingress.drain_max < drain_min {
         let what = format!(
-            "{} is less than the {answer_by_ms} ms in which a request is answered, which follow from {timeout_side}",
+            "{} is less than the {answer_by_ms} ms in which a request is answered, which follow from {timeout_side}, and {} ms for the last commits",
             settings.side(DRAIN, config.ingress.drain_max.as_millis()),
+            Budget::CUT_OFF_BEFORE_DRAIN_END.as_millis(),
         );
         let remedy = format!(
-            "raise {DRAIN} to at least {answer_by_ms}, or leave it out: {}",
+            "raise {DRAIN} to at least {}, or leave it out: {}",
+            drain_min.as_millis(),
             (answer_by + Budget::DRAIN_BEYOND_ANSWER).as_millis(),
         );
         settings.clash(&[DRAIN, TIMEOUT], what, remedy);
@@ -119,7 +136,13 @@ mod tests {
                  the largest event could not be sent\n    lower the first to 483616, or set \"message.max.bytes\" to at least 937984",
             ),
             ("[ingress]\nqueue_bytes_max = 1000000", "raise ingress.queue_bytes_max to at least 3751936"),
-            ("[ingress]\ndrain_ms_max = 4499", "raise ingress.drain_ms_max to at least 4500, or leave it out: 9500"),
+            ("[ingress]\ndrain_ms_max = 4999", "raise ingress.drain_ms_max to at least 5000, or leave it out: 9500"),
+            (
+                "[ingress]\nlisten = '127.0.0.1:9090'",
+                "ingress.listen = 127.0.0.1:9090 (a.toml:5) and admin.listen = 127.0.0.1:9090 (the default) are one port",
+            ),
+            ("[admin]\nlisten = '[::1]:8443'", "admin.listen = [::1]:8443 (a.toml:5) are one port"),
+            ("[ingress]\nlisten = '[::]:9090'", "are one port\n    give each a port of its own"),
             ("[kafka.client]\n'linger.ms' = 2250", "lower it below 2250"),
             ("[kafka.client]\nqueue.buffering.max.ms = 9000", "kafka.client.queue.buffering.max.ms = 9000 (a.toml:5)"),
             ("[kafka.client]\nreceive.message.max.bytes = 1000511", "kafka.client.receive.message.max.bytes = 1000511"),
@@ -137,7 +160,9 @@ mod tests {
         for lines in [
             "[ingress]\nbody_bytes_max = 983616",
             "[ingress]\nqueue_bytes_max = 3751936",
-            "[ingress]\ndrain_ms_max = 4500",
+            "[ingress]\ndrain_ms_max = 5000",
+            "[ingress]\nlisten = '127.0.0.2:9090'",
+            "[ingress]\nlisten = '127.0.0.1:0'\n[admin]\nlisten = '127.0.0.1:0'",
             "[kafka.client]\n'linger.ms' = 2249",
             "[kafka.client]\nreceive.message.max.bytes = 1000512",
             "[sender]\nretry_pause_ms_max = 86380000",

@@ -42,6 +42,12 @@ pub fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
     }
 }
 
+/// What is kept of a request's headers while its body is waited for.
+pub fn carried_bytes(origin: &Origin) -> usize {
+    let carried = [&origin.content_type, &origin.content_encoding, &origin.traceparent, &origin.tracestate];
+    carried.into_iter().flatten().map(|value| value.len()).sum()
+}
+
 const JSON: &[u8] = b"application/json";
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

@@ -23,6 +23,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// HTTP/2: requests that one connection may hold at once.
 const STREAMS_MAX: u32 = 1024;
 
+/// The same of a sender that is not on the allow-list: who may not post may not hold a thousand requests either.
+const STREAMS_NOT_ALLOWED_MAX: u32 = 1;
+
 /// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
 /// connection ends. After a time in which the machine stood still all that timed out at its sender comes so: no attack.
 const RESET_STREAMS_MAX: usize = 256;
@@ -53,6 +56,7 @@ pub fn converse(
     connection: &Arc<Connection>,
     told_to_close: impl Future<Output = ()> + Send + 'static,
 ) -> Conversation {
+    let streams_max = if peer.sender.is_ok() { STREAMS_MAX } else { STREAMS_NOT_ALLOWED_MAX };
     let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
     let service = service_fn(move |request: Request<Incoming>| ingress.answer(request, &peer, busy.begin()));
     match http {
@@ -62,7 +66,7 @@ pub fn converse(
             Box::pin(finish(http, told_to_close))
         }
         Http::Two => {
-            let http = Box::pin(http2(head_max).serve_connection(TokioIo::new(stream), service));
+            let http = Box::pin(http2(head_max, streams_max).serve_connection(TokioIo::new(stream), service));
             Box::pin(finish(http, told_to_close))
         }
     }
@@ -87,10 +91,10 @@ fn http1() -> http1::Builder {
 
 /// A client that is silent is asked by a PING whether it is there. In the middle of a head it cannot answer: frames of
 /// other kinds must not come between.
-fn http2(head_max: Duration) -> http2::Builder<TokioExecutor> {
+fn http2(head_max: Duration, streams_max: u32) -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(streams_max)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(BROKEN_STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW)

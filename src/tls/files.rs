@@ -5,6 +5,7 @@ use std::path::Path;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem, pem::PemObject};
 use x509_parser::{
     error::X509Error,
+    oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
     prelude::{CertificateRevocationList, FromDer, X509Certificate},
 };
 
@@ -37,28 +38,60 @@ pub(super) fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<
     if crls.is_empty() { Err(fault("it holds no CRL".to_owned())) } else { Ok(crls) }
 }
 
-/// Each CRL must come from a CA that we trust. Of one from elsewhere the verifier would take no notice, and one with a
-/// broken signature would make every handshake fail.
+/// Each CRL must come from a CA that we trust: of one from elsewhere the verifier would take no notice. It looks at no more
+/// than one CRL for a certificate, the first of its issuer's name, and makes every handshake fail whose issuer has not
+/// signed that one.
 pub(super) fn check_crls(
     file: &Path,
     crls: &[CertificateRevocationListDer<'_>],
     client_ca: &[CertificateDer<'_>],
 ) -> Result<(), TlsError> {
-    let fault = |reason: &str| TlsError::of("ingress.tls.crl", file, reason, CRL_REMEDY);
+    let fault = |reason: &str, remedy| TlsError::of("ingress.tls.crl", file, reason, remedy);
     let authorities: Vec<X509Certificate<'_>> =
         client_ca.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+    let mut before: Vec<CertificateRevocationList<'_>> = Vec::new();
     for der in crls {
-        let (_, crl) = CertificateRevocationList::from_der(der).map_err(|_| fault("it holds what is no CRL"))?;
-        let signed_by = |ca: &X509Certificate<'_>| {
-            let verified = crl.verify_signature(ca.public_key());
-            // An algorithm that only the handshake's verifier knows is left to it.
-            ca.subject() == crl.issuer() && matches!(verified, Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm))
-        };
-        if !authorities.iter().any(signed_by) {
-            return Err(fault("a CRL in it is not signed by a certificate of ingress.tls.client_ca"));
+        let (_, crl) =
+            CertificateRevocationList::from_der(der).map_err(|_| fault("it holds what is no CRL", CRL_REMEDY))?;
+        if !authorities.iter().any(|ca| signed_by(&crl, ca)) {
+            let reason = "a CRL in it is not signed by a certificate of ingress.tls.client_ca";
+            return Err(fault(reason, CRL_REMEDY));
         }
+        if has_two_keys(&crl, &authorities) {
+            return Err(fault(
+                "ingress.tls.client_ca has two CAs of its issuer's name with different keys: whom the CRL's own did not sign would be refused",
+                "keep one of the two CAs, or leave ingress.tls.crl out while both are needed",
+            ));
+        }
+        if before.iter().any(|other| other.issuer() == crl.issuer() && !are_parts(other, &crl)) {
+            return Err(fault("it holds two CRLs of one CA, and only the first would count", "keep that CA's newest"));
+        }
+        before.push(crl);
     }
     Ok(())
+}
+
+fn signed_by(crl: &CertificateRevocationList<'_>, ca: &X509Certificate<'_>) -> bool {
+    let verified = crl.verify_signature(ca.public_key());
+    // An algorithm that only the handshake's verifier knows is left to it.
+    ca.subject() == crl.issuer() && matches!(verified, Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm))
+}
+
+/// The CRL's issuer is a CA that was given a new key and kept its name.
+fn has_two_keys(crl: &CertificateRevocationList<'_>, authorities: &[X509Certificate<'_>]) -> bool {
+    let mut keys = authorities.iter().filter(|ca| ca.subject() == crl.issuer()).map(|ca| ca.public_key().raw);
+    let first = keys.next();
+    keys.any(|key| Some(key) != first)
+}
+
+/// Each of the two is for other certificates of its CA, those that name its distribution point.
+fn are_parts(one: &CertificateRevocationList<'_>, other: &CertificateRevocationList<'_>) -> bool {
+    let point = |crl: &CertificateRevocationList<'_>| {
+        let mut extensions = crl.extensions().iter();
+        let point = extensions.find(|extension| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
+        point.map(|extension| extension.value.to_vec())
+    };
+    matches!((point(one), point(other)), (Some(one), Some(other)) if one != other)
 }
 
 fn pem_reason(error: &pem::Error) -> String {
@@ -70,7 +103,9 @@ fn pem_reason(error: &pem::Error) -> String {
     }
 }
 
-/// The earliest end of a chain: that is when handshakes begin to fail.
+/// The earliest end of a file's certificates: by then somebody should have looked. Handshakes fail when the server's own
+/// ends; one behind it may have another way to a root. A client CA's own end webpki does not look at (RFC 5280, section 6.1:
+/// a trust anchor is a name and a key).
 pub(super) fn expiry(
     what: &'static str,
     key: &'static str,
@@ -92,7 +127,7 @@ pub(super) fn crl_expiry(file: Option<&Path>, crls: &[CertificateRevocationListD
     at.map(|at| Expiry { what: "crl", file, at }).into_iter().collect()
 }
 
-/// The end of a sender's certificate, seconds since 1970.
+/// The end of a certificate, seconds since 1970.
 pub fn not_after(leaf: &CertificateDer<'_>) -> Option<i64> {
     X509Certificate::from_der(leaf).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())
 }

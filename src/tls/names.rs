@@ -1,8 +1,11 @@
 //! A certificate's names beside those of the allow-list.
 
-use x509_parser::prelude::{GeneralName, X509Certificate};
+use x509_parser::{
+    asn1_rs::{Any, Tag},
+    prelude::{AttributeTypeAndValue, FromDer, GeneralName, X509Certificate, X509Name},
+};
 
-use crate::config::ClientName;
+use crate::config::{Attribute, AttributeValue, ClientName, Subject};
 
 /// The name by which `certificate` is `name`, in the form of the configuration.
 pub(super) fn matching(name: &ClientName, certificate: &X509Certificate<'_>, subject: &str) -> Option<String> {
@@ -23,74 +26,56 @@ pub(super) fn matching(name: &ClientName, certificate: &X509Certificate<'_>, sub
             let found = certificate.subject().iter_common_name().any(|found| found.as_str() == Ok(cn));
             found.then(|| format!("cn:{cn}"))
         }
-        ClientName::Subject(wanted) => same_name(wanted, &rfc4514(certificate)).then(|| format!("subject:{wanted}")),
+        ClientName::Subject(wanted) => same_name(wanted, certificate.subject()).then(|| format!("subject:{wanted}")),
     }
 }
 
-/// RFC 4514 writes a name's parts in reverse order, most specific first.
-fn rfc4514(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let mut parts: Vec<String> = certificate
-        .subject()
-        .iter_rdn()
-        .map(|rdn| {
-            let attributes = rdn.iter().map(|attribute| {
-                let kind =
-                    x509_parser::objects::oid2abbrev(attribute.attr_type(), x509_parser::objects::oid_registry());
-                let kind = kind.map_or_else(|_| attribute.attr_type().to_id_string(), str::to_owned);
-                format!("{kind}={}", escape(attribute.as_str().unwrap_or_default()))
-            });
-            attributes.collect::<Vec<_>>().join("+")
-        })
-        .collect();
-    parts.reverse();
-    parts
-}
-
-/// RFC 4514, section 2.4.
-fn escape(value: &str) -> String {
-    let mut escaped = String::new();
-    let last = value.chars().count().saturating_sub(1);
-    for (position, c) in value.chars().enumerate() {
-        let edge = position == 0 && matches!(c, '#' | ' ') || position == last && c == ' ';
-        if edge || matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
-}
-
-/// Compares a written name with a certificate's parts: white space around the separators does not count, nor does the case of types.
-fn same_name(written: &str, parts: &[String]) -> bool {
-    let written = split_name(written);
-    written.len() == parts.len()
-        && written.iter().zip(parts).all(|(a, b)| match (a.split_once('='), b.split_once('=')) {
-            (Some((a_kind, a)), Some((b_kind, b))) => a_kind.trim().eq_ignore_ascii_case(b_kind) && a.trim() == b,
-            _ => false,
+/// Each part has the same attributes. A certificate has the most general one first.
+fn same_name(wanted: &Subject, name: &X509Name<'_>) -> bool {
+    let found: Vec<Vec<_>> = name.iter_rdn().map(|part| part.iter().collect()).collect();
+    wanted.parts.len() == found.len()
+        && wanted.parts.iter().zip(found.iter().rev()).all(|(wanted, found)| {
+            // A set: its order says nothing.
+            wanted.len() == found.len() && wanted.iter().all(|one| found.iter().any(|other| same_attribute(one, other)))
         })
 }
 
-/// Splits at commas that no backslash escapes.
-fn split_name(written: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut escaped = false;
-    for c in written.chars() {
-        if c == ',' && !escaped {
-            parts.push(String::new());
-        } else if let Some(part) = parts.last_mut() {
-            part.push(c);
+fn same_attribute(wanted: &Attribute, found: &AttributeTypeAndValue<'_>) -> bool {
+    found.attr_type().to_id_string() == wanted.oid
+        && match &wanted.value {
+            AttributeValue::Text(wanted) => text(found).is_some_and(|found| found.as_bytes() == wanted),
+            AttributeValue::Der(wanted) => Any::from_der(wanted).is_ok_and(|(rest, wanted)| {
+                let found = found.attr_value();
+                rest.is_empty() && wanted.tag() == found.tag() && wanted.as_bytes() == found.as_bytes()
+            }),
         }
-        escaped = c == '\\' && !escaped;
+}
+
+/// The value where it is text: of the older kinds, as OpenSSL reads them.
+fn text(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
+    let bytes = attribute.as_slice();
+    match attribute.attr_value().tag() {
+        Tag::T61String => Some(bytes.iter().copied().map(char::from).collect()),
+        Tag::BmpString => {
+            let units = bytes.as_chunks().0.iter().copied().map(u16::from_be_bytes);
+            char::decode_utf16(units).collect::<Result<_, _>>().ok()
+        }
+        _ => attribute.as_str().ok().map(str::to_owned),
     }
-    parts.iter().map(|part| part.trim_start().to_owned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::CertificateDer;
-    use x509_parser::prelude::FromDer;
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
 
     use super::*;
+
+    /// As the configuration reads it.
+    fn subject(text: &str) -> ClientName {
+        let names = toml::Value::try_from([format!("subject:{text}")]).unwrap();
+        let config = crate::config::from_toml(&format!("[ingress.tls]\nclient_names = {names}\n")).unwrap();
+        config.ingress.tls.client_names[0].clone()
+    }
 
     fn certificate(names: rcgen::DistinguishedName, alternatives: Vec<rcgen::SanType>) -> CertificateDer<'static> {
         let mut params = rcgen::CertificateParams::default();
@@ -122,11 +107,29 @@ mod tests {
             (ClientName::Uri("spiffe://asapp".into()), false),
             (ClientName::CommonName("sender-7".into()), true),
             (ClientName::CommonName("sender".into()), false),
-            (ClientName::Subject("CN=sender-7,O=ASAPP\\, Inc.,C=US".into()), true),
-            (ClientName::Subject("cn=sender-7, o=ASAPP\\, Inc., c=US".into()), true),
-            (ClientName::Subject("CN=sender-7".into()), false),
+            (subject("CN=sender-7,O=ASAPP\\, Inc.,C=US"), true),
+            (subject("cn=sender-7, o=ASAPP\\2C Inc., c=US"), true),
+            (subject("CN=sender-7"), false),
         ] {
             assert_eq!(matching(&name, &parsed, "").is_some(), expected, "{name:?}");
+        }
+    }
+
+    /// What `openssl x509 -subject -nameopt RFC2253` prints: each certificate below its subject.
+    const PRINTED: &str = include_str!("../../tests/data/subjects.pem");
+
+    #[test]
+    fn a_subject_is_written_as_openssl_prints_it() {
+        let certificates = CertificateDer::pem_slice_iter(PRINTED.as_bytes()).map(Result::unwrap).collect::<Vec<_>>();
+        let subjects = PRINTED.lines().filter_map(|line| line.strip_prefix("subject=")).collect::<Vec<_>>();
+        assert_eq!((certificates.len(), subjects.len()), (5, 5));
+        for (at, written) in subjects.iter().enumerate() {
+            for (other, der) in certificates.iter().enumerate() {
+                let (_, parsed) = X509Certificate::from_der(der).unwrap();
+                assert_eq!(matching(&subject(written), &parsed, "").is_some(), at == other, "{written} beside {other}");
+            }
+            let (_, parsed) = X509Certificate::from_der(&certificates[at]).unwrap();
+            assert!(matching(&subject(&format!("{written},O=more")), &parsed, "").is_none(), "{written}");
         }
     }
 }

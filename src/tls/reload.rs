@@ -83,8 +83,8 @@ impl Reload {
 
     fn load(&self) -> Result<(ServerTls, Vec<Expiry>), Vec<TlsError>> {
         let loaded = ServerTls::load(&self.files)?;
-        // No sender would take it: any other one is better.
-        if loaded.1.iter().any(|expiry| expiry.what == "server" && expiry.at <= now()) {
+        // No sender would take it: any other one is better. What stands behind it is for the sender to judge.
+        if loaded.0.certificate_end.is_some_and(|end| end <= now()) {
             let remedy = "give one that is valid";
             return Err(vec![TlsError::of(
                 "ingress.tls.certificate",
@@ -103,7 +103,7 @@ impl Reload {
             let file = &expiry.file;
             match expiry.what {
                 "crl" => tracing::warn!(file, "a newer CRL was due: what was revoked since the last one is not known"),
-                what => tracing::error!(file, "the {what} certificate has expired"),
+                what => tracing::error!(file, "a {what} certificate in it has expired"),
             }
         }
     }

@@ -338,7 +338,7 @@ async fn nothing_of_a_payload_gets_into_the_log() {
     let mut bridge = Setup::new(support::kafka(), None)
         .set("log", "debug")
         .set("sender.timeout_ms", "2000")
-        .set("ingress.drain_ms_max", "1750")
+        .set("ingress.drain_ms_max", "2250")
         .set("ingress.body_bytes_max", "4096")
         .start();
     support::kafka().delete_topic(&bridge.topic("queue"));

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use super::LIMIT;
 use crate::support::{
     bridge::Bridge,
-    client::{Http, TlsStream},
+    client::{Http, Sender, TlsStream},
 };
 
 /// Frame types and flags (RFC 9113, section 6).
@@ -70,7 +70,12 @@ pub struct Reader(ReadHalf<TlsStream>);
 
 /// A connection on which the preface and our settings are sent.
 pub async fn open(bridge: &Bridge, settings: &[(u16, u32)]) -> (Writer, Reader) {
-    let (reader, writer) = tokio::io::split(bridge.sender(Http::Two).connect().await.unwrap());
+    open_as(&bridge.sender(Http::Two), settings).await
+}
+
+/// The same with the certificate of this sender.
+pub async fn open_as(sender: &Sender, settings: &[(u16, u32)]) -> (Writer, Reader) {
+    let (reader, writer) = tokio::io::split(sender.connect().await.unwrap());
     let mut writer = Writer(writer);
     let settings = settings.iter().flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat());
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();

@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::{HEAD_MAX, IDLE_MAX, Steady, bridge};
-use crate::attacks::{
-    self,
-    frames::{
-        ACK, CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, REFUSED_STREAM, RST_STREAM, SETTINGS, frame,
-        literal, open, post,
+use crate::{
+    attacks::{
+        self, LIMIT,
+        frames::{
+            ACK, CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, REFUSED_STREAM, RST_STREAM, SETTINGS,
+            frame, literal, open, open_as, post,
+        },
     },
+    sending::journey,
+    support::{self, bridge::Setup, certs::ClientOptions, client::Http, wait_until},
 };
 
 /// By this the server asks whether its GOAWAY has arrived.
@@ -76,6 +80,56 @@ async fn streams_over_the_limit_are_refused() {
     refused.sort_unstable();
     assert_eq!(refused, (1024..1100).map(|number| number * 2 + 1).collect::<Vec<_>>());
     steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_allowed_has_one_stream() {
+    let steady = Steady::start(bridge(), "not-allowed");
+    let stranger = bridge().setup.identity(ClientOptions::dns("stranger.example"));
+    let (mut writer, mut reader) = open_as(&bridge().sender_as(&stranger, Http::Two), &[]).await;
+    let head = |stream| frame(HEADERS, END_HEADERS, stream, &post());
+    assert!(writer.write(&[head(1), head(3)].concat()).await);
+    let (mut refused, mut answered) = (None, None);
+    while refused.is_none() || answered.is_none() {
+        let frame = reader.next().await.expect("the connection stays");
+        match frame.kind {
+            RST_STREAM if frame.code() == REFUSED_STREAM => refused = Some(frame.stream),
+            // `:status`, by its place in the static table, and the Huffman code of "403".
+            HEADERS => answered = Some((frame.stream, frame.payload.starts_with(&[0x48, 0x83, 0x68, 0x0c, 0xff]))),
+            _ => {}
+        }
+    }
+    assert_eq!((refused, answered), (Some(3), Some((1, true))));
+    steady.assert_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_do_not_come_take_no_more_places_than_held_requests_may() {
+    let setup = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000");
+    let bridge = setup.set("ingress.in_flight_max", "2").start();
+    // Two for each of four feeds and the dead letters.
+    let places = 10;
+    let (mut writer, mut reader) = open(&bridge, &[]).await;
+    let heads = (0..places + 2).flat_map(|number| frame(HEADERS, END_HEADERS, number * 2 + 1, &post()));
+    assert!(writer.write(&heads.collect::<Vec<_>>()).await);
+    let asked = Instant::now();
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        let frame = reader.next().await.expect("the connection stays");
+        if frame.kind == HEADERS {
+            answered.push(frame.stream);
+        }
+    }
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    answered.sort_unstable();
+    assert_eq!(answered, [places * 2 + 1, places * 2 + 3]);
+    assert_eq!(bridge.metric("causeway_answers_total", &["503", "overload"]), 2.0);
+    assert_eq!(bridge.metric("causeway_refused_total", &["unknown", "overload"]), 2.0);
+    // A connection of HTTP/1.1 has its one request.
+    assert_eq!(bridge.sender(Http::One).post("/", &[], journey("beside")).await.unwrap().status, 200);
+    drop((writer, reader));
+    wait_until("the places are given back", LIMIT, || bridge.metric("causeway_connections", &[]) == 0.0);
+    assert_eq!(bridge.sender(Http::Two).post("/", &[], journey("after")).await.unwrap().status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -131,8 +131,8 @@
 {{- $values := .Values -}}
 {{- $answerBy := include "causeway.answerByMs" . | int64 -}}
 {{- $drain := include "causeway.drainMs" . | int64 -}}
-{{- if lt $drain $answerBy -}}
-{{- fail (printf "config.ingress.drain_ms_max = %d is less than the %d ms in which a request is answered, which follow from config.sender.timeout_ms: raise it, or leave it out: %d" $drain $answerBy (add $answerBy 5000)) -}}
+{{- if lt $drain (add $answerBy 500) -}}
+{{- fail (printf "config.ingress.drain_ms_max = %d is less than the %d ms in which a request is answered, which follow from config.sender.timeout_ms, and 500 ms for the last commits: raise it, or leave it out: %d" $drain $answerBy (add $answerBy 5000)) -}}
 {{- end -}}
 {{- $grace := include "causeway.graceSeconds" . | int64 -}}
 {{- if and (not (kindIs "invalid" $values.terminationGracePeriodSeconds)) (lt (int64 $values.terminationGracePeriodSeconds) $grace) -}}

@@ -120,7 +120,7 @@ impl Args {
     /// Writes what the other commands read, prints what a person reads, and begins to show events.
     fn announce(&self, dev: &Dev, toml: &str) -> Result<(), Failure> {
         write(&dev.config, toml)?;
-        let json = serde_json::to_string_pretty(dev).map_err(Failure::new)?;
+        let json = serde_json::to_string_pretty(&dev.absolute()?).map_err(Failure::new)?;
         let config = target::load(&dev.config, &[])?;
         if !self.quiet {
             show_events(&config)?;

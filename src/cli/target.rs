@@ -36,6 +36,22 @@ pub struct Dev {
     pub key: PathBuf,
 }
 
+impl Dev {
+    /// The same for whoever works in another folder.
+    pub fn absolute(&self) -> Result<Self, Failure> {
+        let absolute = |file: &Path| {
+            std::path::absolute(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+        };
+        Ok(Self {
+            config: absolute(&self.config)?,
+            ca: absolute(&self.ca)?,
+            certificate: absolute(&self.certificate)?,
+            key: absolute(&self.key)?,
+            ..self.clone()
+        })
+    }
+}
+
 /// A configuration, and the `dev` that it came from, if any.
 pub struct Target {
     pub config: Config,

@@ -46,7 +46,8 @@ impl Dev {
         let _ = fs::remove_file(&ready);
         let mut command =
             causeway(&["dev", "--port", "0", "--admin-port", "0", "--ready-file", ready.to_str().unwrap()]);
-        command.arg("--dir").arg(dir).args(further).current_dir(dir.parent().unwrap());
+        // As a person gives it. The commands beside it run in another folder.
+        command.arg("--dir").arg(dir.file_name().unwrap()).args(further).current_dir(dir.parent().unwrap());
         let started = Instant::now();
         let mut child = Child::spawn("dev", &command, dir);
         let mut says = Json::Null;

@@ -34,7 +34,8 @@ Examples:
   causeway dev --brokers localhost:9092         the same with a real cluster; topics are created
   causeway dev --port 0 --admin-port 0 --ready-file ready.json    free ports, for scripts
 
-The embedded broker keeps some 5 MB a partition, in memory only: it is for trying things, not for events that matter.")]
+The embedded broker keeps some 5 MB a partition, in memory only: it is for trying things, not for
+events that matter. CAUSEWAY_KAFKA__BROKERS and the ports in the environment are not followed here.")]
 pub struct Args {
     /// The port that takes events; 0 takes a free one.
     #[arg(long, default_value_t = 8443)]
@@ -78,7 +79,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let wanted = Addresses { ingress: loopback(args.port), admin: loopback(args.admin_port) };
     // Written once ready: until then the folder may be that of another dev, which runs.
-    let config = target::load_text(&file, &toml(&wanted, &brokers, &certificates))?;
+    let config = target::load_text(&file, &toml(&wanted, &brokers, &certificates), &own(&wanted, &brokers))?;
     if let Some(broker) = &embedded {
         for topic in config.topics() {
             broker.create_topic(&topic, PARTITIONS).map_err(|error| Failure::new(format!("topic {topic}: {error}")))?;
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let bound = Bound::new(config, Run::Dev { embedded: args.brokers.is_none() }).map_err(Failure::new)?;
         let started = |addresses: &Addresses| {
             let dev = args.dev(addresses, &brokers, &certificates, &file);
-            if let Err(failure) = args.announce(&dev, &toml(addresses, &brokers, &certificates)) {
+            if let Err(failure) = args.announce(&dev, addresses, &toml(addresses, &brokers, &certificates)) {
                 eprintln!("error: {}", failure.message);
                 stop.cancel();
             }
@@ -118,10 +119,10 @@ impl Args {
     }
 
     /// Writes what the other commands read, prints what a person reads, and begins to show events.
-    fn announce(&self, dev: &Dev, toml: &str) -> Result<(), Failure> {
+    fn announce(&self, dev: &Dev, addresses: &Addresses, toml: &str) -> Result<(), Failure> {
         write(&dev.config, toml)?;
         let json = serde_json::to_string_pretty(&dev.absolute()?).map_err(Failure::new)?;
-        let config = target::load(&dev.config, &[])?;
+        let config = target::load(&dev.config, &own(addresses, &dev.brokers))?;
         if !self.quiet {
             show_events(&config)?;
         }
@@ -190,6 +191,14 @@ fn forget(file: &Path) {
     if dev.is_some_and(|dev| dev.pid == std::process::id()) {
         let _ = fs::remove_file(file);
     }
+}
+
+/// What `dev` itself decides, as flags: the environment may be meant for another bridge, and must not lead this one there.
+fn own(addresses: &Addresses, brokers: &str) -> Vec<(String, String)> {
+    let mut flags = target::cluster(brokers, &format!("http://{}", addresses.admin));
+    flags.push(("ingress.listen".to_owned(), addresses.ingress.to_string()));
+    flags.push(("admin.listen".to_owned(), addresses.admin.to_string()));
+    flags
 }
 
 fn toml(addresses: &Addresses, brokers: &str, certificates: &Certificates) -> String {

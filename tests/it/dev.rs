@@ -42,12 +42,17 @@ struct Dev {
 
 impl Dev {
     fn start(dir: &Path, further: &[&str]) -> Self {
+        Self::start_with(dir, further, &[])
+    }
+
+    fn start_with(dir: &Path, further: &[&str], environment: &[(&str, &str)]) -> Self {
         let ready = dir.join("ready.json");
         let _ = fs::remove_file(&ready);
         let mut command =
             causeway(&["dev", "--port", "0", "--admin-port", "0", "--ready-file", ready.to_str().unwrap()]);
         // As a person gives it. The commands beside it run in another folder.
         command.arg("--dir").arg(dir.file_name().unwrap()).args(further).current_dir(dir.parent().unwrap());
+        command.envs(environment.iter().copied());
         let started = Instant::now();
         let mut child = Child::spawn("dev", &command, dir);
         let mut says = Json::Null;
@@ -86,7 +91,12 @@ impl Dev {
 
     /// `causeway tail <arguments>` beside it: the lines that it prints until it ends.
     fn tail(&self, arguments: &[&str]) -> Vec<Json> {
+        self.tail_with(arguments, &[])
+    }
+
+    fn tail_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Vec<Json> {
         let mut command = causeway(&["tail"]);
+        command.envs(environment.iter().copied());
         let Output { status, stdout, stderr } = command.args(arguments).arg("--dir").arg(&self.dir).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         assert!(status.success(), "{arguments:?}: {stderr}");
@@ -175,6 +185,25 @@ async fn dev_prints_every_event_also_one_that_comes_at_once() {
         (0..50).all(|number| printed.contains(&format!("event-{number}.")))
     });
     dev.stop(Signal::Interrupt);
+}
+
+/// What a person has exported for another bridge.
+const ANOTHER: [(&str, &str); 4] = [
+    ("CAUSEWAY_KAFKA__BROKERS", "127.0.0.1:1"),
+    ("CAUSEWAY_INGRESS__LISTEN", "192.0.2.1:8443"),
+    ("CAUSEWAY_ADMIN__LISTEN", "192.0.2.1:9090"),
+    ("CAUSEWAY_REGISTRY__URL", "http://127.0.0.1:1"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environment_leads_neither_dev_nor_the_commands_beside_it_to_another_cluster() {
+    let mut dev = Dev::start_with(&scratch::dir("dev"), &[], &ANOTHER);
+    let body = event("com.asapp.event.journey", "1", "T", json!({}));
+    dev.post(&body).await;
+    let lines = dev.tail_with(&["--beginning", "--no-follow"], &ANOTHER);
+    assert!(lines.len() == 1 && equal(&lines[0]["event"], &body), "{lines:?}");
+    wait_until("the event's line is printed", LIMIT, || dev.child.stdout().contains("asapp.journey/"));
+    dev.stop(Signal::Terminate);
 }
 
 /// One and more of every feed, with members that test the translation back.

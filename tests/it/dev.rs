@@ -473,6 +473,14 @@ fn the_shells_completions_and_the_manual_page_know_the_commands() {
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     let man = printed(&["man"]);
     assert!(man.contains(".TH causeway 1") && man.contains("Exit codes"), "{man}");
+    let pages: Vec<&str> =
+        man.split("\ncauseway\\-").skip(1).filter_map(|rest| rest.split_once("(1)")).map(|it| it.0).collect();
+    assert!(pages.contains(&"tail") && pages.contains(&"man"), "{pages:?}");
+    for page in pages {
+        let man = printed(&["man", page]);
+        let (title, usage) = (format!(".TH causeway-{page} 1"), format!("\\fBcauseway {page}\\fR"));
+        assert!(man.contains(&title) && man.contains(&usage), "{page}: {man}");
+    }
 }
 
 #[test]
@@ -481,6 +489,7 @@ fn wrong_usage_has_its_own_exit_code_and_says_how_it_is_right() {
         (["dev", "--prot", "1"].as_slice(), "--port"),
         (&["tail", "--since", "soon"], "10m"),
         (&["tail", "--feed", "queue", "--dead-letters"], "cannot be used with"),
+        (&["man", "nothing"], "serve"),
         (&["nothing"], "Usage"),
         (&[], "Usage"),
     ] {

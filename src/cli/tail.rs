@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "FEED")]
     feed: Vec<String>,
     /// Only the dead letters.
-    #[arg(long, conflicts_with = "feed")]
+    #[arg(long, conflicts_with_all = ["feed", "issue", "agent", "event_type"])]
     dead_letters: bool,
     /// Only events of this issue (meta_data.issue_id).
     #[arg(long, value_name = "ID")]

@@ -489,6 +489,10 @@ fn wrong_usage_has_its_own_exit_code_and_says_how_it_is_right() {
         (["dev", "--prot", "1"].as_slice(), "--port"),
         (&["tail", "--since", "soon"], "10m"),
         (&["tail", "--feed", "queue", "--dead-letters"], "cannot be used with"),
+        // A dead letter has none of these: nothing would ever be shown.
+        (&["tail", "--type", "T", "--dead-letters"], "cannot be used with"),
+        (&["tail", "--issue", "1", "--dead-letters"], "cannot be used with"),
+        (&["tail", "--agent", "1", "--dead-letters"], "cannot be used with"),
         (&["man", "nothing"], "serve"),
         (&["nothing"], "Usage"),
         (&[], "Usage"),

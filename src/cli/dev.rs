@@ -13,6 +13,7 @@ use super::{
     Exit, Failure, bridge_runtime,
     certificates::{Certificates, SENDER},
     decode::{Decoder, text_line},
+    findings::{said, say},
     stop_signal,
     target::{self, Dev},
 };
@@ -129,7 +130,7 @@ impl Args {
         let broker = if dev.embedded { " (embedded, in memory)" } else { "" };
         let dir = self.dir.display();
         let other_dir = if self.dir == Path::new(".causeway") { String::new() } else { format!(" --dir {dir}") };
-        println!(
+        say(format_args!(
             "\
 {title}
   events    {url}  (mutual TLS)
@@ -155,7 +156,7 @@ Stop:                    Ctrl-C
                 dev.url,
             ))
             .green(),
-        );
+        ));
         write(&self.dir.join("dev.json"), &json)?;
         if let Some(file) = &self.ready_file {
             write(file, &json)?;
@@ -173,7 +174,9 @@ fn show_events(config: &Config) -> Result<(), Failure> {
         loop {
             if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
                 let decoded = decoder.decode(&record);
-                println!("{}", text_line(&record, &decoded));
+                if !said(text_line(&record, &decoded)) {
+                    return Ok(());
+                }
             }
         }
     };

@@ -1,7 +1,7 @@
 //! `causeway tail`: what was committed, decoded.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::{
     Exit, Failure,
     decode::{Decoded, Decoder, json_line, text_line},
+    findings::said,
     target::{Target, TargetArgs},
 };
 use crate::{
@@ -80,7 +81,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Failure::new(format!("{} could not be read from {}: {error}", topics.join(", "), connection.brokers()))
     })?;
     let as_json = args.json || !std::io::stdout().is_terminal();
-    let mut out = std::io::stdout().lock();
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
         let Some(record) = reader.next(Duration::from_millis(200)).map_err(Failure::new)? else {
@@ -99,8 +99,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             continue;
         }
         let line = if as_json { json_line(&record, &decoded) } else { text_line(&record, &decoded) };
-        // The reader of our output may go at any time: that is its right, and no failure.
-        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        if !said(line) {
             break;
         }
         shown += 1;

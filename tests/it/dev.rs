@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -203,6 +203,49 @@ async fn the_environment_leads_neither_dev_nor_the_commands_beside_it_to_another
     let lines = dev.tail_with(&["--beginning", "--no-follow"], &ANOTHER);
     assert!(lines.len() == 1 && equal(&lines[0]["event"], &body), "{lines:?}");
     wait_until("the event's line is printed", LIMIT, || dev.child.stdout().contains("asapp.journey/"));
+    dev.stop(Signal::Terminate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_goes_on_when_nobody_reads_what_it_prints() {
+    let dir = scratch::dir("dev");
+    let ready = dir.join("ready.json");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" >/dev/full", "sh", env!("CARGO_BIN_EXE_causeway")]);
+    command.args(["dev", "--port", "0", "--admin-port", "0", "--dir"]).arg(&dir).arg("--ready-file").arg(&ready);
+    let mut child = Child::spawn("dev", &command, &dir);
+    let mut says = Json::Null;
+    child.wait_ready(LIMIT, || {
+        says = fs::read(&ready).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        !says.is_null()
+    });
+    let mut dev = Dev { dir, child, started: Duration::ZERO, says };
+    for number in 0..2 {
+        dev.post(&event("com.asapp.event.journey", &format!("{number}"), "T", json!({}))).await;
+        assert_eq!(dev.tail(&["--beginning", "--no-follow"]).len(), number + 1);
+    }
+    dev.stop(Signal::Terminate);
+    assert_eq!(dev.child.stderr(), "");
+}
+
+/// The command, of whose standard output nobody reads anything: its exit code and standard error.
+fn unread(command: &mut Command) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn that_nobody_reads_the_output_is_no_failure() {
+    let mut dev = Dev::start(&scratch::dir("dev"), &["--quiet"]);
+    for arguments in [&["send", "--generate", "--count", "1", "--rate", "100"][..], &["schemas"], &["check"]] {
+        let done = unread(causeway(arguments).arg("--dir").arg(&dev.dir));
+        assert_eq!(done, (Some(0), String::new()), "{arguments:?}");
+    }
+    for arguments in [&["completions", "bash"][..], &["man"]] {
+        assert_eq!(unread(&mut causeway(arguments)), (Some(0), String::new()), "{arguments:?}");
+    }
     dev.stop(Signal::Terminate);
 }
 

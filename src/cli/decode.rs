@@ -10,7 +10,7 @@ use crate::{
     kafka::reader::Stored,
     record::{dead_letter, single_object_prefix},
     registry::Registry,
-    restore::restore,
+    restore::restore_with_extras,
     schema::Schema,
     serve::routes,
     transcode::print_millis,
@@ -30,6 +30,8 @@ pub struct Decoded {
     pub feed: String,
     /// The document that was posted, or why it cannot be shown.
     pub event: Result<Json, String>,
+    /// The JSON pointers of what the schema has no field for.
+    pub extras: Vec<String>,
     pub dead_letter: bool,
 }
 
@@ -52,13 +54,17 @@ impl Decoder {
         if record.topic == self.dead_letters {
             let feed = record.text(dead_letter::FEED).unwrap_or("dead-letter").to_owned();
             let body = String::from_utf8_lossy(&record.value).into_owned();
-            return Decoded { feed, event: Ok(Json::String(body)), dead_letter: true };
+            return Decoded { feed, event: Ok(Json::String(body)), extras: Vec::new(), dead_letter: true };
         }
         let feed = self.labels.get(&record.topic).unwrap_or(&record.topic).clone();
-        Decoded { feed, event: self.event(&record.value), dead_letter: false }
+        let (event, extras) = match self.event(&record.value) {
+            Ok((event, extras)) => (Ok(event), extras),
+            Err(why) => (Err(why), Vec::new()),
+        };
+        Decoded { feed, event, extras, dead_letter: false }
     }
 
-    fn event(&mut self, value: &[u8]) -> Result<Json, String> {
+    fn event(&mut self, value: &[u8]) -> Result<(Json, Vec<String>), String> {
         let length = match value {
             [0, ..] => 5,
             [0xC3, 0x01, ..] => 10,
@@ -66,7 +72,7 @@ impl Decoder {
         };
         let (prefix, avro) = value.split_at_checked(length).ok_or("the value is too short")?;
         let schema = self.schema(prefix)?;
-        restore(avro, &schema).map_err(|error| error.to_string())
+        restore_with_extras(avro, &schema).map_err(|error| error.to_string())
     }
 
     fn schema(&mut self, prefix: &[u8]) -> Result<Arc<Schema>, String> {
@@ -97,7 +103,7 @@ pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
         (Ok(event), false) => ("event", event.clone()),
         (Err(why), _) => ("undecoded", json!(why)),
     };
-    let line = json!({
+    let mut line = json!({
         "feed": decoded.feed,
         "topic": record.topic,
         "partition": record.partition,
@@ -107,6 +113,9 @@ pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
         "headers": headers,
         (member): value,
     });
+    if let Some(members) = line.as_object_mut().filter(|members| members.contains_key("event")) {
+        members.insert("extras".to_owned(), json!(decoded.extras));
+    }
     line.to_string()
 }
 

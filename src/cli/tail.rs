@@ -28,7 +28,9 @@ Examples:
   causeway tail                                 all feeds of the `causeway dev` beside it, from now on
   causeway tail --feed journey --since 10m      the last ten minutes of one feed, then what comes
   causeway tail --issue 42 --since 1d --no-follow | jq .event
-  causeway tail --dead-letters --beginning --no-follow")]
+  causeway tail --dead-letters --beginning --no-follow
+
+In a JSON line extras are the JSON pointers of what the event has and its schema has no field for.")]
 pub struct Args {
     #[command(flatten)]
     target: TargetArgs,

@@ -249,28 +249,48 @@ fn that_nobody_reads_the_output_is_no_failure() {
     dev.stop(Signal::Terminate);
 }
 
-/// One and more of every feed, with members that test the translation back.
-fn events() -> [String; 5] {
+/// One and more of every feed, with members that test the translation back, and the pointers of those that `extras` has.
+fn events() -> [(String, Json); 5] {
     [
-        event(
-            "com.asapp.event.activity",
-            "a-1",
-            "agent.rated",
-            json!({"data": {"rep_id": "r-1"}, "meta_data": {"issue_id": "i-1", "event_time": "2025-03-04T09:45:00+01:00"}}),
+        (
+            event(
+                "com.asapp.event.activity",
+                "a-1",
+                "agent.rated",
+                json!({"data": {"rep_id": "r-1"}, "meta_data": {"issue_id": "i-1", "event_time": "2025-03-04T09:45:00+01:00"}}),
+            ),
+            json!(["/meta_data/event_time"]),
         ),
-        event(
-            "com.asapp.event.activity",
-            "a-2",
-            "agent.left",
-            json!({"data": {"agent_id": "r-1"}, "more": {"a": [1, 2.5, "x"]}}),
+        (
+            event(
+                "com.asapp.event.activity",
+                "a-2",
+                "agent.left",
+                json!({"data": {"agent_id": "r-1"}, "more": {"a": [1, 2.5, "x"]}, "and/more": 1}),
+            ),
+            json!(["/and~1more", "/data/agent_id", "/more"]),
         ),
-        event("com.asapp.event.journey", "j-1", "agent.rated", json!({"meta_data": {"issue_id": "i-1"}, "data": 5})),
-        event("com.asapp.event.queue", "q-1", "T", json!({"data": {"queue_id": 18_446_744_073_709_551_615_u64}})),
-        event(
-            "unheard.of",
-            "o-1",
-            "T",
-            json!({"meta_data": {"issue_id": "i-2"}, "data": {"rep_id": "r-2", "deep": [[{"x": 1e300}]]}}),
+        (
+            event(
+                "com.asapp.event.journey",
+                "j-1",
+                "agent.rated",
+                json!({"meta_data": {"issue_id": "i-1"}, "data": 5}),
+            ),
+            json!(["/data"]),
+        ),
+        (
+            event("com.asapp.event.queue", "q-1", "T", json!({"data": {"queue_id": 18_446_744_073_709_551_615_u64}})),
+            json!(["/data/queue_id"]),
+        ),
+        (
+            event(
+                "unheard.of",
+                "o-1",
+                "T",
+                json!({"meta_data": {"issue_id": "i-2"}, "data": {"rep_id": "r-2", "deep": [[{"x": 1e300}]]}}),
+            ),
+            json!([]),
         ),
     ]
 }
@@ -300,14 +320,14 @@ async fn tail_prints_what_was_posted_and_nothing_that_was_not_asked_for() {
 
     let posted = events();
     let mut receipts = Vec::new();
-    for body in &posted {
+    for (body, _) in &posted {
         receipts.push(dev.post(body).await);
     }
     dev.post("no event").await;
 
     let all = dev.tail(&["--beginning", "--no-follow"]);
     assert_eq!(all.len(), 6);
-    for (body, receipt) in posted.iter().zip(&receipts) {
+    for ((body, extras), receipt) in posted.iter().zip(&receipts) {
         let line = all.iter().find(|line| {
             line["topic"] == receipt["topic"]
                 && line["partition"] == receipt["partition"]
@@ -315,6 +335,7 @@ async fn tail_prints_what_was_posted_and_nothing_that_was_not_asked_for() {
         });
         let line = line.unwrap_or_else(|| panic!("{receipt} in {all:?}"));
         assert!(equal(&line["event"], body), "{}\nposted {body}", line["event"]);
+        assert_eq!(line["extras"], *extras, "{body}");
         assert_eq!(line["headers"]["ce_id"], line["event"]["event_id"]);
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
     }

@@ -18,6 +18,7 @@ use crate::support::{
     bridge::{SENDER, Setup},
     certs::ClientOptions,
     client::Http,
+    starting::Starting,
 };
 
 fn run(setup: &Setup, arguments: &[&str]) -> Output {
@@ -103,6 +104,13 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     // Progress was committed: only the dead letter that the first run left is new.
     assert_eq!(code(&run(&bridge.setup, &["replay"])), 0);
     assert_eq!(support::kafka().read(&bridge.topic("journey")).len(), 1);
+}
+
+#[test]
+fn topics_that_cannot_be_created_keep_the_bridge_unready_and_it_says_why() {
+    let setup = Setup::new(support::kafka(), None).set("kafka.topics.replication", "9");
+    let why = Starting::new(setup).waits_for("topics: ");
+    assert!(why.contains("InvalidReplicationFactor") && why.contains("kafka.topics.replication = 9"), "{why}");
 }
 
 fn put_dead_letter(topic: &str, body: &str, headers: &[(&str, &str)]) {

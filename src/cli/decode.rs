@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use console::style;
 use serde_json::{Value as Json, json};
 
+use super::{Failure, schemas};
 use crate::{
     config::Config,
     kafka::reader::Stored,
@@ -38,16 +39,16 @@ pub struct Decoded {
 impl Decoder {
     /// # Errors
     /// When a schema or the registry's CA file cannot be used.
-    pub fn new(config: &Config) -> Result<Self, String> {
-        let routes = routes(config).map_err(|faults| faults.join("\n"))?;
+    pub fn new(config: &Config) -> Result<Self, Failure> {
+        let routes = routes(config).map_err(|faults| Failure::findings(faults.join("\n")))?;
         let mut labels = HashMap::new();
-        let mut schemas = HashMap::new();
+        let mut known = HashMap::new();
         for route in routes {
             labels.extend(route.topics.iter().map(|target| (target.topic.clone(), route.label.clone())));
-            schemas.insert(single_object_prefix(route.schema.fingerprint), Some(Arc::new(route.schema)));
+            known.insert(single_object_prefix(route.schema.fingerprint), Some(Arc::new(route.schema)));
         }
-        let registry = config.registry.as_ref().map(Registry::new).transpose().map_err(|error| error.to_string())?;
-        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas })
+        let registry = schemas::open(config)?;
+        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas: known })
     }
 
     pub fn decode(&mut self, record: &Stored) -> Decoded {

@@ -68,7 +68,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let Target { config, dev } = args.target.load(&[])?;
-    let mut decoder = Decoder::new(&config).map_err(Failure::findings)?;
+    let mut decoder = Decoder::new(&config)?;
     let topics = args.topics(&config)?;
     let since = args.since.map(|age| millis_now() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let start = match since {

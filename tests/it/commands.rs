@@ -33,6 +33,10 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
 #[test]
 fn topics_and_schemas_say_what_is_missing_and_apply_it_once() {
     let setup = Setup::new(support::kafka(), Some(support::registry()))
@@ -104,6 +108,43 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     // Progress was committed: only the dead letter that the first run left is new.
     assert_eq!(code(&run(&bridge.setup, &["replay"])), 0);
     assert_eq!(support::kafka().read(&bridge.topic("journey")).len(), 1);
+}
+
+/// The findings about one thing that `check` says are errors: what, and the remedy.
+fn errors(setup: &Setup, about: &str) -> Vec<(String, String)> {
+    let checked = run(setup, &["check", "--json"]);
+    assert_eq!(code(&checked), 3, "{}", stdout(&checked));
+    let report: Json = serde_json::from_str(&stdout(&checked)).unwrap();
+    let findings = report["findings"].as_array().unwrap().iter();
+    let errors = findings.filter(|finding| finding["level"] == "error" && finding["about"] == about);
+    let text = |finding: &Json, member: &str| finding[member].as_str().unwrap_or_default().to_owned();
+    errors.map(|finding| (text(finding, "what"), text(finding, "remedy"))).collect()
+}
+
+#[test]
+fn check_finds_the_files_that_keep_the_bridge_from_starting_and_says_what_to_do() {
+    for registry in [None, Some(support::registry())] {
+        let setup = Setup::new(support::kafka(), registry);
+        let (journey, queue) = (setup.dir.join("none.avsc"), setup.dir.join("no.avsc"));
+        fs::write(&queue, "{}").unwrap();
+        let setup = setup.set("feeds.journey.schema", journey.to_str().unwrap());
+        let setup = setup.set("feeds.queue.schema", queue.to_str().unwrap());
+        let found = errors(&setup, "schema");
+        for (file, error) in ["none.avsc", "no.avsc"].iter().zip(&found) {
+            assert!(error.0.contains(file) && error.1.contains("a readable .avsc"), "{error:?}");
+        }
+        assert_eq!(found.len(), 2, "{found:?}");
+        let serve = run(&setup, &["serve"]);
+        assert_eq!(code(&serve), 3, "{serve:?}");
+    }
+    let setup = Setup::new(support::kafka(), Some(support::registry()));
+    let ca = setup.dir.join("none.pem");
+    let setup = setup.set("registry.ca", ca.to_str().unwrap());
+    let found = errors(&setup, "registry");
+    assert!(found.len() == 1 && found[0].0.contains("none.pem"), "{found:?}");
+    assert!(found[0].1.contains("in PEM as registry.ca"), "{found:?}");
+    let schemas = run(&setup, &["schemas"]);
+    assert!(code(&schemas) == 3 && stderr(&schemas).contains("in PEM as registry.ca"), "{schemas:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::{
     decode::{Decoded, Decoder, json_line, text_line},
     findings::said,
     target::{Target, TargetArgs},
+    topics::require,
 };
 use crate::{
     config::Config,
@@ -66,6 +67,9 @@ pub struct Args {
     json: bool,
 }
 
+/// The consumer group by which the brokers know who reads. Nothing is committed to it.
+const GROUP: &str = "causeway-tail";
+
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let Target { config, dev } = args.target.load(&[])?;
     let mut decoder = Decoder::new(&config)?;
@@ -79,14 +83,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         None => Start::End,
     };
     let connection = Connection::new(&config);
-    let reader = Reader::open(&connection, "causeway-tail", &topics, start).map_err(|error| {
-        Failure::new(format!("{} could not be read from {}: {error}", topics.join(", "), connection.brokers()))
-    })?;
+    require(&connection, &topics)?;
+    let reader =
+        Reader::open(&connection, GROUP, &topics, start).map_err(|error| unread(&error, &topics, &connection))?;
     let as_json = args.json || !std::io::stdout().is_terminal();
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
-        let Some(record) = reader.next(Duration::from_millis(200)).map_err(Failure::new)? else {
-            if args.no_follow && reader.behind().map_err(Failure::new)? == 0 {
+        let Some(record) =
+            reader.next(Duration::from_millis(200)).map_err(|error| unread(&error, &topics, &connection))?
+        else {
+            if args.no_follow && reader.behind().map_err(|error| unread(&error, &topics, &connection))? == 0 {
                 break;
             }
             continue;
@@ -107,6 +113,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         shown += 1;
     }
     Ok(Exit::Done)
+}
+
+fn unread(error: &dyn std::error::Error, topics: &[String], connection: &Connection) -> Failure {
+    Failure::new(format!(
+        "{} could not be read from {}: {error}\n  is the cluster up, and may this user Read the topics and Describe the group {GROUP}?",
+        topics.join(", "),
+        connection.brokers()
+    ))
 }
 
 impl Args {

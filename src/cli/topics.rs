@@ -21,7 +21,7 @@ use crate::{
     feed,
     kafka::{
         Connection,
-        admin::{Admin, Survey, Topic},
+        admin::{Admin, NoAnswer, Survey, Topic},
     },
     serve::not_created,
 };
@@ -86,18 +86,34 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(if worst == Level::Error { Exit::Findings } else { Exit::Done })
 }
 
+/// For a command that reads topics: one that is missing would only be waited for.
+///
+/// # Errors
+/// No broker answers, or a topic is not there, each with its remedy.
+pub fn require(connection: &Connection, topics: &[String]) -> Result<(), Failure> {
+    let admin = Admin::new(connection).map_err(Failure::new)?;
+    let survey = admin.survey(topics).map_err(|error| unanswered(&error, connection.brokers()))?;
+    if survey.missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    let forbidden = survey.missing.iter().any(|(_, why)| why.contains("Authorization"));
+    let remedy = if forbidden { "may this user Describe the topics?" } else { "run `causeway topics --apply`" };
+    Err(Failure::findings(format!("missing: {}\n  {remedy}", missing.join(", "))))
+}
+
+fn unanswered(error: &NoAnswer, brokers: &str) -> Failure {
+    Failure::new(format!("no answer from {brokers}: {error}\n  is kafka.brokers right, and the cluster up?"))
+}
+
 fn look(
     admin: &Admin,
     config: &Config,
     demands: &Demands,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<Survey, Failure> {
-    let mut survey = admin.survey(&config.topics()).map_err(|error| {
-        Failure::new(format!(
-            "no answer from {}: {error}\n  is kafka.brokers right, and the cluster up?",
-            config.kafka.brokers.join(", ")
-        ))
-    })?;
+    let mut survey =
+        admin.survey(&config.topics()).map_err(|error| unanswered(&error, &config.kafka.brokers.join(", ")))?;
     if !demands.embedded {
         runtime.block_on(admin.describe(&mut survey));
     }

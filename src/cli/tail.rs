@@ -31,6 +31,7 @@ Examples:
   causeway tail --issue 42 --since 1d --no-follow | jq .event
   causeway tail --dead-letters --beginning --no-follow
 
+Rights needed: Read on the topics, Describe on the consumer group causeway-tail.
 In a JSON line extras are the JSON pointers of what the event has and its schema has no field for.")]
 pub struct Args {
     #[command(flatten)]

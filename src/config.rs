@@ -249,7 +249,7 @@ pub struct Budget {
     pub body_by: Duration,
     /// `socket.timeout.ms`: D, between 1 s and 10 s.
     pub socket_timeout: Duration,
-    /// `message.timeout.ms`: (retries + 1) x T + `retry_pause_ms_max`; the first attempt outlives the sender's retries.
+    /// `message.timeout.ms`: (retries + 1) x T + `retry_pause_ms_max`: the sender's attempts, and one of its pauses.
     pub message_timeout: Duration,
 }
 

@@ -25,16 +25,27 @@ pub enum RestoreError {
 ///
 /// # Errors
 /// When `value` was not written by `schema`, or its `extras` lead nowhere.
-pub fn restore(mut value: &[u8], schema: &Schema) -> Result<Json, RestoreError> {
+pub fn restore(value: &[u8], schema: &Schema) -> Result<Json, RestoreError> {
+    restore_with_extras(value, schema).map(|(document, _)| document)
+}
+
+/// The same, and the pointers of what `extras` held, in order: in the document these are members like any other.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_with_extras(mut value: &[u8], schema: &Schema) -> Result<(Json, Vec<String>), RestoreError> {
     let reader = GenericDatumReader::builder(&schema.avro).build().map_err(Box::new)?;
     let record = reader.read_value(&mut value).map_err(Box::new)?;
     let mut extras = Vec::new();
     let mut document = record_to_json(record, &schema.plan, &mut extras)?;
+    let mut pointers = Vec::with_capacity(extras.len());
     for (pointer, text) in extras {
         let part = parse(&text).map_err(|_| RestoreError::Json(pointer.clone()))?;
         put(&mut document, &pointer, part)?;
+        pointers.push(pointer);
     }
-    Ok(document)
+    pointers.sort_unstable();
+    Ok((document, pointers))
 }
 
 fn record_to_json(value: Avro, plan: &Plan, extras: &mut Vec<(String, String)>) -> Result<Json, RestoreError> {

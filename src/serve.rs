@@ -1,5 +1,7 @@
 //! Build in order, stop in reverse.
 
+mod topics;
+
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener as StdListener},
@@ -12,6 +14,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+pub use topics::not_created;
+use topics::{Found, Topics};
 
 use crate::{
     admin::{self, LocalSchema, Readiness},
@@ -130,7 +134,8 @@ impl Bound {
     /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
     ///
     /// # Errors
-    /// What cannot heal by itself: limits that contradict the topics', a schema that the registry does not take.
+    /// What cannot heal by itself: limits that contradict the topics', a registry whose CA file cannot be used. What is missing in
+    /// the cluster or the registry is waited for.
     pub async fn run(mut self, stop: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<Drained, StartError> {
         let connection = Connection::new(&self.config);
         let resolved = tokio::select! {
@@ -368,58 +373,5 @@ fn fetch_id(registry: &Registry, subject: &str, schema: &str, auto_register: boo
         None => Err(format!(
             "subject {subject} does not have this bridge's schema: run `causeway schemas --apply`, or set registry.auto_register = true"
         )),
-    }
-}
-
-/// The topics that the bridge writes to, and what they must be.
-struct Topics {
-    names: Vec<String>,
-    message_bytes_max: i64,
-}
-
-enum Found {
-    AllRight,
-    Created,
-    NotYet(String),
-}
-
-impl Topics {
-    fn of(config: &Config) -> Self {
-        Self { names: config.topics(), message_bytes_max: config.kafka.message_bytes_max() }
-    }
-
-    async fn look(&self, connection: &Connection, config: &Config, run: Run) -> Result<Found, StartError> {
-        let admin = kafka::admin::Admin::new(connection).map_err(|error| error.to_string())?;
-        let mut survey = match tokio::task::block_in_place(|| admin.survey(&self.names)) {
-            Ok(survey) => survey,
-            Err(error) => return Ok(Found::NotYet(format!("no answer from {}: {error}", connection.brokers()))),
-        };
-        if !survey.missing.is_empty() {
-            let missing: Vec<String> = survey.missing.iter().map(|(name, _)| name.clone()).collect();
-            if config.kafka.create_topics {
-                let created = admin.create(&missing, &config.kafka).await;
-                return Ok(created.map_or_else(|error| Found::NotYet(error.to_string()), |()| Found::Created));
-            }
-            let list: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-            return Ok(Found::NotYet(format!(
-                "missing: {}; run `causeway topics --apply`, or set kafka.create_topics = true",
-                list.join(", ")
-            )));
-        }
-        if run != (Run::Dev { embedded: true }) {
-            admin.describe(&mut survey).await;
-        }
-        let too_small = survey.found.iter().filter_map(|topic| {
-            Some((topic, topic.number("max.message.bytes").filter(|max| *max < self.message_bytes_max)?))
-        });
-        let faults: Vec<String> = too_small
-            .map(|(topic, max)| {
-                format!(
-                    "topic {} has max.message.bytes = {max}, below message.max.bytes = {} of the producer: raise the topic's, or lower [kafka.client] \"message.max.bytes\" (and ingress.body_bytes_max to at most 16384 less)",
-                    topic.name, self.message_bytes_max
-                )
-            })
-            .collect();
-        if faults.is_empty() { Ok(Found::AllRight) } else { Err(StartError(faults)) }
     }
 }

@@ -164,6 +164,14 @@ fn at_most_one_file_is_allowed_unsafe_code() {
 }
 
 #[test]
+fn what_is_printed_goes_by_the_one_way_that_lets_a_reader_go() {
+    for (path, code) in sources() {
+        let lines = code.lines().filter(|line| line.trim_start().starts_with("print") && line.contains("!("));
+        assert_eq!(lines.count(), 0, "{}: println! panics where nobody reads; use cli::findings::say", path.display());
+    }
+}
+
+#[test]
 fn no_file_is_longer_than_a_stage() {
     for (path, code) in sources() {
         let lines = code.lines().count();

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::{self, ClientName, Config, Faults},
     kafka::{Connection, admin::Admin},
+    serve::routes,
     tls::{Expiry, ServerTls},
 };
 
@@ -246,6 +247,18 @@ fn listens(broker: &str) -> bool {
 }
 
 fn look_at_schemas(target: &Target, findings: &mut Findings) {
+    // `serve` reads these files with a registry and without one.
+    if let Err(faults) = routes(&target.config) {
+        for fault in faults {
+            findings.add(
+                Level::Error,
+                "schema",
+                fault,
+                "give a readable .avsc with a record that the bridge can write",
+            );
+        }
+        return;
+    }
     let Some(registry) = &target.config.registry else {
         return findings.note("registry", "there is none: values are in Avro's single-object encoding");
     };

@@ -5,12 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use console::style;
 use serde_json::{Value as Json, json};
 
+use super::{Failure, schemas};
 use crate::{
     config::Config,
     kafka::reader::Stored,
     record::{dead_letter, single_object_prefix},
     registry::Registry,
-    restore::restore,
+    restore::restore_with_extras,
     schema::Schema,
     serve::routes,
     transcode::print_millis,
@@ -30,35 +31,41 @@ pub struct Decoded {
     pub feed: String,
     /// The document that was posted, or why it cannot be shown.
     pub event: Result<Json, String>,
+    /// The JSON pointers of what the schema has no field for.
+    pub extras: Vec<String>,
     pub dead_letter: bool,
 }
 
 impl Decoder {
     /// # Errors
     /// When a schema or the registry's CA file cannot be used.
-    pub fn new(config: &Config) -> Result<Self, String> {
-        let routes = routes(config).map_err(|faults| faults.join("\n"))?;
+    pub fn new(config: &Config) -> Result<Self, Failure> {
+        let routes = routes(config).map_err(|faults| Failure::findings(faults.join("\n")))?;
         let mut labels = HashMap::new();
-        let mut schemas = HashMap::new();
+        let mut known = HashMap::new();
         for route in routes {
             labels.extend(route.topics.iter().map(|target| (target.topic.clone(), route.label.clone())));
-            schemas.insert(single_object_prefix(route.schema.fingerprint), Some(Arc::new(route.schema)));
+            known.insert(single_object_prefix(route.schema.fingerprint), Some(Arc::new(route.schema)));
         }
-        let registry = config.registry.as_ref().map(Registry::new).transpose().map_err(|error| error.to_string())?;
-        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas })
+        let registry = schemas::open(config)?;
+        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas: known })
     }
 
     pub fn decode(&mut self, record: &Stored) -> Decoded {
         if record.topic == self.dead_letters {
             let feed = record.text(dead_letter::FEED).unwrap_or("dead-letter").to_owned();
             let body = String::from_utf8_lossy(&record.value).into_owned();
-            return Decoded { feed, event: Ok(Json::String(body)), dead_letter: true };
+            return Decoded { feed, event: Ok(Json::String(body)), extras: Vec::new(), dead_letter: true };
         }
         let feed = self.labels.get(&record.topic).unwrap_or(&record.topic).clone();
-        Decoded { feed, event: self.event(&record.value), dead_letter: false }
+        let (event, extras) = match self.event(&record.value) {
+            Ok((event, extras)) => (Ok(event), extras),
+            Err(why) => (Err(why), Vec::new()),
+        };
+        Decoded { feed, event, extras, dead_letter: false }
     }
 
-    fn event(&mut self, value: &[u8]) -> Result<Json, String> {
+    fn event(&mut self, value: &[u8]) -> Result<(Json, Vec<String>), String> {
         let length = match value {
             [0, ..] => 5,
             [0xC3, 0x01, ..] => 10,
@@ -66,7 +73,7 @@ impl Decoder {
         };
         let (prefix, avro) = value.split_at_checked(length).ok_or("the value is too short")?;
         let schema = self.schema(prefix)?;
-        restore(avro, &schema).map_err(|error| error.to_string())
+        restore_with_extras(avro, &schema).map_err(|error| error.to_string())
     }
 
     fn schema(&mut self, prefix: &[u8]) -> Result<Arc<Schema>, String> {
@@ -97,7 +104,7 @@ pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
         (Ok(event), false) => ("event", event.clone()),
         (Err(why), _) => ("undecoded", json!(why)),
     };
-    let line = json!({
+    let mut line = json!({
         "feed": decoded.feed,
         "topic": record.topic,
         "partition": record.partition,
@@ -107,6 +114,9 @@ pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
         "headers": headers,
         (member): value,
     });
+    if let Some(members) = line.as_object_mut().filter(|members| members.contains_key("event")) {
+        members.insert("extras".to_owned(), json!(decoded.extras));
+    }
     line.to_string()
 }
 

@@ -13,6 +13,7 @@ use super::{
     Exit, Failure, bridge_runtime,
     certificates::{Certificates, SENDER},
     decode::{Decoder, text_line},
+    findings::{said, say},
     stop_signal,
     target::{self, Dev},
 };
@@ -34,7 +35,8 @@ Examples:
   causeway dev --brokers localhost:9092         the same with a real cluster; topics are created
   causeway dev --port 0 --admin-port 0 --ready-file ready.json    free ports, for scripts
 
-The embedded broker keeps some 5 MB a partition, in memory only: it is for trying things, not for events that matter.")]
+The embedded broker keeps some 5 MB a partition, in memory only: it is for trying things, not for
+events that matter. CAUSEWAY_KAFKA__BROKERS and the ports in the environment are not followed here.")]
 pub struct Args {
     /// The port that takes events; 0 takes a free one.
     #[arg(long, default_value_t = 8443)]
@@ -78,7 +80,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let wanted = Addresses { ingress: loopback(args.port), admin: loopback(args.admin_port) };
     // Written once ready: until then the folder may be that of another dev, which runs.
-    let config = target::load_text(&file, &toml(&wanted, &brokers, &certificates))?;
+    let config = target::load_text(&file, &toml(&wanted, &brokers, &certificates), &own(&wanted, &brokers))?;
     if let Some(broker) = &embedded {
         for topic in config.topics() {
             broker.create_topic(&topic, PARTITIONS).map_err(|error| Failure::new(format!("topic {topic}: {error}")))?;
@@ -89,7 +91,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let bound = Bound::new(config, Run::Dev { embedded: args.brokers.is_none() }).map_err(Failure::new)?;
         let started = |addresses: &Addresses| {
             let dev = args.dev(addresses, &brokers, &certificates, &file);
-            if let Err(failure) = args.announce(&dev, &toml(addresses, &brokers, &certificates)) {
+            if let Err(failure) = args.announce(&dev, addresses, &toml(addresses, &brokers, &certificates)) {
                 eprintln!("error: {}", failure.message);
                 stop.cancel();
             }
@@ -118,17 +120,17 @@ impl Args {
     }
 
     /// Writes what the other commands read, prints what a person reads, and begins to show events.
-    fn announce(&self, dev: &Dev, toml: &str) -> Result<(), Failure> {
+    fn announce(&self, dev: &Dev, addresses: &Addresses, toml: &str) -> Result<(), Failure> {
         write(&dev.config, toml)?;
-        let json = serde_json::to_string_pretty(dev).map_err(Failure::new)?;
-        let config = target::load(&dev.config, &[])?;
+        let json = serde_json::to_string_pretty(&dev.absolute()?).map_err(Failure::new)?;
+        let config = target::load(&dev.config, &own(addresses, &dev.brokers))?;
         if !self.quiet {
             show_events(&config)?;
         }
         let broker = if dev.embedded { " (embedded, in memory)" } else { "" };
         let dir = self.dir.display();
         let other_dir = if self.dir == Path::new(".causeway") { String::new() } else { format!(" --dir {dir}") };
-        println!(
+        say(format_args!(
             "\
 {title}
   events    {url}  (mutual TLS)
@@ -154,7 +156,7 @@ Stop:                    Ctrl-C
                 dev.url,
             ))
             .green(),
-        );
+        ));
         write(&self.dir.join("dev.json"), &json)?;
         if let Some(file) = &self.ready_file {
             write(file, &json)?;
@@ -165,14 +167,16 @@ Stop:                    Ctrl-C
 
 /// A line per committed event, read back from the broker like any other reader would. From when it returns, none is missed.
 fn show_events(config: &Config) -> Result<(), Failure> {
-    let mut decoder = Decoder::new(config).map_err(Failure::new)?;
+    let mut decoder = Decoder::new(config)?;
     let reader = Reader::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)
         .map_err(|error| Failure::new(format!("committed events could not be read back: {error}")))?;
     let mut show = move || -> Result<(), String> {
         loop {
             if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
                 let decoded = decoder.decode(&record);
-                println!("{}", text_line(&record, &decoded));
+                if !said(text_line(&record, &decoded)) {
+                    return Ok(());
+                }
             }
         }
     };
@@ -190,6 +194,14 @@ fn forget(file: &Path) {
     if dev.is_some_and(|dev| dev.pid == std::process::id()) {
         let _ = fs::remove_file(file);
     }
+}
+
+/// What `dev` itself decides, as flags: the environment may be meant for another bridge, and must not lead this one there.
+fn own(addresses: &Addresses, brokers: &str) -> Vec<(String, String)> {
+    let mut flags = target::cluster(brokers, &format!("http://{}", addresses.admin));
+    flags.push(("ingress.listen".to_owned(), addresses.ingress.to_string()));
+    flags.push(("admin.listen".to_owned(), addresses.admin.to_string()));
+    flags
 }
 
 fn toml(addresses: &Addresses, brokers: &str, certificates: &Certificates) -> String {

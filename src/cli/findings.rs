@@ -122,7 +122,13 @@ impl Finding {
 
 /// Prints a line. Whoever reads our output may go at any time: that is their right, and no failure.
 pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = said(line);
+}
+
+/// The same; false when there is nobody to print for any more.
+pub fn said(line: impl std::fmt::Display) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
 
 /// Columns under a header line, two spaces apart; a cell may have colours.

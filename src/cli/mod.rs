@@ -16,6 +16,7 @@ mod topics;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use findings::say;
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
@@ -58,8 +59,11 @@ enum Command {
     Completions {
         shell: clap_complete::Shell,
     },
-    /// Print the manual page: causeway man > causeway.1
-    Man,
+    /// Print the manual page, or a command's: causeway man tail > causeway-tail.1
+    Man {
+        #[arg(value_name = "COMMAND")]
+        page: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +77,8 @@ enum LogFormat {
 enum Exit {
     Done = 0,
     Failed = 1,
+    /// The command line asks for what there is not.
+    Usage = 2,
     /// Wrong configuration, or a check that found something.
     Findings = 3,
     /// Stopped with events that were not committed.
@@ -89,6 +95,10 @@ struct Failure {
 impl Failure {
     fn new(message: impl ToString) -> Self {
         Self { message: message.to_string(), exit: Exit::Failed }
+    }
+
+    fn usage(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: Exit::Usage }
     }
 
     fn findings(message: impl ToString) -> Self {
@@ -119,13 +129,12 @@ pub fn run() -> ExitCode {
         Command::Schemas(args) => schemas::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut script);
+            say(String::from_utf8_lossy(&script).trim_end());
             Ok(Exit::Done)
         }
-        Command::Man => clap_mangen::Man::new(Cli::command())
-            .render(&mut std::io::stdout())
-            .map(|()| Exit::Done)
-            .map_err(Failure::new),
+        Command::Man { page } => man(page.as_deref()),
     };
     match ended {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -134,6 +143,24 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Prints the page of the whole, or of one command. `help` has none: it says what `--help` does.
+fn man(page: Option<&str>) -> Result<Exit, Failure> {
+    let mut cli = Cli::command().disable_help_subcommand(true);
+    cli.build();
+    let command = match page {
+        None => &cli,
+        Some(name) => cli.find_subcommand(name).ok_or_else(|| {
+            let known: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+            Failure::usage(format!("man {name}: there is no such command; there are {}", known.join(", ")))
+        })?,
+    };
+    let mut text = Vec::new();
+    let source = concat!("causeway ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command.clone()).source(source).render(&mut text).map_err(Failure::new)?;
+    say(String::from_utf8_lossy(&text).trim_end());
+    Ok(Exit::Done)
 }
 
 /// Logs go to standard error: standard output is for what a command is asked for.

@@ -20,6 +20,7 @@ use super::{
     findings::say,
     runtime,
     target::{Target, TargetArgs},
+    topics::require,
 };
 use crate::{
     bridge::Binding,
@@ -27,7 +28,6 @@ use crate::{
     event::{Event, Parser},
     kafka::{
         Connection, Receipt,
-        admin::Admin,
         reader::{Reader, Start, Stored},
     },
     record::dead_letter,
@@ -77,7 +77,7 @@ const GROUP: &str = "causeway-replay";
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let target = args.target.load(&[])?;
     let connection = Connection::new(&target.config);
-    require_topics(&connection, &target.config)?;
+    require(&connection, &target.config.topics())?;
     let topic = &target.config.dead_letter.topic;
     let start = if args.from_beginning { Start::Beginning } else { Start::Committed };
     let reader = Reader::open(&connection, GROUP, std::slice::from_ref(topic), start).map_err(|error| {
@@ -102,19 +102,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         runtime()?.block_on(replay.run(&target, &connection))?;
     }
     Ok(replay.tell())
-}
-
-/// A topic that is missing now would only be waited for, record by record.
-fn require_topics(connection: &Connection, config: &Config) -> Result<(), Failure> {
-    let admin = Admin::new(connection).map_err(Failure::new)?;
-    let survey = admin
-        .survey(&config.topics())
-        .map_err(|error| Failure::new(format!("no answer from {}: {error}", connection.brokers())))?;
-    if survey.missing.is_empty() {
-        return Ok(());
-    }
-    let missing: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-    Err(Failure::findings(format!("missing: {}\n  run `causeway topics --apply`", missing.join(", "))))
 }
 
 fn progress(args: &Args, behind: i64) -> ProgressBar {
@@ -293,7 +280,10 @@ impl Replay<'_> {
         let patience = if wait { Duration::from_millis(100) } else { Duration::ZERO };
         loop {
             let read = self.reader.next(patience).map_err(|error| {
-                Failure::new(format!("{} could not be read on: {error}", self.config.dead_letter.topic))
+                Failure::new(format!(
+                    "{} could not be read on: {error}\n  is the cluster up, and may this user Read the topic and the group {GROUP}?",
+                    self.config.dead_letter.topic
+                ))
             })?;
             match read {
                 Some(record) if self.reader.was_there(&record) => {

@@ -4,7 +4,7 @@ mod compatibility;
 mod subject;
 
 use serde_json::{Value as Json, json};
-use subject::{EVOLVE, State, TITLES};
+use subject::{EVOLVE, State, TITLES, unanswered};
 pub use subject::{Subject, survey};
 
 use super::{
@@ -87,8 +87,12 @@ fn print(label: &str, config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn open(config: &Config) -> Result<Option<Registry>, Failure> {
-    config.registry.as_ref().map(Registry::new).transpose().map_err(Failure::findings)
+/// The registry's client, where there is a registry.
+///
+/// # Errors
+/// Its CA file cannot be used.
+pub fn open(config: &Config) -> Result<Option<Registry>, Failure> {
+    config.registry.as_ref().map(Registry::new).transpose().map_err(unanswered)
 }
 
 /// Registers what is missing; gives what was done.

@@ -27,7 +27,7 @@ use self::{
     schedule::{Pace, Schedule},
     source::SourceArgs,
 };
-use super::{Exit, Failure, runtime, stop_signal};
+use super::{Exit, Failure, findings::say, runtime, stop_signal};
 
 /// Post events as ASAPP does: each waits for its 200, is tried again, and is dropped after the last attempt.
 #[derive(Debug, clap::Args)]
@@ -101,9 +101,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         load.run(&endpoint, args.load.connections as usize, args.load.streams as usize).await
     })?;
     if args.json {
-        println!("{}", summary.json());
+        say(summary.json());
     } else {
-        println!("{summary}");
+        say(&summary);
     }
     Ok(exit(&summary))
 }

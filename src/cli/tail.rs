@@ -1,7 +1,7 @@
 //! `causeway tail`: what was committed, decoded.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +10,9 @@ use serde_json::Value as Json;
 use super::{
     Exit, Failure,
     decode::{Decoded, Decoder, json_line, text_line},
+    findings::said,
     target::{Target, TargetArgs},
+    topics::require,
 };
 use crate::{
     config::Config,
@@ -27,7 +29,10 @@ Examples:
   causeway tail                                 all feeds of the `causeway dev` beside it, from now on
   causeway tail --feed journey --since 10m      the last ten minutes of one feed, then what comes
   causeway tail --issue 42 --since 1d --no-follow | jq .event
-  causeway tail --dead-letters --beginning --no-follow")]
+  causeway tail --dead-letters --beginning --no-follow
+
+Rights needed: Read on the topics, Describe on the consumer group causeway-tail.
+In a JSON line extras are the JSON pointers of what the event has and its schema has no field for.")]
 pub struct Args {
     #[command(flatten)]
     target: TargetArgs,
@@ -35,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "FEED")]
     feed: Vec<String>,
     /// Only the dead letters.
-    #[arg(long, conflicts_with = "feed")]
+    #[arg(long, conflicts_with_all = ["feed", "issue", "agent", "event_type"])]
     dead_letters: bool,
     /// Only events of this issue (meta_data.issue_id).
     #[arg(long, value_name = "ID")]
@@ -63,9 +68,12 @@ pub struct Args {
     json: bool,
 }
 
+/// The consumer group by which the brokers know who reads. Nothing is committed to it.
+const GROUP: &str = "causeway-tail";
+
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let Target { config, dev } = args.target.load(&[])?;
-    let mut decoder = Decoder::new(&config).map_err(Failure::findings)?;
+    let mut decoder = Decoder::new(&config)?;
     let topics = args.topics(&config)?;
     let since = args.since.map(|age| millis_now() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let start = match since {
@@ -76,15 +84,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         None => Start::End,
     };
     let connection = Connection::new(&config);
-    let reader = Reader::open(&connection, "causeway-tail", &topics, start).map_err(|error| {
-        Failure::new(format!("{} could not be read from {}: {error}", topics.join(", "), connection.brokers()))
-    })?;
+    require(&connection, &topics)?;
+    let reader =
+        Reader::open(&connection, GROUP, &topics, start).map_err(|error| unread(&error, &topics, &connection))?;
     let as_json = args.json || !std::io::stdout().is_terminal();
-    let mut out = std::io::stdout().lock();
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
-        let Some(record) = reader.next(Duration::from_millis(200)).map_err(Failure::new)? else {
-            if args.no_follow && reader.behind().map_err(Failure::new)? == 0 {
+        let Some(record) =
+            reader.next(Duration::from_millis(200)).map_err(|error| unread(&error, &topics, &connection))?
+        else {
+            if args.no_follow && reader.behind().map_err(|error| unread(&error, &topics, &connection))? == 0 {
                 break;
             }
             continue;
@@ -99,13 +108,20 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             continue;
         }
         let line = if as_json { json_line(&record, &decoded) } else { text_line(&record, &decoded) };
-        // The reader of our output may go at any time: that is its right, and no failure.
-        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        if !said(line) {
             break;
         }
         shown += 1;
     }
     Ok(Exit::Done)
+}
+
+fn unread(error: &dyn std::error::Error, topics: &[String], connection: &Connection) -> Failure {
+    Failure::new(format!(
+        "{} could not be read from {}: {error}\n  is the cluster up, and may this user Read the topics and Describe the group {GROUP}?",
+        topics.join(", "),
+        connection.brokers()
+    ))
 }
 
 impl Args {

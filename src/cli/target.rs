@@ -36,6 +36,22 @@ pub struct Dev {
     pub key: PathBuf,
 }
 
+impl Dev {
+    /// The same for whoever works in another folder.
+    pub fn absolute(&self) -> Result<Self, Failure> {
+        let absolute = |file: &Path| {
+            std::path::absolute(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+        };
+        Ok(Self {
+            config: absolute(&self.config)?,
+            ca: absolute(&self.ca)?,
+            certificate: absolute(&self.certificate)?,
+            key: absolute(&self.key)?,
+            ..self.clone()
+        })
+    }
+}
+
 /// A configuration, and the `dev` that it came from, if any.
 pub struct Target {
     pub config: Config,
@@ -50,14 +66,12 @@ impl TargetArgs {
 
     /// The same, with what is wrong in the configuration left to the caller to tell.
     pub fn read(&self, flags: &[(String, String)]) -> Result<Result<Target, Faults>, Failure> {
-        let (file, dev) = match &self.config {
-            Some(file) => (file.clone(), None),
-            None => {
-                let dev = self.dev()?;
-                (dev.config.clone(), Some(dev))
-            }
-        };
-        Ok(read(&file, flags)?.map(|config| Target { config, dev }))
+        if let Some(file) = &self.config {
+            return Ok(read(file, flags)?.map(|config| Target { config, dev: None }));
+        }
+        let dev = self.dev()?;
+        let flags = [cluster(&dev.brokers, &dev.admin).as_slice(), flags].concat();
+        Ok(read(&dev.config, &flags)?.map(|config| Target { config, dev: Some(dev) }))
     }
 
     /// What the running `causeway dev` says.
@@ -76,9 +90,16 @@ pub fn load(file: &Path, flags: &[(String, String)]) -> Result<Config, Failure> 
     read(file, flags)?.map_err(|faults| unusable(&faults))
 }
 
+/// The flags that keep a `dev`, and who asks beside it, at its own brokers and registry, whatever the environment says.
+pub fn cluster(brokers: &str, registry: &str) -> Vec<(String, String)> {
+    [("kafka.brokers", brokers), ("registry.url", registry)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
 /// The same of a file that will hold this text once it is written.
-pub fn load_text(file: &Path, text: &str) -> Result<Config, Failure> {
-    of_text(file, text, &[]).map_err(|faults| unusable(&faults))
+pub fn load_text(file: &Path, text: &str, flags: &[(String, String)]) -> Result<Config, Failure> {
+    of_text(file, text, flags).map_err(|faults| unusable(&faults))
 }
 
 fn unusable(faults: &Faults) -> Failure {

@@ -21,8 +21,9 @@ use crate::{
     feed,
     kafka::{
         Connection,
-        admin::{Admin, CreateError, Survey, Topic},
+        admin::{Admin, NoAnswer, Survey, Topic},
     },
+    serve::not_created,
 };
 
 /// Show the topics that the bridge needs and what differs; --apply creates the missing ones.
@@ -66,7 +67,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         created = missing(&survey);
         runtime
             .block_on(admin.create(&created, &target.config.kafka))
-            .map_err(|error| refused(&error, &target.config, &survey))?;
+            .map_err(|error| not_created(&error, &target.config, &survey))
+            .map_err(|(what, remedy)| Failure::new(format!("{what}\n  {remedy}")))?;
         survey = look_until(&admin, &target.config, &demands, &runtime, &created)?;
     }
     let judged: Vec<Judged> =
@@ -84,18 +86,34 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(if worst == Level::Error { Exit::Findings } else { Exit::Done })
 }
 
+/// For a command that reads topics: one that is missing would only be waited for.
+///
+/// # Errors
+/// No broker answers, or a topic is not there, each with its remedy.
+pub fn require(connection: &Connection, topics: &[String]) -> Result<(), Failure> {
+    let admin = Admin::new(connection).map_err(Failure::new)?;
+    let survey = admin.survey(topics).map_err(|error| unanswered(&error, connection.brokers()))?;
+    if survey.missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    let forbidden = survey.missing.iter().any(|(_, why)| why.contains("Authorization"));
+    let remedy = if forbidden { "may this user Describe the topics?" } else { "run `causeway topics --apply`" };
+    Err(Failure::findings(format!("missing: {}\n  {remedy}", missing.join(", "))))
+}
+
+fn unanswered(error: &NoAnswer, brokers: &str) -> Failure {
+    Failure::new(format!("no answer from {brokers}: {error}\n  is kafka.brokers right, and the cluster up?"))
+}
+
 fn look(
     admin: &Admin,
     config: &Config,
     demands: &Demands,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<Survey, Failure> {
-    let mut survey = admin.survey(&config.topics()).map_err(|error| {
-        Failure::new(format!(
-            "no answer from {}: {error}\n  is kafka.brokers right, and the cluster up?",
-            config.kafka.brokers.join(", ")
-        ))
-    })?;
+    let mut survey =
+        admin.survey(&config.topics()).map_err(|error| unanswered(&error, &config.kafka.brokers.join(", ")))?;
     if !demands.embedded {
         runtime.block_on(admin.describe(&mut survey));
     }
@@ -123,26 +141,6 @@ fn look_until(
 
 fn missing(survey: &Survey) -> Vec<String> {
     survey.missing.iter().map(|(name, _)| name.clone()).collect()
-}
-
-fn refused(error: &CreateError, config: &Config, survey: &Survey) -> Failure {
-    let brokers = survey.brokers.len();
-    let replication = config.kafka.topics.replication;
-    let remedy = match error {
-        CreateError::Refused { code, .. } if format!("{code:?}") == "InvalidReplicationFactor" => {
-            format!(
-                "kafka.topics.replication = {replication}, and the cluster has {brokers} broker(s): set it to what the cluster has (below 3, a lost broker may take acked events with it)"
-            )
-        }
-        CreateError::Refused { code, .. } if format!("{code:?}").contains("AuthorizationFailed") => {
-            "grant this user Create on the topics, or let somebody create them who may".to_owned()
-        }
-        CreateError::Refused { .. } | CreateError::Cluster(_) => {
-            "see [kafka.topics] in the configuration, and the broker's log".to_owned()
-        }
-    };
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Failure::new(format!("{error}{cause}\n  {remedy}"))
 }
 
 /// A topic of ours, and all that there is to say of it.

@@ -13,11 +13,16 @@ use rdkafka::{
 };
 use serde_json::{Value as Json, json};
 
-use crate::support::{
-    self,
-    bridge::{SENDER, Setup},
-    certs::ClientOptions,
-    client::Http,
+use crate::{
+    security::secured,
+    support::{
+        self,
+        bridge::{SENDER, Setup},
+        certs::ClientOptions,
+        client::Http,
+        kafka::Kafka,
+        starting::Starting,
+    },
 };
 
 fn run(setup: &Setup, arguments: &[&str]) -> Output {
@@ -30,6 +35,10 @@ fn code(output: &Output) -> i32 {
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 #[test]
@@ -105,8 +114,114 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     assert_eq!(support::kafka().read(&bridge.topic("journey")).len(), 1);
 }
 
+/// The findings about one thing that `check` says are errors: what, and the remedy.
+fn errors(setup: &Setup, about: &str) -> Vec<(String, String)> {
+    let checked = run(setup, &["check", "--json"]);
+    assert_eq!(code(&checked), 3, "{}", stdout(&checked));
+    let report: Json = serde_json::from_str(&stdout(&checked)).unwrap();
+    let findings = report["findings"].as_array().unwrap().iter();
+    let errors = findings.filter(|finding| finding["level"] == "error" && finding["about"] == about);
+    let text = |finding: &Json, member: &str| finding[member].as_str().unwrap_or_default().to_owned();
+    errors.map(|finding| (text(finding, "what"), text(finding, "remedy"))).collect()
+}
+
+#[test]
+fn check_finds_the_files_that_keep_the_bridge_from_starting_and_says_what_to_do() {
+    for registry in [None, Some(support::registry())] {
+        let setup = Setup::new(support::kafka(), registry);
+        let (journey, queue) = (setup.dir.join("none.avsc"), setup.dir.join("no.avsc"));
+        fs::write(&queue, "{}").unwrap();
+        let setup = setup.set("feeds.journey.schema", journey.to_str().unwrap());
+        let setup = setup.set("feeds.queue.schema", queue.to_str().unwrap());
+        let found = errors(&setup, "schema");
+        for (file, error) in ["none.avsc", "no.avsc"].iter().zip(&found) {
+            assert!(error.0.contains(file) && error.1.contains("a readable .avsc"), "{error:?}");
+        }
+        assert_eq!(found.len(), 2, "{found:?}");
+        let serve = run(&setup, &["serve"]);
+        assert_eq!(code(&serve), 3, "{serve:?}");
+    }
+    let setup = Setup::new(support::kafka(), Some(support::registry()));
+    let ca = setup.dir.join("none.pem");
+    let setup = setup.set("registry.ca", ca.to_str().unwrap());
+    let found = errors(&setup, "registry");
+    assert!(found.len() == 1 && found[0].0.contains("none.pem"), "{found:?}");
+    assert!(found[0].1.contains("in PEM as registry.ca"), "{found:?}");
+    let schemas = run(&setup, &["schemas"]);
+    assert!(code(&schemas) == 3 && stderr(&schemas).contains("in PEM as registry.ca"), "{schemas:?}");
+}
+
+#[test]
+fn tail_names_what_it_cannot_read_and_what_to_do() {
+    let setup = Setup::new(support::kafka(), None);
+    support::kafka().create_topic(&setup.topic("queue"), 1, &[]);
+    let missing = run(&setup, &["tail", "--feed", "journey", "--feed", "queue", "--no-follow"]);
+    let said = stderr(&missing);
+    assert_eq!(code(&missing), 3, "{said}");
+    assert!(said.contains(&setup.topic("journey")) && !said.contains(&setup.topic("queue")), "{said}");
+    assert!(said.contains("causeway topics --apply"), "{said}");
+
+    let nobody = format!("127.0.0.1:{}", support::scratch::port());
+    let away = run(&setup.set("kafka.brokers", &nobody).set("sender.timeout_ms", "1000"), &["tail", "--no-follow"]);
+    let said = stderr(&away);
+    assert!(code(&away) == 1 && said.contains(&nobody) && said.contains("kafka.brokers right"), "{said}");
+}
+
+/// All others may do everything with `resource`, `CN=reader` all but `operation`.
+fn forbid(resource: &[&str], operation: &str) {
+    for who in [
+        ["--allow-principal", "User:*", "--operation", "All"],
+        ["--deny-principal", "User:CN=reader", "--operation", operation],
+    ] {
+        secured().tool("org.apache.kafka.tools.AclCommand", &[&["--add"], &who[..], resource].concat());
+    }
+}
+
+#[test]
+fn tail_and_replay_say_which_right_they_lack() {
+    let security = secured().security();
+    let setup = Setup::new(secured(), None);
+    let [journey, dead_letters] = ["journey", "dead-letter"].map(|feed| setup.topic(feed));
+    for feed in ["activity", "journey", "queue", "other", "dead-letter"] {
+        secured().create_topic(&setup.topic(feed), 1, &[]);
+    }
+    put(secured(), &journey, "no Avro", &[]);
+    put(secured(), &dead_letters, "no event", &[]);
+    let files = security.authority().client(ClientOptions::cn("reader")).write(&setup.dir, "reader");
+    let setup = setup.set("kafka.brokers", &security.ssl_bootstrap()).toml(&format!(
+        "[kafka.client]\n\"security.protocol\" = \"SSL\"\n\"ssl.ca.location\" = {:?}\n\"ssl.certificate.location\" = {:?}\n\"ssl.key.location\" = {:?}\n",
+        security.ca, files.certificate, files.private_key
+    ));
+    let tail = ["tail", "--feed", "journey", "--no-follow"];
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let output = run(&setup, arguments);
+        let said = stderr(&output);
+        assert!(code(&output) == 1 && words.iter().all(|word| said.contains(word)), "{words:?}: {output:?}");
+    };
+    assert_eq!(code(&run(&setup, &tail)), 0);
+    forbid(&["--group", "causeway-replay"], "Read");
+    refused(&["replay"], &["GroupAuthorizationFailed", "group causeway-replay"]);
+    forbid(&["--topic", &dead_letters], "Read");
+    refused(&["replay"], &["TopicAuthorizationFailed", &dead_letters, "Read the topic"]);
+    forbid(&["--topic", &journey], "Read");
+    refused(&tail, &["TopicAuthorizationFailed", &journey, "Read the topics"]);
+    forbid(&["--group", "causeway-tail"], "Describe");
+    refused(&tail, &["GroupAuthorizationFailed", &journey, "Describe the group causeway-tail"]);
+}
+
+#[test]
+fn topics_that_cannot_be_created_keep_the_bridge_unready_and_it_says_why() {
+    let setup = Setup::new(support::kafka(), None).set("kafka.topics.replication", "9");
+    let why = Starting::new(setup).waits_for("topics: ");
+    assert!(why.contains("InvalidReplicationFactor") && why.contains("kafka.topics.replication = 9"), "{why}");
+}
+
 fn put_dead_letter(topic: &str, body: &str, headers: &[(&str, &str)]) {
-    let producer: BaseProducer = support::kafka().client().create().unwrap();
+    put(support::kafka(), topic, body, headers);
+}
+
+fn put(kafka: &Kafka, topic: &str, body: &str, headers: &[(&str, &str)]) {
+    let producer: BaseProducer = kafka.client().create().unwrap();
     let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value.as_bytes()) })
     });

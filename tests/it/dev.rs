@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -42,11 +42,17 @@ struct Dev {
 
 impl Dev {
     fn start(dir: &Path, further: &[&str]) -> Self {
+        Self::start_with(dir, further, &[])
+    }
+
+    fn start_with(dir: &Path, further: &[&str], environment: &[(&str, &str)]) -> Self {
         let ready = dir.join("ready.json");
         let _ = fs::remove_file(&ready);
         let mut command =
             causeway(&["dev", "--port", "0", "--admin-port", "0", "--ready-file", ready.to_str().unwrap()]);
-        command.arg("--dir").arg(dir).args(further).current_dir(dir.parent().unwrap());
+        // As a person gives it. The commands beside it run in another folder.
+        command.arg("--dir").arg(dir.file_name().unwrap()).args(further).current_dir(dir.parent().unwrap());
+        command.envs(environment.iter().copied());
         let started = Instant::now();
         let mut child = Child::spawn("dev", &command, dir);
         let mut says = Json::Null;
@@ -85,7 +91,12 @@ impl Dev {
 
     /// `causeway tail <arguments>` beside it: the lines that it prints until it ends.
     fn tail(&self, arguments: &[&str]) -> Vec<Json> {
+        self.tail_with(arguments, &[])
+    }
+
+    fn tail_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Vec<Json> {
         let mut command = causeway(&["tail"]);
+        command.envs(environment.iter().copied());
         let Output { status, stdout, stderr } = command.args(arguments).arg("--dir").arg(&self.dir).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         assert!(status.success(), "{arguments:?}: {stderr}");
@@ -176,28 +187,110 @@ async fn dev_prints_every_event_also_one_that_comes_at_once() {
     dev.stop(Signal::Interrupt);
 }
 
-/// One and more of every feed, with members that test the translation back.
-fn events() -> [String; 5] {
+/// What a person has exported for another bridge.
+const ANOTHER: [(&str, &str); 4] = [
+    ("CAUSEWAY_KAFKA__BROKERS", "127.0.0.1:1"),
+    ("CAUSEWAY_INGRESS__LISTEN", "192.0.2.1:8443"),
+    ("CAUSEWAY_ADMIN__LISTEN", "192.0.2.1:9090"),
+    ("CAUSEWAY_REGISTRY__URL", "http://127.0.0.1:1"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environment_leads_neither_dev_nor_the_commands_beside_it_to_another_cluster() {
+    let mut dev = Dev::start_with(&scratch::dir("dev"), &[], &ANOTHER);
+    let body = event("com.asapp.event.journey", "1", "T", json!({}));
+    dev.post(&body).await;
+    let lines = dev.tail_with(&["--beginning", "--no-follow"], &ANOTHER);
+    assert!(lines.len() == 1 && equal(&lines[0]["event"], &body), "{lines:?}");
+    wait_until("the event's line is printed", LIMIT, || dev.child.stdout().contains("asapp.journey/"));
+    dev.stop(Signal::Terminate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_goes_on_when_nobody_reads_what_it_prints() {
+    let dir = scratch::dir("dev");
+    let ready = dir.join("ready.json");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" >/dev/full", "sh", env!("CARGO_BIN_EXE_causeway")]);
+    command.args(["dev", "--port", "0", "--admin-port", "0", "--dir"]).arg(&dir).arg("--ready-file").arg(&ready);
+    let mut child = Child::spawn("dev", &command, &dir);
+    let mut says = Json::Null;
+    child.wait_ready(LIMIT, || {
+        says = fs::read(&ready).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        !says.is_null()
+    });
+    let mut dev = Dev { dir, child, started: Duration::ZERO, says };
+    for number in 0..2 {
+        dev.post(&event("com.asapp.event.journey", &format!("{number}"), "T", json!({}))).await;
+        assert_eq!(dev.tail(&["--beginning", "--no-follow"]).len(), number + 1);
+    }
+    dev.stop(Signal::Terminate);
+    assert_eq!(dev.child.stderr(), "");
+}
+
+/// The command, of whose standard output nobody reads anything: its exit code and standard error.
+fn unread(command: &mut Command) -> (Option<i32>, String) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn that_nobody_reads_the_output_is_no_failure() {
+    let mut dev = Dev::start(&scratch::dir("dev"), &["--quiet"]);
+    for arguments in [&["send", "--generate", "--count", "1", "--rate", "100"][..], &["schemas"], &["check"]] {
+        let done = unread(causeway(arguments).arg("--dir").arg(&dev.dir));
+        assert_eq!(done, (Some(0), String::new()), "{arguments:?}");
+    }
+    for arguments in [&["completions", "bash"][..], &["man"]] {
+        assert_eq!(unread(&mut causeway(arguments)), (Some(0), String::new()), "{arguments:?}");
+    }
+    dev.stop(Signal::Terminate);
+}
+
+/// One and more of every feed, with members that test the translation back, and the pointers of those that `extras` has.
+fn events() -> [(String, Json); 5] {
     [
-        event(
-            "com.asapp.event.activity",
-            "a-1",
-            "agent.rated",
-            json!({"data": {"rep_id": "r-1"}, "meta_data": {"issue_id": "i-1", "event_time": "2025-03-04T09:45:00+01:00"}}),
+        (
+            event(
+                "com.asapp.event.activity",
+                "a-1",
+                "agent.rated",
+                json!({"data": {"rep_id": "r-1"}, "meta_data": {"issue_id": "i-1", "event_time": "2025-03-04T09:45:00+01:00"}}),
+            ),
+            json!(["/meta_data/event_time"]),
         ),
-        event(
-            "com.asapp.event.activity",
-            "a-2",
-            "agent.left",
-            json!({"data": {"agent_id": "r-1"}, "more": {"a": [1, 2.5, "x"]}}),
+        (
+            event(
+                "com.asapp.event.activity",
+                "a-2",
+                "agent.left",
+                json!({"data": {"agent_id": "r-1"}, "more": {"a": [1, 2.5, "x"]}, "and/more": 1}),
+            ),
+            json!(["/and~1more", "/data/agent_id", "/more"]),
         ),
-        event("com.asapp.event.journey", "j-1", "agent.rated", json!({"meta_data": {"issue_id": "i-1"}, "data": 5})),
-        event("com.asapp.event.queue", "q-1", "T", json!({"data": {"queue_id": 18_446_744_073_709_551_615_u64}})),
-        event(
-            "unheard.of",
-            "o-1",
-            "T",
-            json!({"meta_data": {"issue_id": "i-2"}, "data": {"rep_id": "r-2", "deep": [[{"x": 1e300}]]}}),
+        (
+            event(
+                "com.asapp.event.journey",
+                "j-1",
+                "agent.rated",
+                json!({"meta_data": {"issue_id": "i-1"}, "data": 5}),
+            ),
+            json!(["/data"]),
+        ),
+        (
+            event("com.asapp.event.queue", "q-1", "T", json!({"data": {"queue_id": 18_446_744_073_709_551_615_u64}})),
+            json!(["/data/queue_id"]),
+        ),
+        (
+            event(
+                "unheard.of",
+                "o-1",
+                "T",
+                json!({"meta_data": {"issue_id": "i-2"}, "data": {"rep_id": "r-2", "deep": [[{"x": 1e300}]]}}),
+            ),
+            json!([]),
         ),
     ]
 }
@@ -227,14 +320,14 @@ async fn tail_prints_what_was_posted_and_nothing_that_was_not_asked_for() {
 
     let posted = events();
     let mut receipts = Vec::new();
-    for body in &posted {
+    for (body, _) in &posted {
         receipts.push(dev.post(body).await);
     }
     dev.post("no event").await;
 
     let all = dev.tail(&["--beginning", "--no-follow"]);
     assert_eq!(all.len(), 6);
-    for (body, receipt) in posted.iter().zip(&receipts) {
+    for ((body, extras), receipt) in posted.iter().zip(&receipts) {
         let line = all.iter().find(|line| {
             line["topic"] == receipt["topic"]
                 && line["partition"] == receipt["partition"]
@@ -242,6 +335,7 @@ async fn tail_prints_what_was_posted_and_nothing_that_was_not_asked_for() {
         });
         let line = line.unwrap_or_else(|| panic!("{receipt} in {all:?}"));
         assert!(equal(&line["event"], body), "{}\nposted {body}", line["event"]);
+        assert_eq!(line["extras"], *extras, "{body}");
         assert_eq!(line["headers"]["ce_id"], line["event"]["event_id"]);
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
     }
@@ -443,6 +537,14 @@ fn the_shells_completions_and_the_manual_page_know_the_commands() {
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     let man = printed(&["man"]);
     assert!(man.contains(".TH causeway 1") && man.contains("Exit codes"), "{man}");
+    let pages: Vec<&str> =
+        man.split("\ncauseway\\-").skip(1).filter_map(|rest| rest.split_once("(1)")).map(|it| it.0).collect();
+    assert!(pages.contains(&"tail") && pages.contains(&"man"), "{pages:?}");
+    for page in pages {
+        let man = printed(&["man", page]);
+        let (title, usage) = (format!(".TH causeway-{page} 1"), format!("\\fBcauseway {page}\\fR"));
+        assert!(man.contains(&title) && man.contains(&usage), "{page}: {man}");
+    }
 }
 
 #[test]
@@ -451,6 +553,11 @@ fn wrong_usage_has_its_own_exit_code_and_says_how_it_is_right() {
         (["dev", "--prot", "1"].as_slice(), "--port"),
         (&["tail", "--since", "soon"], "10m"),
         (&["tail", "--feed", "queue", "--dead-letters"], "cannot be used with"),
+        // A dead letter has none of these: nothing would ever be shown.
+        (&["tail", "--type", "T", "--dead-letters"], "cannot be used with"),
+        (&["tail", "--issue", "1", "--dead-letters"], "cannot be used with"),
+        (&["tail", "--agent", "1", "--dead-letters"], "cannot be used with"),
+        (&["man", "nothing"], "serve"),
         (&["nothing"], "Usage"),
         (&[], "Usage"),
     ] {

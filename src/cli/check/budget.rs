@@ -130,7 +130,7 @@ impl BudgetLines {
 T, the sender waits                 {timeout:>9}
 D, a held request is answered by    {answer_by:>9}
 socket.timeout.ms                   {socket:>9}
-message.timeout.ms                  {message:>9}   how long a record is tried again; it outlives the sender's retries
+message.timeout.ms                  {message:>9}   how long a record is tried again: the sender's attempts, and one of its pauses
 drain                               {drain:>9}   whatever stops the bridge must wait longer (terminationGracePeriodSeconds, TimeoutStopSec)
 
 An outage of Kafka, at {rate} events/s of 2 KB in one feed (--rate):

@@ -70,7 +70,8 @@ pub fn survey(target: &Target) -> Result<Vec<Subject>, Failure> {
     Ok(subjects)
 }
 
-fn unanswered(error: RegistryError) -> Failure {
+/// What to do about a registry that cannot be asked.
+pub fn unanswered(error: RegistryError) -> Failure {
     let remedy = match &error {
         RegistryError::Unreachable { .. } => "is registry.url right, and the registry up?",
         RegistryError::Refused { status: 401 | 403, .. } => {
@@ -81,7 +82,9 @@ fn unanswered(error: RegistryError) -> Failure {
         }
         RegistryError::Ca { .. } => "give a readable file with the registry's CA in PEM as registry.ca",
     };
-    Failure::new(format!("{error}\n  {remedy}"))
+    let message = format!("{error}\n  {remedy}");
+    // A file that cannot be used is the configuration's fault, and none of the registry's.
+    if matches!(error, RegistryError::Ca { .. }) { Failure::findings(message) } else { Failure::new(message) }
 }
 
 fn pinned(registry: &Registry, id: u32, ours: &Schema) -> State {

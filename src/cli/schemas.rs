@@ -27,8 +27,8 @@ Examples:
   causeway schemas --print journey > journey.avsc    a feed's schema, docs included
 
 Fingerprints are CRC-64-AVRO in hexadecimal, byte by byte as in the single-object encoding.
-Exit codes: 0 all is there; 1 the registry does not answer, or refuses; 3 a schema is missing or not
-compatible.")]
+Exit codes: 0 all is there; 1 the registry does not answer, or refuses; 3 a schema is missing
+(unless the bridge registers it: registry.auto_register) or not compatible.")]
 pub struct Args {
     #[command(flatten)]
     target: TargetArgs,

@@ -13,11 +13,17 @@ mod tail;
 mod target;
 mod topics;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::IsTerminal,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use findings::say;
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::Config;
 
 /// Takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
 #[derive(Debug, Parser)]
@@ -104,6 +110,11 @@ impl Failure {
     fn findings(message: impl ToString) -> Self {
         Self { message: message.to_string(), exit: Exit::Findings }
     }
+
+    fn no_feed(flag: &str, label: &str, config: &Config) -> Self {
+        let known: Vec<&str> = config.feeds.iter().map(|feed| feed.label.as_str()).collect();
+        Self::findings(format!("{flag} {label}: there is no such feed; there are {}", known.join(", ")))
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -183,6 +194,12 @@ fn log_targets(level: &str) -> Result<Targets, Failure> {
         return Err(Failure::new(why));
     }
     level.parse().map_err(|error| Failure::new(format!("--log: {error}")))
+}
+
+/// Milliseconds since 1970.
+fn millis_now() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The runtime of commands that need one.

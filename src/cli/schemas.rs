@@ -27,8 +27,8 @@ Examples:
   causeway schemas --print journey > journey.avsc    a feed's schema, docs included
 
 Fingerprints are CRC-64-AVRO in hexadecimal, byte by byte as in the single-object encoding.
-Exit codes: 0 all is there; 1 the registry does not answer, or refuses; 3 a schema is missing or not
-compatible.")]
+Exit codes: 0 all is there; 1 the registry does not answer, or refuses; 3 a schema is missing
+(unless the bridge registers it: registry.auto_register) or not compatible.")]
 pub struct Args {
     #[command(flatten)]
     target: TargetArgs,
@@ -77,11 +77,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 fn print(label: &str, config: &Config) -> Result<Exit, Failure> {
     let routes = routes(config).map_err(|faults| Failure::findings(faults.join("\n")))?;
     let Some(route) = routes.iter().find(|route| route.label == label) else {
-        let known: Vec<&str> = routes.iter().map(|route| route.label.as_str()).collect();
-        return Err(Failure::findings(format!(
-            "--print {label}: there is no such feed; there are {}",
-            known.join(", ")
-        )));
+        return Err(Failure::no_feed("--print", label, config));
     };
     say(route.schema.text.trim_end());
     Ok(Exit::Done)

@@ -1,9 +1,6 @@
 //! `causeway tail`: what was committed, decoded.
 
-use std::{
-    io::IsTerminal,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{io::IsTerminal, time::Duration};
 
 use serde_json::Value as Json;
 
@@ -11,6 +8,7 @@ use super::{
     Exit, Failure,
     decode::{Decoded, Decoder, json_line, text_line},
     findings::said,
+    millis_now,
     target::{Target, TargetArgs},
     topics::require,
 };
@@ -134,10 +132,8 @@ impl Args {
         }
         let mut topics = Vec::new();
         for label in &self.feed {
-            let feed = config.feeds.iter().find(|feed| feed.label == *label).ok_or_else(|| {
-                let known: Vec<&str> = config.feeds.iter().map(|feed| feed.label.as_str()).collect();
-                Failure::findings(format!("--feed {label}: there is no such feed; there are {}", known.join(", ")))
-            })?;
+            let feed = config.feeds.iter().find(|feed| feed.label == *label);
+            let feed = feed.ok_or_else(|| Failure::no_feed("--feed", label, config))?;
             topics.extend(feed.topics().into_iter().map(str::to_owned));
         }
         Ok(topics)
@@ -154,11 +150,6 @@ impl Args {
             && self.agent.as_deref().is_none_or(|agent| is("/data/rep_id", agent) || is("/data/agent_id", agent))
             && self.event_type.as_deref().is_none_or(|wanted| record.text("ce_type") == Some(wanted))
     }
-}
-
-fn millis_now() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// `30s`, `10m`, `2h`, `1d`.

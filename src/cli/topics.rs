@@ -35,8 +35,8 @@ Examples:
   causeway topics --json | jq '.topics[] | select(.state != \"ok\")'
 
 A topic that exists is never altered: the command that would do it is shown.
-Exit codes: 0 all is there; 1 the cluster does not answer, or refuses to create; 3 a topic is missing
-or breaks the promise.")]
+Exit codes: 0 all is there; 1 the cluster does not answer, or refuses to create; 3 a topic is
+missing (unless the bridge creates it: kafka.create_topics) or breaks the promise.")]
 pub struct Args {
     #[command(flatten)]
     target: TargetArgs,

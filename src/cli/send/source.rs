@@ -4,13 +4,12 @@ use std::{
     io::Read,
     ops::Range,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::{Bytes, BytesMut};
 
 use super::generate::{Dice, Event, Feed, Generator, Scratch};
-use crate::cli::Failure;
+use crate::cli::{Failure, millis_now};
 
 /// Which events are posted.
 #[derive(Debug, clap::Args)]
@@ -89,10 +88,6 @@ impl Source {
             }
         }
     }
-}
-
-fn millis_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 fn read(file: &Path) -> Result<Vec<Bytes>, Failure> {

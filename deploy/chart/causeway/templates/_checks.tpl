@@ -117,8 +117,8 @@
 {{- end -}}
 {{- end -}}
 {{- range $values.extraEnv -}}
-{{- if regexMatch "^CAUSEWAY_(SENDER|INGRESS|ADMIN)__" .name -}}
-{{- fail (printf "extraEnv sets %s, which the chart would not know of: set it in config, as ports, probes, grace period and memory follow from it" .name) -}}
+{{- if regexMatch "^CAUSEWAY_(SENDER|INGRESS|ADMIN|DEDUPE|FEEDS)__" .name -}}
+{{- fail (printf "extraEnv sets %s, which the chart would not know of: set it in config, as ports, probes, grace period, memory and topics follow from it" .name) -}}
 {{- end -}}
 {{- if has .name (list "CAUSEWAY_CONFIG" "CAUSEWAY_LOG" "CAUSEWAY_LOG_FORMAT") -}}
 {{- fail (printf "extraEnv sets %s, which the chart sets itself: leave it out (the level is logLevel)" .name) -}}

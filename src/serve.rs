@@ -18,7 +18,7 @@ use crate::{
     bridge::Bridge,
     config::{Budget, Config},
     feed::SchemaSource,
-    ingress::Ingress,
+    ingress::{Ingress, LogLimit},
     kafka::{self, Connection, Producers, Warmed, durability},
     metrics::Metrics,
     record::{Route, confluent_prefix},
@@ -166,6 +166,7 @@ impl Bound {
             metrics: Arc::clone(&self.metrics),
             draining: draining.clone(),
             connections: Connections::default(),
+            failures_logged: LogLimit::new("failed handshakes"),
         });
         // Bound before, but on Linux another one may have begun to listen there meanwhile.
         let (port_flag, _) = self.run.port_flags();

@@ -1,7 +1,7 @@
 //! Health and metrics, on a port and a thread of their own: they answer while the data path is saturated.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     convert::Infallible,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError},
@@ -19,6 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
+use tokio::task::AbortHandle;
 
 use crate::metrics::Metrics;
 
@@ -63,6 +64,10 @@ pub struct LocalSchema {
     pub text: String,
 }
 
+/// Connections to the admin port: probes and scrapes have a few. At the limit the oldest goes, so that a probe finds its way
+/// also where somebody holds all of them.
+const CONNECTIONS_MAX: usize = 64;
+
 /// What the admin port answers from.
 pub struct Admin {
     pub readiness: Arc<Readiness>,
@@ -90,6 +95,7 @@ async fn serve(admin: Arc<Admin>, listener: TcpListener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin port cannot be served"),
     };
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -102,7 +108,13 @@ async fn serve(admin: Arc<Admin>, listener: TcpListener) {
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
-        tokio::spawn(http.serve_connection(TokioIo::new(socket), service));
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        open.push_back(tokio::spawn(http.serve_connection(TokioIo::new(socket), service)).abort_handle());
     }
 }
 
@@ -172,4 +184,38 @@ fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Resp
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    #[test]
+    fn who_holds_every_connection_does_not_keep_a_probe_out() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let admin = Admin { readiness: Readiness::new(Arc::clone(&metrics)), metrics, schemas: Vec::new() };
+        let address = start(admin, TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+        let open = || {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream
+        };
+        let mut held: Vec<TcpStream> = (0..CONNECTIONS_MAX + 10).map(|_| open()).collect();
+        let mut probe = open();
+        probe.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // The ten that were too many, and the one that made room for the probe.
+        for oldest in &mut held[..11] {
+            assert_eq!(oldest.read(&mut [0; 1]).unwrap(), 0);
+        }
+        held[11].set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(held[11].read(&mut [0; 1]).is_err(), "it is open");
+    }
 }

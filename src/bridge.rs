@@ -104,6 +104,9 @@ impl Bridge {
         let held = |label: &str| Held::new(label, config.ingress.in_flight_max, &metrics);
         let bytes = Quota::new(config.ingress.queue_bytes_max);
         metrics.show(metrics.queue_bytes.clone(), &bytes, Quota::taken);
+        for code in Held::REFUSALS {
+            metrics.refused.with_label_values(&[UNKNOWN_FEED, code]);
+        }
         for feed in routes.iter().map(|route| route.label.as_str()).chain([UNKNOWN_FEED]) {
             for stage in Refused::STAGES {
                 metrics.dead_letters.with_label_values(&[feed, stage]);
@@ -170,8 +173,13 @@ impl Bridge {
     }
 
     fn refuse_unread(&self, overload: Overload) -> Overload {
-        self.metrics.refused.with_label_values(&[UNKNOWN_FEED, Overload::CODE]).inc();
+        self.count_unread(Overload::CODE);
         overload
+    }
+
+    /// Counts a 503 of an event that was not read, or not to its end, with this code.
+    pub fn count_unread(&self, code: &str) {
+        self.metrics.refused.with_label_values(&[UNKNOWN_FEED, code]).inc();
     }
 
     /// The whole path of a body: read it, make its record, hand it to Kafka. A body that is no event becomes a dead letter.
@@ -235,7 +243,7 @@ impl Bridge {
         };
         let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
         // First: to refuse an event must cost as little as can be.
-        let share = feed.held.take()?;
+        let share = feed.held.take().map_err(|full| feed.held.refuse(full))?;
         match feed.route.fill(record, event, &accepted.body, &accepted.origin, transcoder) {
             Ok(made) => self.send(lane, feed, share, accepted, &made, record),
             Err(why) => self.dead_letter(Refused::Unreadable(&why), None, accepted, binding, record),
@@ -259,7 +267,7 @@ impl Bridge {
             Entered::First(ticket, pending) => (ticket, pending),
             Entered::Again(pending) => return Ok(feed.held.hold(share, pending)),
         };
-        feed.held.make_room(&mut accepted, record)?;
+        feed.held.make_room(&mut accepted, record).map_err(|full| feed.held.refuse(full))?;
         self.producers.send_event(lane, made.target, record, accepted, ticket);
         feed.count(made);
         Ok(feed.held.hold(share, pending))
@@ -286,7 +294,10 @@ impl Bridge {
             Binding::ByName => None,
         };
         let known = feed.and_then(|route| Some((route.label.as_str(), route.topics.first()?.topic.as_str())));
-        let share = self.dead_letters.take()?;
+        // Without its stub a body over the limit is answered 413 all the same.
+        let stub = matches!(refused, Refused::TooLarge { .. });
+        let full = |full| if stub { full } else { self.dead_letters.refuse(full) };
+        let share = self.dead_letters.take().map_err(full)?;
         let entered = match refused {
             // Two bodies may begin alike.
             Refused::TooLarge { .. } => self.producers.enter_alone(),
@@ -297,7 +308,7 @@ impl Bridge {
             Entered::Again(pending) => return Ok(self.dead_letters.hold(share, pending)),
         };
         record.fill_dead_letter(&accepted.body, refused, known, key, &accepted.origin);
-        self.dead_letters.make_room(&mut accepted, record)?;
+        self.dead_letters.make_room(&mut accepted, record).map_err(full)?;
         let label = known.map(|(label, _)| label);
         self.producers.send_dead_letter(record, &refused, label, accepted, ticket);
         Ok(self.dead_letters.hold(share, pending))
@@ -341,10 +352,9 @@ impl FeedLane {
         counted.counter.inc();
         if major != Some(KNOWN_MAJOR) {
             counted.told.call_once(|| {
-                let api_version = short(made.facts.api_version);
                 tracing::warn!(
                     feed = self.route.label,
-                    api_version,
+                    major = major_label(major.unwrap_or(OTHER_MAJOR)),
                     "first event of another major api_version: `extras` keeps what its schema does not name"
                 );
             });
@@ -354,9 +364,14 @@ impl FeedLane {
 
 impl Major {
     fn new(number: usize, feed: &str, metrics: &Metrics) -> Self {
-        let label = if number == OTHER_MAJOR { "other".to_owned() } else { number.to_string() };
+        let label = major_label(number);
         Self { counter: metrics.events_by_major.with_label_values(&[feed, label.as_str()]), told: Once::new() }
     }
+}
+
+/// How a major is counted, and told: a sender's own text of it goes into no log.
+fn major_label(number: usize) -> String {
+    if number == OTHER_MAJOR { "other".to_owned() } else { number.to_string() }
 }
 
 /// 0 to 9, from `v1.3.0` or `1.3.0`; `None` for any other text.

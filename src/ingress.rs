@@ -26,8 +26,8 @@ use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use self::peer::Peer;
-use self::{counts::Counts, log_limit::LogLimit, refusal::Refusal};
+use self::{counts::Counts, refusal::Refusal};
+pub use self::{log_limit::LogLimit, peer::Peer};
 use crate::{
     bridge::{Binding, Bridge, InFlight, Overload},
     config::Budget,
@@ -65,7 +65,7 @@ impl Ingress {
     ) -> Self {
         let refusals = Refusal::ALL.iter().map(|refusal| (refusal.status(), refusal.code()));
         let counts = Counts::new(metrics, budget.timeout, refusals);
-        Self { bridge, budget, body_bytes_max, cut_off, counts, log_limit: LogLimit::default() }
+        Self { bridge, budget, body_bytes_max, cut_off, counts, log_limit: LogLimit::new("refusals") }
     }
 
     pub fn bridge(&self) -> &Bridge {
@@ -221,7 +221,10 @@ impl Ingress {
             tokio::select! {
                 biased;
                 read = timeout_at(by, read) => read.unwrap_or(Err(Refusal::SlowBody)),
-                () = self.cut_off.cancelled() => Err(Refusal::Stopping),
+                () = self.cut_off.cancelled() => {
+                    self.bridge.count_unread(Refusal::Stopping.code());
+                    Err(Refusal::Stopping)
+                }
             }
         };
         Box::pin(rest).await
@@ -269,7 +272,9 @@ impl Ingress {
         match self.bridge.deliver_stub(Refused::TooLarge { bytes, max }, first, binding) {
             // The answer is 413 whatever becomes of the stub; waiting for it makes it findable once answered.
             Ok(mut in_flight) => drop(self.hold(&mut in_flight, peer, deadline).await),
-            Err(overload) => tracing::warn!(%overload, "no stub was kept of a body over the limit"),
+            Err(overload) => {
+                self.log_limit.run(|| tracing::warn!(%overload, "no stub was kept of a body over the limit"));
+            }
         }
         Refusal::TooLarge { max }
     }

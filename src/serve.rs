@@ -1,4 +1,4 @@
-//! Build in order, stop in reverse.
+//! Build in order, stop in reverse. `topics` looks whether there is what the bridge writes to.
 
 mod topics;
 
@@ -22,7 +22,7 @@ use crate::{
     bridge::Bridge,
     config::{Budget, Config},
     feed::SchemaSource,
-    ingress::Ingress,
+    ingress::{Ingress, LogLimit},
     kafka::{self, Connection, Producers, Warmed, durability},
     metrics::Metrics,
     record::{Route, confluent_prefix},
@@ -171,6 +171,7 @@ impl Bound {
             metrics: Arc::clone(&self.metrics),
             draining: draining.clone(),
             connections: Connections::default(),
+            failures_logged: LogLimit::new("failed handshakes"),
         });
         // Bound before, but on Linux another one may have begun to listen there meanwhile.
         let (port_flag, _) = self.run.port_flags();

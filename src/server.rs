@@ -22,7 +22,7 @@ pub use self::{
 };
 use crate::{
     config,
-    ingress::{Ingress, Peer},
+    ingress::{Ingress, LogLimit, Peer},
     metrics::Metrics,
     tls::{self, CurrentTls, HANDSHAKE_MAX, ServerTls},
 };
@@ -39,6 +39,8 @@ pub struct Server {
     /// Accept no more, finish what is held.
     pub draining: CancellationToken,
     pub connections: Connections,
+    /// Of handshakes that failed: who opens connections needs no certificate to fill the log.
+    pub failures_logged: LogLimit,
 }
 
 /// What connections may be and take.
@@ -165,7 +167,7 @@ impl Server {
                 return Some((stream, peer));
             }
             Ok(Err(error)) => (tls::failure_reason(&error), error.to_string()),
-            Err(_) => ("timeout", "the handshake took too long".to_owned()),
+            Err(_) => (tls::TIMED_OUT, "the handshake took too long".to_owned()),
         };
         self.handshake_failed(failure.0, from, &failure.1);
         None
@@ -254,6 +256,6 @@ impl Server {
 
     fn handshake_failed(&self, reason: &str, from: SocketAddr, error: &str) {
         self.metrics.handshake_failures.with_label_values(&[reason]).inc();
-        tracing::info!(%from, reason, error, "TLS handshake failed");
+        self.failures_logged.run(|| tracing::info!(%from, reason, error, "TLS handshake failed"));
     }
 }

@@ -22,7 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use self::files::{check_crls, crl_expiry, expiry, read_certificates, read_crls, read_key};
 pub use self::{
     files::not_after,
-    reasons::{failure_reason, reason_of},
+    reasons::{TIMED_OUT, failure_reason, reason_of},
     reload::{CurrentTls, Reload, publish},
 };
 use crate::config::{ClientName, Tls};

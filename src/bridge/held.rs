@@ -54,12 +54,9 @@ impl Overload {
     pub const CODE: &str = "overload";
 }
 
-/// The codes of 503. What may happen is counted from 0, as Prometheus cannot see a counter's first step otherwise.
-const REFUSALS: [&str; 3] = [Overload::CODE, "no_commit_in_time", "stopping"];
-
 impl HeldCounts {
     fn new(label: &str, metrics: &Metrics) -> Arc<Self> {
-        for code in REFUSALS {
+        for code in Held::REFUSALS {
             metrics.refused.with_label_values(&[label, code]);
         }
         Arc::new(Self { label: label.to_owned(), refused: metrics.refused.clone() })
@@ -71,6 +68,9 @@ impl HeldCounts {
 }
 
 impl Held {
+    /// The codes of 503. What may happen is counted from 0, as Prometheus cannot see a counter's first step otherwise.
+    pub const REFUSALS: [&str; 3] = [Overload::CODE, "no_commit_in_time", "stopping"];
+
     pub fn new(label: &str, in_flight_max: usize, metrics: &Metrics) -> Self {
         let quota = Quota::new(in_flight_max);
         metrics.show(metrics.in_flight.with_label_values(&[label]), &quota, Quota::taken);
@@ -80,14 +80,15 @@ impl Held {
     /// The body is kept beside its record until the commit, for the dead letter should the topic refuse it.
     pub fn make_room(&self, accepted: &mut Accepted, record: &Record) -> Result<(), Overload> {
         let needed = accepted.body.len() + record.size();
-        accepted.bytes.charge(&self.bytes, needed).then_some(()).ok_or_else(|| self.full(Overload::Bytes))
+        accepted.bytes.charge(&self.bytes, needed).then_some(()).ok_or(Overload::Bytes)
     }
 
     pub fn take(&self) -> Result<Share, Overload> {
-        self.quota.take(1).ok_or_else(|| self.full(Overload::InFlight))
+        self.quota.take(1).ok_or(Overload::InFlight)
     }
 
-    fn full(&self, overload: Overload) -> Overload {
+    /// Counts that an event is answered 503 for this.
+    pub fn refuse(&self, overload: Overload) -> Overload {
         self.counts.refuse(Overload::CODE);
         overload
     }

@@ -37,9 +37,15 @@ pub fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
         content_type: carried(&header::CONTENT_TYPE),
         content_encoding: carried(&header::CONTENT_ENCODING),
         traceparent: carried(&TRACEPARENT),
-        tracestate: carried(&TRACESTATE),
+        tracestate: tracestate(headers),
         attempts: 0,
     }
+}
+
+/// Several lines of it are one list (W3C Trace Context, section 3.3.1).
+fn tracestate(headers: &HeaderMap) -> Option<Cow<'static, [u8]>> {
+    let lines: Vec<&[u8]> = headers.get_all(&TRACESTATE).iter().map(header::HeaderValue::as_bytes).collect();
+    Some(lines.join(&b","[..])).filter(|list| !lines.is_empty() && list.len() <= CARRIED_BYTES_MAX).map(Cow::Owned)
 }
 
 /// What is kept of a request's headers while its body is waited for.
@@ -51,3 +57,27 @@ pub fn carried_bytes(origin: &Origin) -> usize {
 const JSON: &[u8] = b"application/json";
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_tracestate_are_one_list() {
+        let long = "x".repeat(CARRIED_BYTES_MAX);
+        for (lines, expected) in [
+            (&["a=1,b=2", "c=3"][..], Some("a=1,b=2,c=3")),
+            (&["a=1"], Some("a=1")),
+            (&[], None),
+            (&[&long], Some(long.as_str())),
+            (&[&long, "a=1"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(TRACESTATE, line.parse().unwrap());
+            }
+            let carried = origin(&headers, &Arc::from("sender")).tracestate;
+            assert_eq!(carried.as_deref(), expected.map(str::as_bytes));
+        }
+    }
+}

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Refusals come by the thousand under overload: at most ten of them a second are logged, the others are counted.
-#[derive(Default)]
-pub(super) struct LogLimit {
+/// Refusals come by the thousand under overload, and failed handshakes from whoever can connect: at most ten of a kind a second
+/// are logged, the others are counted.
+pub struct LogLimit {
+    what: &'static str,
     second: AtomicU64,
     logged: AtomicU64,
 }
@@ -15,12 +16,17 @@ pub(super) struct LogLimit {
 impl LogLimit {
     const A_SECOND: u64 = 10;
 
-    pub(super) fn run(&self, log: impl FnOnce()) {
+    /// For lines about `what`, in the plural.
+    pub fn new(what: &'static str) -> Self {
+        Self { what, second: AtomicU64::new(0), logged: AtomicU64::new(0) }
+    }
+
+    pub fn run(&self, log: impl FnOnce()) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         if self.second.swap(now, Ordering::Relaxed) != now {
             let before = self.logged.swap(0, Ordering::Relaxed);
             if before > Self::A_SECOND {
-                tracing::warn!("{} more refusals were not logged", before - Self::A_SECOND);
+                tracing::warn!("{} more {} were not logged", before - Self::A_SECOND, self.what);
             }
         }
         if self.logged.fetch_add(1, Ordering::Relaxed) < Self::A_SECOND {

@@ -2,6 +2,9 @@
 
 use rustls::{CertificateError, Error as TlsFault};
 
+/// One that took longer than [`HANDSHAKE_MAX`](super::HANDSHAKE_MAX).
+pub const TIMED_OUT: &str = "timeout";
+
 /// Why a handshake failed, as a metric's label: a fixed word.
 pub fn failure_reason(error: &std::io::Error) -> &'static str {
     let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsFault>()) else {
@@ -64,6 +67,7 @@ mod tests {
         ])
         .map(|fault| reason_of(&fault))
         .chain([ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].map(|kind| failure_reason(&Error::from(kind))))
+        .chain([TIMED_OUT])
         .collect();
         reasons.sort_unstable();
         assert_eq!(reasons, HANDSHAKE_FAILURES);

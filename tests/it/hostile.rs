@@ -134,6 +134,9 @@ async fn handshakes_that_do_not_end_are_cut_off() {
     let elapsed = started.elapsed();
     assert!((5.0..20.0).contains(&elapsed.as_secs_f64()), "{elapsed:?}");
     wait_until("all are counted", LIMIT, || failures() == before + 500.0);
+    // All bridge-made lines, those of other tests too: ten a second.
+    let logged = bridge().child.stderr().matches("\"TLS handshake failed\"").count();
+    assert!((1..400).contains(&logged), "{logged} lines of 500 failed handshakes");
     steady.assert_undisturbed().await;
 }
 

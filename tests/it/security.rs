@@ -342,7 +342,7 @@ async fn nothing_of_a_payload_gets_into_the_log() {
         .set("ingress.body_bytes_max", "4096")
         .start();
     support::kafka().delete_topic(&bridge.topic("queue"));
-    let identity = "\"api_version\":\"v9.0.0\",\"event_id\":\"1\",\"event_type\":\"T\"";
+    let identity = format!("\"api_version\":\"v9.{CANARY}\",\"event_id\":\"1\",\"event_type\":\"T\"");
     let named = |feed: &str| format!("{identity},\"name\":\"com.asapp.event.{feed}\"");
     let everywhere =
         format!("\"{CANARY}\":{{\"{CANARY}\":[\"{CANARY}\"]}},\"meta_data\":{{\"issue_id\":\"{CANARY}\"}}");

@@ -29,6 +29,7 @@ fn refused(bridge: &Bridge, feed: &str, code: &str) -> f64 {
 async fn a_503_is_counted_by_its_events_feed() {
     let kafka = kafka();
     let setup = Setup::new(&kafka, None).set("sender.timeout_ms", "3000").set("ingress.in_flight_max", "1");
+    let setup = setup.set("ingress.body_bytes_max", "1024");
     let bridge = setup.start();
     assert_eq!(refused(&bridge, "activity", "stopping"), 0.0, "there from the start");
     kafka.brokers()[0].pause();
@@ -39,6 +40,13 @@ async fn a_503_is_counted_by_its_events_feed() {
     wait_held(&bridge, 3.0);
     let more = bridge.sender(Http::One).post("/", &[], journey("too many")).await.unwrap();
     assert_refused(&more, 503, "overload");
+    // For their stubs there is no room either: they are answered as ever, and the log has its ceiling.
+    let sender = bridge.sender(Http::Two);
+    for _ in 0..60 {
+        assert_refused(&sender.post("/", &[], "x".repeat(2000)).await.unwrap(), 413, "body_too_large");
+    }
+    let told = bridge.child.stderr().matches("no stub was kept").count();
+    assert!((1..=30).contains(&told), "{told} of 60");
     for (answer, _) in posts.join_all().await {
         assert_refused(&answer, 503, "no_commit_in_time");
     }

@@ -141,7 +141,7 @@ impl Metrics {
             refused: counters(
                 &r,
                 "causeway_refused_total",
-                "Events answered 503, by code and feed (`unknown` where there was no room to read it).",
+                "Events answered 503, by code and feed (`unknown` where it was not read to its end).",
                 &["feed", "code"],
             )?,
             answer_seconds: register(

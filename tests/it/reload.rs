@@ -167,6 +167,7 @@ async fn a_broken_file_leaves_all_the_old_ones_in_use() {
     expired.client_auth = false;
     let expired = bridge.setup.identity(expired);
     let elsewhere = Authority::new("Test sender CA");
+    let two_crls = bridge.setup.authority.crl(&[]) + &bridge.setup.authority.crl(&[&revoked.serial]);
     // What is wrong, the files that make it so, and the word by which the log tells.
     type Broken<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
     let broken: &[Broken<'_>] = &[
@@ -175,6 +176,7 @@ async fn a_broken_file_leaves_all_the_old_ones_in_use() {
         ("no CA", &[("ca.crt", "")], "ingress.tls.client_ca"),
         // Of the same name, but not of the same key.
         ("a CRL of another CA", &[("crl.pem", &elsewhere.crl(&[]))], "ingress.tls.crl"),
+        ("a second CRL of one CA", &[("crl.pem", &two_crls)], "two CRLs of one CA"),
         (
             "an expired certificate",
             &[("server.crt", &expired.certificate), ("server.key", &expired.private_key)],

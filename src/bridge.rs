@@ -32,7 +32,7 @@ pub struct Bridge {
     other: usize,
     producers: Arc<Producers>,
     bytes: Arc<Quota>,
-    /// Requests over HTTP/2, from their heads to their answers: a connection's own memory has room for one, not for a thousand.
+    /// Streams of HTTP/2 that connections may open beyond those that each has anyway.
     streams: Arc<Quota>,
     #[allow(clippy::vec_box, reason = "each is taken out and put back for every event")]
     benches: Mutex<Vec<Box<Bench>>>,
@@ -132,7 +132,7 @@ impl Bridge {
                     route,
                 })
                 .collect(),
-            // No feed that is stuck takes a place from another one.
+            // As many as the feeds may hold.
             streams: Quota::new(config.ingress.in_flight_max.saturating_mul(config.feeds.len() + 1)),
             producers,
             bytes,
@@ -161,20 +161,15 @@ impl Bridge {
 
     /// There is none for a body that was not read, or not to its end.
     pub fn no_room(&self) -> Overload {
-        self.refuse_unread(Overload::Bytes)
-    }
-
-    /// Takes the place of one request among those of HTTP/2, before anything of it is kept.
-    ///
-    /// # Errors
-    /// [`Overload::Streams`].
-    pub fn open_stream(&self) -> Result<Share, Overload> {
-        self.streams.take(1).ok_or_else(|| self.refuse_unread(Overload::Streams))
-    }
-
-    fn refuse_unread(&self, overload: Overload) -> Overload {
         self.count_unread(Overload::CODE);
-        overload
+        Overload::Bytes
+    }
+
+    /// Takes up to `most` streams of HTTP/2 for one connection, for as long as it lives: h2 keeps what they took once. A quarter of
+    /// what is free, so that no connection comes too late for some.
+    pub fn take_streams(&self, most: usize) -> Option<Share> {
+        let free = self.streams.max().saturating_sub(self.streams.taken());
+        self.streams.take(most.min(free / 4))
     }
 
     /// Counts a 503 of an event that was not read, or not to its end, with this code.

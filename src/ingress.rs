@@ -17,7 +17,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Method, Request, Response, StatusCode, Version,
+    Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     header::{self, HeaderValue},
     http::request::Parts,
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::{counts::Counts, refusal::Refusal};
 pub use self::{log_limit::LogLimit, peer::Peer};
 use crate::{
-    bridge::{Binding, Bridge, InFlight, Overload},
+    bridge::{Binding, Bridge, InFlight},
     config::Budget,
     kafka::{Accepted, Receipt, Undelivered},
     metrics::Metrics,
@@ -85,21 +85,20 @@ impl Ingress {
         let started = self.clock(peer, head_at);
         let number = peer.requests.fetch_add(1, Ordering::Relaxed);
         let (head, mut body) = request.into_parts();
-        let place = self.place(&head, peer);
-        let admitted = place.as_ref().map_err(|full| Refusal::from(*full)).and_then(|_| self.admit(&head, &body, peer));
+        let admitted = self.admit(&head, &body, peer);
         // Over HTTP/2 hyper would send its body, and the client would take that for a broken connection.
         let head_only = head.method == Method::HEAD;
-        // Who asks before sending (RFC 9110, section 10.1.1) is told by the answer not to. What has no place waits for nothing.
-        let discards = place.is_ok() && !head.headers.contains_key(header::EXPECT);
+        // Who asks before sending (RFC 9110, section 10.1.1) is told by the answer not to.
+        let body_comes = !head.headers.contains_key(header::EXPECT);
         let (ingress, peer) = (Arc::clone(self), Arc::clone(peer));
         async move {
-            let _held = (busy, place);
+            let _busy = busy;
             let deadline = started + ingress.budget.answer_by;
             let mut kept = None;
             let outcome = match admitted {
                 Ok(admitted) => ingress.deliver(admitted, &mut body, &peer, deadline, &mut kept).await,
                 Err(refusal) => {
-                    if discards {
+                    if body_comes {
                         Box::pin(discard(&mut body, deadline)).await;
                     }
                     Err(refusal)
@@ -160,13 +159,6 @@ impl Ingress {
         };
         let outcome = self.hold(&mut in_flight, peer, deadline).await;
         outcome.inspect_err(|refusal| in_flight.refused(refusal.code()))
-    }
-
-    /// Over HTTP/1.1 a connection has one request at a time, and over HTTP/2 one whose sender is not allowed: that is part of
-    /// what the connection takes.
-    fn place(&self, head: &Parts, peer: &Peer) -> Result<Option<Share>, Overload> {
-        let among_others = head.version == Version::HTTP_2 && peer.sender.is_ok();
-        among_others.then(|| self.bridge.open_stream()).transpose()
     }
 
     /// What the head alone decides: where the event goes, whether its sender may, and room for its body.

@@ -31,8 +31,6 @@ pub enum Overload {
     InFlight,
     #[error("too many bytes wait to be committed")]
     Bytes,
-    #[error("too many requests are open over HTTP/2")]
-    Streams,
 }
 
 /// A request that waits for its receipt.

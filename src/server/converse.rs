@@ -15,16 +15,22 @@ use hyper_util::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{connections::Connection, watched::Watched};
-use crate::ingress::{Ingress, Peer};
+use crate::{
+    ingress::{Ingress, Peer},
+    quota::Share,
+};
 
 /// HTTP/1.1: a head larger than this is answered 431. HTTP/2: so is a header list.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// HTTP/2: requests that one connection may hold at once.
-const STREAMS_MAX: u32 = 1024;
+/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends.
+const STREAMS_MAX: usize = 1024;
 
-/// The same of a sender that is not on the allow-list: who may not post may not hold a thousand requests either.
-const STREAMS_NOT_ALLOWED_MAX: u32 = 1;
+/// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for all.
+const STREAMS_OWN: usize = 8;
+
+/// The same of a sender that is not on the allow-list: who may not post may not hold requests either.
+const STREAMS_NOT_ALLOWED_MAX: usize = 1;
 
 /// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
 /// connection ends. After a time in which the machine stood still all that timed out at its sender comes so: no attack.
@@ -56,24 +62,39 @@ pub fn converse(
     connection: &Arc<Connection>,
     told_to_close: impl Future<Output = ()> + Send + 'static,
 ) -> Conversation {
-    let streams_max = if peer.sender.is_ok() { STREAMS_MAX } else { STREAMS_NOT_ALLOWED_MAX };
+    let allowed = peer.sender.is_ok();
+    let taken_from = Arc::clone(ingress);
     let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
     let service = service_fn(move |request: Request<Incoming>| ingress.answer(request, &peer, busy.begin()));
     match http {
         Http::One => {
             let watched = Watched { stream, connection: Arc::clone(connection) };
             let http = Box::pin(http1().serve_connection(TokioIo::new(watched), service));
-            Box::pin(finish(http, told_to_close))
+            Box::pin(finish(http, told_to_close, None))
         }
         Http::Two => {
+            let (streams_max, shared) = streams(&taken_from, allowed);
             let http = Box::pin(http2(head_max, streams_max).serve_connection(TokioIo::new(stream), service));
-            Box::pin(finish(http, told_to_close))
+            Box::pin(finish(http, told_to_close, shared))
         }
     }
 }
 
+/// How many streams a connection may have, and what it has for that of the number for all.
+fn streams(ingress: &Ingress, allowed: bool) -> (usize, Option<Share>) {
+    if !allowed {
+        return (STREAMS_NOT_ALLOWED_MAX, None);
+    }
+    let shared = ingress.bridge().take_streams(STREAMS_MAX - STREAMS_OWN);
+    (STREAMS_OWN + shared.as_ref().map_or(0, Share::amount), shared)
+}
+
 /// It takes a box, as a future keeps what it is given beside what it makes of that.
-async fn finish<C: GracefulConnection>(mut http: Pin<Box<C>>, told_to_close: impl Future<Output = ()>) -> C::Output {
+async fn finish<C: GracefulConnection>(
+    mut http: Pin<Box<C>>,
+    told_to_close: impl Future<Output = ()>,
+    _streams: Option<Share>,
+) -> C::Output {
     tokio::select! {
         biased;
         ended = http.as_mut() => return ended,
@@ -91,10 +112,10 @@ fn http1() -> http1::Builder {
 
 /// A client that is silent is asked by a PING whether it is there. In the middle of a head it cannot answer: frames of
 /// other kinds must not come between.
-fn http2(head_max: Duration, streams_max: u32) -> http2::Builder<TokioExecutor> {
+fn http2(head_max: Duration, streams_max: usize) -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(streams_max)
+        .max_concurrent_streams(streams_max as u32)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_local_error_reset_streams(BROKEN_STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW)

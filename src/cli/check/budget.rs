@@ -57,8 +57,8 @@ impl BudgetLines {
 
     /// The memory that the process can come to at its limits.
     fn memory_max(&self) -> usize {
-        // A connection's memory has room for one request of its own; of those beside it over HTTP/2 there are, with their bodies
-        // on the way or held, never more than the feeds may hold (`Bridge::open_stream`).
+        // A connection's memory has room for the few streams of HTTP/2 that are its own; of those beside them there are never more,
+        // over all connections, than the feeds may hold (`Bridge::take_streams`).
         let requests = self.in_flight_max * self.lanes * REQUEST_BYTES;
         let connections = self.connections_max * CONNECTION_BYTES;
         let used = PROCESS_BYTES + self.queue_bytes_max + self.dedupe_bytes_max + connections + requests;

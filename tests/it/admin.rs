@@ -16,7 +16,7 @@ use crate::support::{
     bridge::{Bridge, SENDER, Setup},
     certs::ClientOptions,
     client::{Http, Sender},
-    process::Child,
+    process::{Child, Signal},
     wait_until,
 };
 
@@ -336,12 +336,16 @@ fn the_log_is_text_in_colour_on_a_terminal() {
     let setup = Setup::new(support::kafka(), None).set("kafka.brokers", "127.0.0.1:1");
     let serve = setup.command(&["serve"]);
     let mut command = Command::new("script");
-    command.args(["--quiet", "--flush", "--command", concat!(env!("CARGO_BIN_EXE_causeway"), " serve"), "/dev/null"]);
+    // Whatever happens to the test: a terminal's end need not end it.
+    let serve_for_a_while = concat!("timeout --foreground 30 ", env!("CARGO_BIN_EXE_causeway"), " serve");
+    command.args(["--quiet", "--flush", "--command", serve_for_a_while, "/dev/null"]);
     command.current_dir(&setup.dir).envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut terminal = Child::spawn("terminal", &command, &setup.dir);
     terminal.wait_ready(SOON, || {
         fs::read_to_string(setup.dir.join("terminal.out")).unwrap_or_default().contains("not ready")
     });
+    terminal.signal(Signal::Terminate);
+    terminal.wait(SOON);
     let text = terminal.stdout();
     let line = text.lines().find(|line| line.contains("not ready")).unwrap();
     assert!(line.contains("WARN") && line.contains('\u{1b}') && !line.contains('{'), "{line:?}");

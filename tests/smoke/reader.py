@@ -135,7 +135,8 @@ def problems(message, headers, document, decode):
 def is_key(key, document):
     places = [place for place in KEYS.get(document["name"], (ISSUE, REP)) if isinstance(document.get(place[0]), dict)]
     values = [document[parent].get(name) for parent, name in places]
-    value = next((value for value in values if (value and isinstance(value, str)) or type(value) in (int, float)), None)
+    usable = lambda value: 0 < len(value.encode()) <= 1024 if isinstance(value, str) else type(value) in (int, float)
+    value = next(filter(usable, values), None)
     return json.loads(key or "null") == value if type(value) in (int, float) else key == (value and value.encode())
 
 

@@ -72,6 +72,15 @@ async fn commits_through(brokers: &str, toml: &str, files: &[(&str, &str)]) {
     assert_nowhere(secured().security().password, &bridge.child);
 }
 
+fn wait_for_more(load: &Load) {
+    let before = load.acked();
+    wait_until("events are committed", LIMIT, || load.acked() >= before + 50);
+}
+
+fn renewals(bridge: &Bridge, result: &str) -> f64 {
+    bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")])
+}
+
 /// Exit code, and both outputs as one text.
 fn output(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -129,20 +138,15 @@ async fn a_client_certificate_that_changes_on_disk_is_taken_up_without_a_503() {
     }
     let mut bridge = setup.toml(&client(&properties)).start();
     let load = Load::start(&bridge, 4, true);
-    let wait_for_more = || {
-        let before = load.acked();
-        wait_until("events are committed", LIMIT, || load.acked() >= before + 50);
-    };
-    wait_for_more();
-    let renewals = |result: &str| bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")]);
+    wait_for_more(&load);
     // A key without its certificate lets nobody in.
     let other = security.authority().client(ClientOptions::cn("causeway"));
     fs::write(&files.private_key, &other.private_key).unwrap();
-    wait_until("a key that is not the certificate's is refused", LIMIT, || renewals("refused") > 0.0);
-    wait_for_more();
+    wait_until("a key that is not the certificate's is refused", LIMIT, || renewals(&bridge, "refused") > 0.0);
+    wait_for_more(&load);
     renew(&bridge.setup.dir);
-    wait_until("the new certificate is in use", LIMIT, || renewals("ok") > 0.0);
-    wait_for_more();
+    wait_until("the new certificate is in use", LIMIT, || renewals(&bridge, "ok") > 0.0);
+    wait_for_more(&load);
     let posted = load.stop().await;
     assert_all_there(secured(), &bridge, &posted);
     assert_eq!(posted.others, BTreeMap::new());
@@ -169,23 +173,18 @@ async fn a_password_that_changes_in_kafka_and_then_on_disk_is_taken_up_without_a
     fs::write(&file, "canary-first").unwrap();
     let mut bridge = setup.start();
     let load = Load::start(&bridge, 4, true);
-    let wait_for_more = || {
-        let before = load.acked();
-        wait_until("events are committed", LIMIT, || load.acked() >= before + 50);
-    };
-    wait_for_more();
-    let renewals = |result: &str| bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")]);
+    wait_for_more(&load);
     fs::write(&file, "canary-wrong").unwrap();
-    wait_until("the wrong password is refused", LIMIT, || renewals("refused") > 0.0);
+    wait_until("the wrong password is refused", LIMIT, || renewals(&bridge, "refused") > 0.0);
     let not_in_use = || bridge.metric("causeway_reload_refused", &["files=\"kafka\""]);
     wait_until("and said not to be in use", LIMIT, || not_in_use() == 1.0);
-    wait_for_more();
-    assert_eq!(renewals("ok"), 0.0);
+    wait_for_more(&load);
+    assert_eq!(renewals(&bridge, "ok"), 0.0);
     set_password("canary-second");
     fs::write(&file, "canary-second").unwrap();
-    wait_until("the new password is in use", LIMIT, || renewals("ok") > 0.0);
+    wait_until("the new password is in use", LIMIT, || renewals(&bridge, "ok") > 0.0);
     wait_until("and said to be", LIMIT, || not_in_use() == 0.0);
-    wait_for_more();
+    wait_for_more(&load);
     let posted = load.stop().await;
     assert_all_there(secured(), &bridge, &posted);
     assert_eq!(posted.others, BTreeMap::new());

@@ -265,7 +265,11 @@ impl Compiler<'_> {
             .map(|field| {
                 let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
                 let json_text = field.custom_attributes.get(JSON_TEXT) == Some(&Json::Bool(true));
+                let has_default = field.default == Some(Json::Null);
                 let field = self.field(&field.name, &field.schema, json_text, &path)?;
+                if field.nullable && !has_default {
+                    return Err(SchemaError::NotNullable(path));
+                }
                 // Only the root has members that are always there; its own rules see to those.
                 if !field.nullable && self.open.len() > 1 {
                     return Err(SchemaError::NotNullable(path));
@@ -317,23 +321,25 @@ impl Compiler<'_> {
     }
 }
 
-/// The fingerprint that every reader computes. apache-avro's canonical form does not take away all of a logical type: the
-/// attribute goes before it sees the schema.
+/// The fingerprint that every reader computes. apache-avro's (0.22) canonical form keeps attributes of logical types, and a
+/// field's `order`: they go before it sees the schema.
 fn fingerprint(text: &str) -> Result<[u8; 8], SchemaError> {
     let mut bare: Json = serde_json::from_str(text)?;
-    strip_logical_types(&mut bare);
+    strip(&mut bare);
     let schema = Avro::parse(&bare).map_err(Box::new)?;
     let bytes = schema.fingerprint::<Rabin>().bytes;
     Ok(bytes.try_into().unwrap_or_default())
 }
 
-fn strip_logical_types(schema: &mut Json) {
+fn strip(schema: &mut Json) {
     match schema {
         Json::Object(object) => {
-            object.remove("logicalType");
-            object.values_mut().for_each(strip_logical_types);
+            for attribute in ["logicalType", "precision", "scale", "order"] {
+                object.remove(attribute);
+            }
+            object.values_mut().for_each(strip);
         }
-        Json::Array(array) => array.iter_mut().for_each(strip_logical_types),
+        Json::Array(array) => array.iter_mut().for_each(strip),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
     }
 }
@@ -371,6 +377,8 @@ mod tests {
                 ),
                 "contains itself",
             ),
+            (root(r#"{"name":"x","type":["null","long"]},"#, EXTRAS_FIELD), "field `x`: must be"),
+            (root(r#"{"name":"x","type":["null","string"],"default":"a"},"#, EXTRAS_FIELD), "field `x`: must be"),
             ("\"string\"".to_owned(), "root must be a record"),
             ("{".to_owned(), "not an Avro schema"),
             (r#"{"type":"record","name":"R","fields":[]}"#.to_owned(), "`api_version`"),

@@ -100,7 +100,7 @@ fn fingerprints_are_those_that_fastavro_computes() {
 }
 
 #[test]
-fn a_fingerprint_ignores_a_logical_type_wherever_it_stands() {
+fn a_fingerprint_ignores_what_the_canonical_form_leaves_out() {
     let schema = |field: &str| {
         let identity = ["api_version", "name", "event_id", "event_type"];
         let identity = identity.map(|name| format!(r#"{{"name":"{name}","type":"string"}},"#)).concat();
@@ -109,11 +109,13 @@ fn a_fingerprint_ignores_a_logical_type_wherever_it_stands() {
         Schema::parse(&text).unwrap().fingerprint
     };
     let plain = schema(r#"{"name":"x","type":["null","long"],"default":null}"#);
-    for of_logical_type in [
+    for attributed in [
         r#"{"name":"x","type":["null","long"],"default":null,"logicalType":"timestamp-millis"}"#,
         r#"{"name":"x","type":["null",{"type":"long","logicalType":"timestamp-millis"}],"default":null}"#,
+        r#"{"name":"x","type":["null","long"],"default":null,"order":"ignore"}"#,
+        r#"{"name":"x","type":["null",{"type":"long","precision":5,"scale":2}],"default":null}"#,
     ] {
-        assert_eq!(schema(of_logical_type), plain, "{of_logical_type}");
+        assert_eq!(schema(attributed), plain, "{attributed}");
     }
     let items = r#"{"name":"x","type":["null",{"type":"array","items":"string"LOGICAL}],"default":null}"#;
     let tags = items.replace("LOGICAL", r#","logicalType":"tags""#);

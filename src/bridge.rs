@@ -1,6 +1,7 @@
 //! The flow, put together: body -> event -> record -> Kafka. What it returns is waited on for the receipt.
 
 mod held;
+mod identity;
 
 use std::{
     collections::HashMap,
@@ -10,7 +11,10 @@ use std::{
 use prometheus::IntCounter;
 
 use self::held::Held;
-pub use self::held::{InFlight, Overload};
+pub use self::{
+    held::{InFlight, Overload},
+    identity::Identity,
+};
 use crate::{
     config::Config,
     event::{Event, Parser},
@@ -260,7 +264,7 @@ impl Bridge {
         }
         let (ticket, pending) = match self.producers.enter(Key::event(lane, made.facts.event_id, made.body_hash)) {
             Entered::First(ticket, pending) => (ticket, pending),
-            Entered::Again(pending) => return Ok(feed.held.hold(share, pending)),
+            Entered::Again(pending) => return Ok(feed.held.join(share, pending)),
         };
         feed.held.make_room(&mut accepted, record).map_err(|full| feed.held.refuse(full))?;
         self.producers.send_event(lane, made.target, record, accepted, ticket);
@@ -300,7 +304,7 @@ impl Bridge {
         };
         let (ticket, pending) = match entered {
             Entered::First(ticket, pending) => (ticket, pending),
-            Entered::Again(pending) => return Ok(self.dead_letters.hold(share, pending)),
+            Entered::Again(pending) => return Ok(self.dead_letters.join(share, pending)),
         };
         record.fill_dead_letter(&accepted.body, refused, known, key, &accepted.origin);
         self.dead_letters.make_room(&mut accepted, record).map_err(full)?;
@@ -309,12 +313,10 @@ impl Bridge {
         Ok(self.dead_letters.hold(share, pending))
     }
 
-    /// Reads a body once more for a log line: `(event_id, name, event_type)`, escaped, each at most 64 bytes.
-    pub fn identify(&self, body: &[u8]) -> Option<(String, String, String)> {
+    /// Reads a body once more for a log line.
+    pub fn identify(&self, body: &[u8]) -> Option<Identity> {
         let mut bench = self.bench();
-        bench.parser.read(body, |event| {
-            event.ok().map(|event| (short(event.event_id), short(event.name), short(event.event_type)))
-        })
+        bench.parser.read(body, |event| event.ok().map(|event| Identity::of(&event)))
     }
 
     fn bench(&self) -> Box<Bench> {
@@ -376,18 +378,6 @@ fn major(api_version: &str) -> Option<usize> {
     major.parse().ok().filter(|major| *major <= 9)
 }
 
-/// A sender's text for a log: escaped, at most 64 bytes.
-fn short(text: &str) -> String {
-    let mut escaped = String::new();
-    for part in text.chars().map(char::escape_default) {
-        if escaped.len() + part.len() > 64 {
-            break;
-        }
-        escaped.extend(part);
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,11 +389,5 @@ mod tests {
         {
             assert_eq!(major(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_senders_text_is_short_and_escaped() {
-        assert_eq!(short("a\nb\u{1b}"), "a\\nb\\u{1b}");
-        assert!(short(&"\u{1b}".repeat(100)).len() <= 64);
     }
 }

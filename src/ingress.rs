@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::{counts::Counts, refusal::Refusal};
 pub use self::{log_limit::LogLimit, peer::Peer};
 use crate::{
-    bridge::{Binding, Bridge, InFlight},
+    bridge::{Binding, Bridge, Identity, InFlight},
     config::Budget,
     kafka::{Accepted, Receipt, Undelivered},
     metrics::Metrics,
@@ -92,12 +92,16 @@ impl Ingress {
         let body_comes = !head.headers.contains_key(header::EXPECT);
         let (ingress, peer) = (Arc::clone(self), Arc::clone(peer));
         async move {
-            let _busy = busy;
+            let mut busy = Some(busy);
             let deadline = started + ingress.budget.answer_by;
             let mut kept = None;
             let outcome = match admitted {
                 Ok(admitted) => ingress.deliver(admitted, &mut body, &peer, deadline, &mut kept).await,
                 Err(refusal) => {
+                    // By what it still sends nobody who is not allowed keeps a place from those who are.
+                    if peer.sender.is_err() {
+                        busy.take();
+                    }
                     if body_comes {
                         Box::pin(discard(&mut body, deadline)).await;
                     }
@@ -111,7 +115,7 @@ impl Ingress {
                     committed(&receipt)
                 }
                 Err(refusal) => {
-                    ingress.log_limit.run(|| ingress.log_refusal(&refusal, &peer, number, kept.as_deref()));
+                    ingress.log_limit.run(|| ingress.log_refusal(&refusal, &peer, number, kept));
                     let response = refused(&refusal, number);
                     ingress.counts.refused(response.status(), refusal.code());
                     response
@@ -140,15 +144,23 @@ impl Ingress {
         body: &mut Incoming,
         peer: &Peer,
         deadline: Instant,
-        kept: &mut Option<Arc<[u8]>>,
+        kept: &mut Option<Kept>,
     ) -> Result<Receipt, Refusal> {
         let Admitted { binding, origin, mut share } = admitted;
-        let received = self.receive(body, &mut share, deadline).await?;
+        let received = match self.receive(body, &mut share, deadline).await {
+            // Its rest is on the way.
+            Err(refusal @ Refusal::Overload(_)) => {
+                drop(share);
+                Box::pin(discard(body, deadline)).await;
+                return Err(refusal);
+            }
+            received => received?,
+        };
         // From here to the hand-over nothing is awaited: a client that goes away cannot take the event with it.
         let accepted = |body| Accepted { body, origin, bytes: share };
         let mut in_flight = match received {
             Received::Whole(body) => {
-                *kept = Some(Arc::clone(&body));
+                *kept = Some(Kept::Body(Arc::clone(&body)));
                 self.bridge.deliver(accepted(body), binding)?
             }
             Received::TooLarge { first, bytes } => {
@@ -157,6 +169,9 @@ impl Ingress {
                 return Err(refusal);
             }
         };
+        if in_flight.joined {
+            *kept = kept.take().map(|kept| Kept::Identity(Box::new(self.identify(kept))));
+        }
         let outcome = self.hold(&mut in_flight, peer, deadline).await;
         outcome.inspect_err(|refusal| in_flight.refused(refusal.code()))
     }
@@ -271,9 +286,15 @@ impl Ingress {
         Refusal::TooLarge { max }
     }
 
-    fn log_refusal(&self, refusal: &Refusal, peer: &Peer, number: u64, body: Option<&[u8]>) {
-        let identity = body.and_then(|body| self.bridge.identify(body));
-        let (event_id, name, event_type) = identity.unwrap_or_default();
+    fn identify(&self, kept: Kept) -> Identity {
+        match kept {
+            Kept::Body(body) => self.bridge.identify(&body).unwrap_or_default(),
+            Kept::Identity(identity) => *identity,
+        }
+    }
+
+    fn log_refusal(&self, refusal: &Refusal, peer: &Peer, number: u64, kept: Option<Kept>) {
+        let Identity { event_id, name, event_type } = kept.map(|kept| self.identify(kept)).unwrap_or_default();
         let request = format!("{}-{number}", peer.connection);
         let (status, reason) = (refusal.status().as_u16(), refusal.reason());
         let sender = match &peer.sender {
@@ -302,6 +323,12 @@ struct Admitted {
     binding: Binding,
     origin: Origin,
     share: Share,
+}
+
+/// What a request keeps of its event while it is held, for the log line should it be refused.
+enum Kept {
+    Body(Arc<[u8]>),
+    Identity(Box<Identity>),
 }
 
 /// A body that was read as far as it will be.

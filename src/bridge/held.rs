@@ -36,6 +36,8 @@ pub enum Overload {
 /// A request that waits for its receipt.
 pub struct InFlight {
     pub pending: Pending,
+    /// Its event is on its way since an earlier attempt, or was committed: no room is taken for this one's body.
+    pub joined: bool,
     _share: Share,
     counts: Arc<HeldCounts>,
 }
@@ -92,6 +94,10 @@ impl Held {
     }
 
     pub fn hold(&self, share: Share, pending: Pending) -> InFlight {
-        InFlight { pending, _share: share, counts: Arc::clone(&self.counts) }
+        InFlight { pending, joined: false, _share: share, counts: Arc::clone(&self.counts) }
+    }
+
+    pub fn join(&self, share: Share, pending: Pending) -> InFlight {
+        InFlight { joined: true, ..self.hold(share, pending) }
     }
 }

@@ -59,6 +59,28 @@ async fn posted_beside(bridge: &Bridge, label: &str, more: impl Fn() -> bool) ->
     took
 }
 
+/// No room is taken for them, so there must be none of theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_that_wait_with_their_first_attempt_keep_no_body() {
+    const RETRIES: usize = 200;
+    let kafka = kafka();
+    let bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "30000").start();
+    kafka.brokers()[0].pause();
+    let body = event("com.asapp.event.journey", "id", &noise(850_000));
+    let before = memory(&bridge);
+    let mut posts = JoinSet::new();
+    for _ in 0..=RETRIES {
+        let (sender, body) = (bridge.sender(BOTH[0]), body.clone());
+        posts.spawn(async move { sender.post("/", &[], body).await.unwrap().status });
+    }
+    wait_until("all are held", LIMIT, || bridge.metric("causeway_in_flight_requests", &[]) == RETRIES as f64 + 1.0);
+    let grown = memory(&bridge) - before;
+    kafka.brokers()[0].resume();
+    assert!(posts.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!(copies(&kafka, &bridge, "journey")["id"], 1);
+    assert!(grown < 0.6 * (RETRIES * body.len()) as f64, "{grown} bytes more than before");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_times_the_load_with_retries_stays_within_the_memory_that_check_tells() {
     let kafka = kafka();

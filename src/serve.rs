@@ -149,7 +149,7 @@ impl Bound {
             Producers::start(&connection, &lanes, budget.message_timeout, self.config.dedupe.bytes_max, &self.metrics)
                 .map_err(|error| error.to_string())?;
         if self.config.dedupe.warm {
-            self.warm(&producers, &connection);
+            self.warm(&producers, &connection, &stop);
         }
         let bridge = Bridge::new(
             &self.config,
@@ -210,9 +210,9 @@ impl Bound {
     }
 
     /// Without it retries of what an earlier run committed are committed again: no reason not to start.
-    fn warm(&self, producers: &Producers, connection: &Connection) {
+    fn warm(&self, producers: &Producers, connection: &Connection, stop: &CancellationToken) {
         self.readiness.wait_for("start", "reading back what was committed of late (dedupe.warm)");
-        match tokio::task::block_in_place(|| producers.warm(connection)) {
+        match tokio::task::block_in_place(|| producers.warm(connection, || stop.is_cancelled())) {
             Ok(Warmed { events, whole: true }) => tracing::info!(events, "events of an earlier run are remembered"),
             Ok(Warmed { events, whole: false }) => {
                 tracing::warn!(events, "not all events of an earlier run could be read back in time (dedupe.warm)");

@@ -13,11 +13,7 @@ mod tail;
 mod target;
 mod topics;
 
-use std::{
-    io::IsTerminal,
-    process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use findings::say;
@@ -194,12 +190,6 @@ fn log_targets(level: &str) -> Result<Targets, Failure> {
         return Err(Failure::new(why));
     }
     level.parse().map_err(|error| Failure::new(format!("--log: {error}")))
-}
-
-/// Milliseconds since 1970.
-fn millis_now() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The runtime of commands that need one.

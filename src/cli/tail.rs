@@ -8,14 +8,13 @@ use super::{
     Exit, Failure,
     decode::{Decoded, Decoder, json_line, text_line},
     findings::said,
-    millis_now,
     target::{Target, TargetArgs},
     topics::require,
 };
 use crate::{
     config::Config,
     kafka::{
-        Connection,
+        Connection, millis_now,
         reader::{Reader, Start, Stored},
     },
 };

@@ -1,17 +1,13 @@
 //! What a request's headers say.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{borrow::Cow, sync::Arc};
 
 use hyper::{
     HeaderMap,
     header::{self, HeaderName},
 };
 
-use crate::record::Origin;
+use crate::{kafka::millis_now, record::Origin};
 
 /// A header that is carried into the record is cut out when it is longer: the record has room for 16 KiB beside the body.
 const CARRIED_BYTES_MAX: usize = 1024;
@@ -30,9 +26,8 @@ pub fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
         (value.len() <= CARRIED_BYTES_MAX)
             .then(|| if value == JSON { Cow::Borrowed(JSON) } else { Cow::Owned(value.to_vec()) })
     };
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Origin {
-        received_at: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
+        received_at: millis_now(),
         sender: Arc::clone(sender),
         content_type: carried(&header::CONTENT_TYPE),
         content_encoding: carried(&header::CONTENT_ENCODING),

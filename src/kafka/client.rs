@@ -50,6 +50,11 @@ impl Connection {
         &self.brokers
     }
 
+    /// D.
+    pub(super) fn answer_by(&self) -> Duration {
+        self.budget.answer_by
+    }
+
     /// How long one request to a broker may take.
     pub fn request_timeout(&self) -> Duration {
         self.budget.socket_timeout

@@ -15,11 +15,19 @@ mod warm;
 mod watch;
 mod window;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 pub use client::{Connection, property_fault};
 pub use producer::{Accepted, LaneSpec, Pending, Producers};
 pub use warm::Warmed;
 pub use watch::end;
 pub use window::{Entered, Key, Ticket};
+
+/// Now as Kafka's timestamps have it: milliseconds since 1970.
+pub fn millis_now() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// The proof that a record is committed under `acks=all`.
 ///

@@ -37,8 +37,8 @@ pub(super) struct Gate {
     state: Mutex<State>,
     opener: Thread,
     counts: Arc<Counts>,
-    /// How long it waits for the first report: by then librdkafka has given the request up.
-    request_timeout: Duration,
+    /// How long it waits for the first report: by then librdkafka has given the request up, or half of D is over.
+    patience: Duration,
 }
 
 struct State {
@@ -55,7 +55,7 @@ struct State {
 }
 
 impl Gate {
-    pub(super) fn new(opener: &Thread, counts: &Arc<Counts>, request_timeout: Duration) -> Self {
+    pub(super) fn new(opener: &Thread, counts: &Arc<Counts>, patience: Duration) -> Self {
         let state = State {
             gathered: Vec::new(),
             opens_at: Instant::now(),
@@ -64,7 +64,7 @@ impl Gate {
             opening: false,
             shut: false,
         };
-        Self { state: Mutex::new(state), opener: opener.clone(), counts: Arc::clone(counts), request_timeout }
+        Self { state: Mutex::new(state), opener: opener.clone(), counts: Arc::clone(counts), patience }
     }
 
     /// Hands the letter over at once when the gate is open, else later on the opener's thread.
@@ -94,11 +94,14 @@ impl Gate {
         }
         // Where some reports have come a partition may be stuck: it must not hold up the others for as long.
         let some = self.counts.reported() != state.reported;
-        now >= state.opens_at + if some { self.request_timeout / 2 } else { self.request_timeout }
+        now >= state.opens_at + if some { self.patience / 2 } else { self.patience }
     }
 
     fn open(&self, hand_over: impl Fn(Letter)) {
         let mut state = self.lock();
+        if state.shut {
+            return;
+        }
         let letters = std::mem::take(&mut state.gathered);
         state.opens_at = Instant::now() + shut_for(letters.len());
         // What was not reported by now may be stuck for long, and does not count.

@@ -230,11 +230,11 @@ impl Lane {
     ) -> Result<Self, KafkaError> {
         let label = [spec.label.as_str()];
         let counts = Counts::new(index, &spec.label, dead_letter, metrics);
-        let reports = Reports::new(&counts, failed);
+        let reports = Reports::new(&counts, failed, true);
         Ok(Self {
             label: spec.label.clone(),
             topics: spec.topics.iter().map(|topic| &*topic.clone().leak()).collect(),
-            gate: Gate::new(opener, &counts, connection.request_timeout()),
+            gate: Gate::new(opener, &counts, connection.request_timeout().min(connection.answer_by() / 2)),
             producer: RwLock::new(Arc::new(create_patient(&connection.producer(false), reports)?)),
             alone: Mutex::default(),
             connection: connection.clone(),
@@ -290,7 +290,7 @@ impl Lane {
     }
 
     pub(super) fn reports(&self) -> Reports {
-        Reports::new(&self.counts, &self.failed)
+        Reports::new(&self.counts, &self.failed, true)
     }
 
     /// Only redelivery asks for it, so nobody else makes one meanwhile; and all gates wait for who holds the lock.
@@ -298,7 +298,8 @@ impl Lane {
         if let Some(producer) = self.made_alone() {
             return Ok(producer);
         }
-        let producer = Arc::new(create_patient(&self.connection.producer(true), self.reports())?);
+        let reports = Reports::new(&self.counts, &self.failed, false);
+        let producer = Arc::new(create_patient(&self.connection.producer(true), reports)?);
         *self.alone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&producer));
         Ok(producer)
     }

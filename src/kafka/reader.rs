@@ -156,6 +156,8 @@ impl Reader {
     pub fn behind(&self) -> Result<i64, KafkaError> {
         let positions = self.consumer.position()?;
         let assigned = self.consumer.assignment()?;
+        // A broker that does not answer is asked once.
+        let mut answers = true;
         Ok(self
             .ends
             .iter()
@@ -168,8 +170,9 @@ impl Reader {
                     _ => 0,
                 };
                 // What retention has deleted since `next` was committed does not come any more.
-                let first = if next < *end { self.first(topic, *partition).unwrap_or(0) } else { next };
-                (end - next.max(first)).max(0)
+                let first = (answers && next < *end).then(|| self.first(topic, *partition));
+                answers &= first != Some(None);
+                (end - next.max(first.flatten().unwrap_or(0))).max(0)
             })
             .sum())
     }

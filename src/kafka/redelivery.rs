@@ -1,8 +1,8 @@
 //! What a delivery error leaves: produced again, dead-lettered, or given up.
 //!
 //! A failed batch takes innocent records with it, so a record is refused for itself only when it
-//! was alone in its batch. Everything else is tried again, with backoff, until `message.timeout.ms`: no attempt begins
-//! later. The last one may take as long again.
+//! was alone in its batch. Everything else is tried again, with backoff, until `message.timeout.ms`, and then as long as a
+//! request waits for it: no attempt begins later. The last one may take as long again.
 
 use std::{
     cmp::Reverse,
@@ -19,6 +19,7 @@ use rdkafka::{
 use super::{
     client::create_patient,
     letter::Letter,
+    millis_now,
     producer::Producers,
     reports::{Fate, Reports},
     watch::{self, Watch},
@@ -51,7 +52,8 @@ struct Waiting {
 pub(super) fn start(producers: &Arc<Producers>, failures: mpsc::Receiver<Failed>) {
     let producers = Arc::downgrade(producers);
     let run = move || {
-        Redelivery { producers, waiting: BinaryHeap::new(), giving_up: false, watch: Watch::default() }.run(&failures);
+        let waiting = BinaryHeap::new();
+        Redelivery { producers, waiting, giving_up: false, rebuild_from: None, watch: Watch::default() }.run(&failures);
     };
     watch::spawn("redelivery", run);
 }
@@ -60,11 +62,16 @@ struct Redelivery {
     producers: Weak<Producers>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     giving_up: bool,
+    /// A dead producer could not be replaced, as one of its files cannot be read: not tried again before.
+    rebuild_from: Option<Instant>,
     watch: Watch,
 }
 
 /// How often the thread looks whether the producers are still there.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// Before a dead producer is tried to be replaced again.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 
 impl Redelivery {
     fn run(mut self, failures: &mpsc::Receiver<Failed>) {
@@ -75,7 +82,7 @@ impl Redelivery {
             let Some(producers) = self.producers.upgrade() else { return };
             match failed {
                 Ok(Failed::Record { lane, error, letter }) => self.take(&producers, lane, &error, letter),
-                Ok(Failed::Fatal { lane }) => rebuild(&producers, lane),
+                Ok(Failed::Fatal { lane }) => self.rebuild(&producers, lane),
                 Ok(Failed::GiveUp) => {
                     self.giving_up = true;
                     for Reverse(waiting) in self.waiting.drain() {
@@ -93,12 +100,17 @@ impl Redelivery {
     /// Decides what becomes of a record that failed.
     fn take(&mut self, producers: &Producers, lane: usize, error: &KafkaError, mut letter: Letter) {
         let age = letter.parcel.accepted.elapsed();
-        if self.giving_up || age >= producers.message_timeout {
+        // A retry that joined it of late has its time still before it.
+        if self.giving_up || age >= producers.message_timeout && !letter.parcel.is_awaited() {
             return give_up(producers, lane, letter);
         }
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::Fatal) {
-            rebuild(producers, lane);
+            self.rebuild(producers, lane);
+        }
+        if code == Some(RDKafkaErrorCode::InvalidTimestamp) {
+            // It is this machine's clock that is wrong, or the record waited for longer than its topic allows.
+            letter.record.timestamp = millis_now();
         }
         let own_fault = code.is_some_and(refused_for_itself);
         // librdkafka itself refuses what is over its message.max.bytes, before there is a batch or a partition.
@@ -115,6 +127,34 @@ impl Redelivery {
             tracing::debug!(feed = lane.label, %error, attempts = letter.parcel.attempts, "record is produced again");
         }
         self.waiting.push(Reverse(Waiting { due: Instant::now() + backoff, lane, letter }));
+    }
+
+    /// Replaces a producer that librdkafka has declared dead. What it still held comes back as purged and is produced again;
+    /// what is given to a dead one comes back too, and asks for this again.
+    fn rebuild(&mut self, producers: &Producers, lane: usize) {
+        let Some(lane) = producers.lanes.get(lane) else { return };
+        let dead = |producer: &BaseProducer<Reports>| producer.client().fatal_error().is_some();
+        if lane.made_alone().is_some_and(|alone| dead(&alone)) {
+            tracing::warn!(feed = lane.label, "fatal producer error: the producer of suspects is replaced");
+            lane.retire_alone();
+        }
+        if !dead(&lane.current()) || self.rebuild_from.is_some_and(|from| Instant::now() < from) {
+            return;
+        }
+        match create_patient(&lane.connection.producer(false), lane.reports()) {
+            Ok(fresh) => {
+                tracing::warn!(feed = lane.label, "fatal producer error: the producer is replaced");
+                lane.replace(fresh);
+            }
+            Err(error) => {
+                tracing::error!(
+                    feed = lane.label,
+                    %error,
+                    "fatal producer error, and the producer cannot be replaced yet: are the files that [kafka.client] names right?"
+                );
+                self.rebuild_from = Some(Instant::now() + REBUILD_PAUSE);
+            }
+        }
     }
 
     fn send_due(&mut self, producers: &Producers) {
@@ -135,7 +175,6 @@ fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::InvalidMessageSize
             | RDKafkaErrorCode::InvalidMessage
             | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidTimestamp
     )
 }
 
@@ -168,26 +207,6 @@ fn dead_letter(producers: &Producers, from: usize, error: &KafkaError, letter: L
 fn give_up(producers: &Producers, lane: usize, letter: Letter) {
     if let Some(lane) = producers.lanes.get(lane) {
         letter.parcel.give_up(lane);
-    }
-}
-
-/// Replaces a producer that librdkafka has declared dead. What it still held comes back as purged and is produced again.
-fn rebuild(producers: &Producers, lane: usize) {
-    let Some(lane) = producers.lanes.get(lane) else { return };
-    let dead = |producer: &BaseProducer<Reports>| producer.client().fatal_error().is_some();
-    if lane.made_alone().is_some_and(|alone| dead(&alone)) {
-        tracing::warn!(feed = lane.label, "fatal producer error: the producer of suspects is replaced");
-        lane.retire_alone();
-    }
-    if !dead(&lane.current()) {
-        return;
-    }
-    match create_patient(&lane.connection.producer(false), lane.reports()) {
-        Ok(fresh) => {
-            tracing::warn!(feed = lane.label, "fatal producer error: the producer is replaced");
-            lane.replace(fresh);
-        }
-        Err(error) => watch::end(&format!("the producer of {} is dead and cannot be replaced: {error}", lane.label)),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{files::Files, metrics::Metrics};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the old producers may take, all together, to commit what they have, before the new ones are given the rest.
+/// Not longer than half of D, as what comes meanwhile waits too.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// The files as they are now, with whose secrets all clients are made from now on.
@@ -48,6 +49,7 @@ pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, mut fil
             if files.have_changed() {
                 connection.read_secrets();
                 stale = (0..producers.lanes.len()).collect();
+                settled_by = None;
                 tracing::info!("passwords or certificates for Kafka have changed");
             }
             // Who is refused for one lane is refused for all.
@@ -78,7 +80,8 @@ fn look(producers: &Weak<Producers>) -> Option<Arc<Producers>> {
 fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant>) -> bool {
     match let_in(lane, connection) {
         Ok(fresh) => {
-            let settled_by = *settled_by.get_or_insert_with(|| Instant::now() + SETTLE_MAX);
+            let settle = SETTLE_MAX.min(connection.answer_by() / 2);
+            let settled_by = *settled_by.get_or_insert_with(|| Instant::now() + settle);
             lane.gate.shut();
             while lane.current().in_flight_count() > 0 && Instant::now() < settled_by {
                 std::thread::sleep(Duration::from_millis(5));

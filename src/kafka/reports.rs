@@ -143,11 +143,14 @@ pub(super) struct Reports {
     /// Reports that came.
     reported: AtomicUsize,
     last_error: Mutex<Option<String>>,
+    /// Its statistics are the lane's gauges: not those of a second producer, beside the first.
+    shown: bool,
 }
 
 impl Reports {
-    pub(super) fn new(counts: &Arc<Counts>, failed: &mpsc::Sender<Failed>) -> Self {
+    pub(super) fn new(counts: &Arc<Counts>, failed: &mpsc::Sender<Failed>, shown: bool) -> Self {
         Self {
+            shown,
             counts: Arc::clone(counts),
             failed: failed.clone(),
             heard: AtomicUsize::new(0),
@@ -252,6 +255,11 @@ impl Parcel {
     }
 
     /// Whoever waits is told by the ticket's end.
+    /// Whether a request still waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.ticket.is_awaited()
+    }
+
     pub(super) fn give_up(self: Box<Self>, lane: &Lane) {
         lane.undelivered.inc();
         lane.counts.end();
@@ -275,7 +283,9 @@ impl ClientContext for Reports {
 
     fn stats(&self, statistics: Statistics) {
         self.heard.fetch_add(1, Ordering::Relaxed);
-        observe(&self.counts.metrics.producer, &self.counts.label, &statistics);
+        if self.shown {
+            observe(&self.counts.metrics.producer, &self.counts.label, &statistics);
+        }
     }
 }
 
@@ -325,7 +335,7 @@ mod tests {
     #[allow(clippy::disallowed_methods, reason = "nothing is sent")]
     fn an_error_is_told_once_each_time_it_comes() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let reports = Reports::new(&Counts::new(0, "feed", false, &metrics), &mpsc::channel().0);
+        let reports = Reports::new(&Counts::new(0, "feed", false, &metrics), &mpsc::channel().0, true);
         let told: Vec<_> = ["a", "a", "b", "b", "a", "a", "a", "a"].map(|error| !reports.is_echo(error)).into();
         assert_eq!(told, [true, false, true, false, true, false, true, false]);
     }

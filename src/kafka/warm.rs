@@ -1,11 +1,11 @@
 //! The window's start: what an earlier run committed, read back from the topics' tails.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 
 use super::{
-    Connection, Key, Producers, Receipt,
+    Connection, Key, Producers, Receipt, millis_now,
     producer::Lane,
     reader::{Reader, Start, Stored},
 };
@@ -23,20 +23,19 @@ pub struct Warmed {
 }
 
 impl Producers {
-    /// Remembers what was committed before, as far back as a retry can come. Blocks.
+    /// Remembers what was committed before, as far back as a retry can come, unless it `is_to_stop`. Blocks.
     ///
     /// # Errors
     /// When no broker answers, a topic is not there, or the right to read it is missing.
-    pub fn warm(&self, connection: &Connection) -> Result<Warmed, KafkaError> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
+    pub fn warm(&self, connection: &Connection, is_to_stop: impl Fn() -> bool) -> Result<Warmed, KafkaError> {
+        let now = millis_now();
         let until = Instant::now() + WARMING_MAX;
         let topics: Vec<String> = self.window.topics().iter().map(ToString::to_string).collect();
         let age = i64::try_from(self.window.age().as_millis()).unwrap_or(i64::MAX);
         let reader = Reader::open(connection, "causeway-warm", &topics, Start::Since(now.saturating_sub(age)))?;
         let mut left = reader.behind()?;
         let mut events = 0;
-        while left > 0 && Instant::now() < until {
+        while left > 0 && Instant::now() < until && !is_to_stop() {
             match reader.next(Duration::from_millis(200))? {
                 Some(record) => {
                     left -= i64::from(reader.was_there(&record));
@@ -50,6 +49,10 @@ impl Producers {
     }
 
     fn recall(&self, record: &Stored, now: i64) -> bool {
+        // A stub's body is the beginning of one, of which a whole one may be the same.
+        if record.header(dead_letter::STUB).is_some() {
+            return false;
+        }
         let hash = record.text(dead_letter::BODY).and_then(|digits| u128::from_str_radix(digits, 16).ok());
         let Some(hash) = hash else { return false };
         let ago = now.saturating_sub(record.timestamp.unwrap_or(now)).max(0);

@@ -247,6 +247,14 @@ impl State {
 }
 
 impl Ticket {
+    /// Whether a request still waits for the receipt.
+    pub(super) fn is_awaited(&self) -> bool {
+        let Some(key) = &self.key else { return false };
+        let state = self.window.lock();
+        let under_way = state.under_way.find(key.hash(), |it| it.key == *key);
+        under_way.is_some_and(|it| it.waiting.iter().any(|waiting| !waiting.is_closed()))
+    }
+
     /// Gives the receipt to all who wait for it, and remembers it. False when nobody waited any more.
     pub(super) fn commit(mut self, receipt: &Receipt) -> bool {
         let Some(key) = self.key.take() else { return false };

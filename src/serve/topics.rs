@@ -35,6 +35,14 @@ impl Topics {
             Ok(survey) => survey,
             Err(error) => return Ok(Found::NotYet(format!("no answer from {}: {error}", connection.brokers()))),
         };
+        let hidden: Vec<_> = survey.missing.iter().filter(|(_, why)| why.contains("Authorization")).collect();
+        if !hidden.is_empty() {
+            let list: Vec<_> = hidden.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+            return Ok(Found::NotYet(format!(
+                "not shown: {}; may this user Describe and Write them?",
+                list.join(", ")
+            )));
+        }
         if !survey.missing.is_empty() {
             let missing: Vec<String> = survey.missing.iter().map(|(name, _)| name.clone()).collect();
             if config.kafka.create_topics {

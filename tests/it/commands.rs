@@ -210,6 +210,10 @@ fn tail_and_replay_say_which_right_they_lack() {
     refused(&tail, &["TopicAuthorizationFailed", &journey, "Read the topics"]);
     forbid(&["--group", "causeway-tail"], "Describe");
     refused(&tail, &["GroupAuthorizationFailed", &journey, "Describe the group causeway-tail"]);
+    // Where a topic may not be seen, it cannot be told whether it is there: it is not created for ever.
+    forbid(&["--topic", &journey], "Describe");
+    let why = Starting::new(setup).waits_for("TopicAuthorizationFailed");
+    assert!(why.contains(&journey) && why.contains("Describe and Write"), "{why}");
 }
 
 #[test]

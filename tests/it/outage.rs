@@ -223,16 +223,40 @@ async fn an_event_that_kafka_never_takes_is_given_up_and_its_room_given_back() {
     let setup = Setup::new(&kafka, None).set("sender.timeout_ms", "2000").set("sender.retries", "0");
     let bridge = setup.set("sender.retry_pause_ms_max", "0").start();
     kafka.brokers()[0].pause();
-    let answer = bridge.sender(Http::One).post("/", &[], journey("never")).await.unwrap();
-    assert_refused(&answer, 503, "no_commit_in_time");
+    let deadline = Duration::from_millis(1750);
+    for _ in 0..2 {
+        // The second comes shortly before the first is given up, and has its whole time all the same.
+        let asked = Instant::now();
+        let answer = bridge.sender(Http::One).post("/", &[], journey("never")).await.unwrap();
+        assert_refused(&answer, 503, "no_commit_in_time");
+        assert!(asked.elapsed() > deadline - SLACK, "answered after {:?}", asked.elapsed());
+    }
     wait_committed(&bridge);
-    assert_eq!(bridge.metric("causeway_undelivered_total", &["feed=\"journey\""]), 1.0);
+    let given_up = bridge.metric("causeway_undelivered_total", &["feed=\"journey\""]);
+    assert_eq!(given_up + bridge.metric("causeway_joined_total", &["first_attempt=\"under_way\""]), 2.0);
     wait_until("the room is given back", LIMIT, || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
     kafka.brokers()[0].resume();
     let resumed = Instant::now();
     while bridge.sender(Http::One).post("/", &[], journey("next")).await.unwrap().status != 200 {
         assert!(resumed.elapsed() < Duration::from_secs(15), "not healed within 15 s");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_whose_time_its_topic_refuses_gets_the_time_of_its_next_attempt() {
+    let kafka = kafka();
+    let bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "30000").start();
+    kafka.alter_topic_config(&bridge.topic("journey"), &[("message.timestamp.before.max.ms", "2000")]);
+    kafka.brokers()[0].pause();
+    let mut posts = JoinSet::new();
+    post(&mut posts, bridge.sender(Http::One), journey("old"));
+    wait_held(&bridge, 1.0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    kafka.brokers()[0].resume();
+    for (answer, _) in posts.join_all().await {
+        assert_eq!((answer.status, &answer.body["topic"]), (200, &json!(bridge.topic("journey"))), "{answer:?}");
+    }
+    assert_eq!(bridge.metric("causeway_redelivered_total", &["feed=\"journey\""]), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

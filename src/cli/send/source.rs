@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::generate::{Dice, Event, Feed, Generator, Scratch};
-use crate::cli::{Failure, millis_now};
+use crate::{cli::Failure, kafka::millis_now};
 
 /// Which events are posted.
 #[derive(Debug, clap::Args)]

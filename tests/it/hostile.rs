@@ -22,6 +22,7 @@ use crate::{
     support::{
         self,
         bridge::{Bridge, Setup},
+        certs::ClientOptions,
         client::Http,
         wait_until,
     },
@@ -193,6 +194,33 @@ async fn thousands_of_idle_connections_make_room_for_a_sender_that_posts() {
     let opened = idle.len() + half_open.len();
     assert!(bridge.metric("causeway_connections_evicted_total", &[]) >= (opened - MAX) as f64);
     steady.assert_undisturbed().await;
+}
+
+/// What is refused by its head alone, and whose body comes drop by drop, makes room for who is allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_allowed_keeps_no_place_by_a_body_that_does_not_end() {
+    const MAX: usize = 4;
+    let setup = Setup::new(support::kafka(), None).set("ingress.connections_max", &MAX.to_string());
+    let bridge = setup.set("sender.timeout_ms", "60000").start();
+    let stranger = bridge.sender_as(&bridge.setup.identity(ClientOptions::dns("evil.example")), Http::One);
+    let mut drops = JoinSet::new();
+    for _ in 0..MAX {
+        let mut raw = Raw::open(&stranger).await;
+        raw.write(head("/", 900_000)).await;
+        drops.spawn(async move {
+            loop {
+                raw.write("x").await;
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    wait_until("all places are taken", LIMIT, || bridge.metric("causeway_connections", &[]) == MAX as f64);
+    wait_until("all have asked", LIMIT, || bridge.metric("causeway_requests_received_total", &[]) == MAX as f64);
+    let asked = Instant::now();
+    while bridge.sender(Http::One).post("/", &[], journey("honest")).await.map_or(0, |answer| answer.status) != 200 {
+        assert!(asked.elapsed() < Duration::from_secs(20), "no place for who is allowed");
+    }
+    drops.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -96,9 +96,25 @@
 {{- fail (printf "config.kafka.client.%s follows from kafka and strimzi in the values: leave one of the two out" $property) -}}
 {{- end -}}
 {{- end -}}
+{{- $rules := include "causeway.clientRules" . | fromYaml -}}
 {{- range $property, $_ := $client -}}
+{{- $name := trimSuffix "_file" $property -}}
+{{- if or (has $name $rules.refused) (hasSuffix "_cb" $name) -}}
+{{- fail (printf "config.kafka.client.%s is refused by the bridge, which would not start: leave it out (docs/configuration.md says why)" $property) -}}
+{{- end -}}
 {{- if and (regexMatch "password|passphrase|secret|key\\.pem|private\\.key|jaas|oauthbearer\\.config" $property) (not (regexMatch "_file$|\\.file$" $property)) -}}
 {{- fail (printf "config.kafka.client.%s is a secret, and a ConfigMap is no place for one: mount it (kafka.sasl, extraVolumes), and write %s_file" $property $property) -}}
+{{- end -}}
+{{- end -}}
+{{- range $given := list (include "causeway.kafka" (dict "root" . "given" $values.kafka)) (include "causeway.setupKafka" .) -}}
+{{- $names := list -}}
+{{- range $property := concat (keys $client) (include "causeway.kafkaClient" ($given | fromJson) | fromJson | keys) -}}
+{{- $names = append $names (trimSuffix "_file" $property) -}}
+{{- end -}}
+{{- range $pair := $rules.aliases -}}
+{{- if and (has (first $pair) $names) (has (last $pair) $names) -}}
+{{- fail (printf "%s and %s, which config.kafka.client or kafka gives, are one property: leave one of the two out" (first $pair) (last $pair)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $body := include "causeway.number" (list . "ingress" "body_bytes_max") | int64 -}}

@@ -186,11 +186,11 @@
 {{- end -}}
 {{- $least := include "causeway.replicasMin" . | int -}}
 {{- with $values.podDisruptionBudget -}}
-{{- if and .enabled (not (kindIs "invalid" .minAvailable)) (regexMatch "^[0-9]+$" (toString .minAvailable)) (ge (int .minAvailable) $least) -}}
-{{- fail (printf "podDisruptionBudget.minAvailable = %d of %d instances lets no node ever be drained: lower it, or raise the number of instances" (int .minAvailable) $least) -}}
+{{- if and .enabled (not (kindIs "invalid" .minAvailable)) (ge (include "causeway.ofInstances" (list .minAvailable $least) | int) $least) -}}
+{{- fail (printf "podDisruptionBudget.minAvailable = %s of %d instances lets no node ever be drained: lower it, or raise the number of instances" (toString .minAvailable) $least) -}}
 {{- end -}}
-{{- if and .enabled (eq (toString .minAvailable) "100%") -}}
-{{- fail "podDisruptionBudget.minAvailable = 100% lets no node ever be drained: lower it" -}}
+{{- if and .enabled (kindIs "invalid" .minAvailable) (gt $least 1) (eq $values.workload "deployment") (ge (include "causeway.ofInstances" (list .maxUnavailable $least) | int) $least) -}}
+{{- fail (printf "podDisruptionBudget.maxUnavailable = %s of %d instances lets the drain of nodes take all at once: lower it, or raise the number of instances" (toString .maxUnavailable) $least) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $values.workload "sidecar" -}}
@@ -202,6 +202,16 @@
 {{- if not $values.sidecar.selectorLabels -}}
 {{- fail "workload: sidecar needs sidecar.selectorLabels: the labels of your pods, by which the Services find them" -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* How many a budget's number or percentage is, rounded up as Kubernetes does: (list budget instances). */ -}}
+{{- define "causeway.ofInstances" -}}
+{{- $text := index . 0 | toString -}}
+{{- if hasSuffix "%" $text -}}
+{{- div (add (mul (trimSuffix "%" $text | int) (index . 1)) 99) 100 -}}
+{{- else -}}
+{{- int $text -}}
 {{- end -}}
 {{- end -}}
 

@@ -154,10 +154,21 @@
 {{- if and (not (kindIs "invalid" $values.terminationGracePeriodSeconds)) (lt (int64 $values.terminationGracePeriodSeconds) $grace) -}}
 {{- fail (printf "terminationGracePeriodSeconds = %d, but preStop (%d s), drain (%d ms) and margin (%d s) need %d: leave it out, or raise it" (int64 $values.terminationGracePeriodSeconds) (int64 $values.shutdown.endpointsSeconds) $drain (int64 $values.shutdown.marginSeconds) $grace) -}}
 {{- end -}}
-{{- with $values.resources.limits.memory -}}
-{{- if lt (include "causeway.bytes" . | int64) (include "causeway.memoryBytes" $ | int64) -}}
+{{- $limits := $values.resources.limits -}}
+{{- $requests := $values.resources.requests -}}
+{{- with $limits.memory -}}
+{{- if lt (include "causeway.bytes" (list "resources.limits.memory" .) | int64) (include "causeway.memoryBytes" $ | int64) -}}
 {{- fail (printf "resources.limits.memory = %s, but the bridge can take %s at its limits: leave it out, or lower config.ingress.connections_max, queue_bytes_max, in_flight_max or config.dedupe.bytes_max" . (include "causeway.memory" $)) -}}
 {{- end -}}
+{{- end -}}
+{{- with $requests.memory -}}
+{{- $limit := $limits.memory | default (include "causeway.memory" $) -}}
+{{- if gt (include "causeway.bytes" (list "resources.requests.memory" .) | int64) (include "causeway.bytes" (list "resources.limits.memory" $limit) | int64) -}}
+{{- fail (printf "resources.requests.memory = %s is more than the limit of %s, and Kubernetes takes no such pod: leave it out, or raise resources.limits.memory" (toString .) (toString $limit)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $requests.cpu $limits.cpu (gt (include "causeway.millicores" (list "resources.requests.cpu" $requests.cpu) | int64) (include "causeway.millicores" (list "resources.limits.cpu" $limits.cpu) | int64)) -}}
+{{- fail (printf "resources.requests.cpu = %s is more than resources.limits.cpu = %s, and Kubernetes takes no such pod: lower the first, or leave the second out" (toString $requests.cpu) (toString $limits.cpu)) -}}
 {{- end -}}
 {{- if eq (int $values.ports.events) (int $values.ports.admin) -}}
 {{- fail "ports.events and ports.admin are the same: give each its own" -}}

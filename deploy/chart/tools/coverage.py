@@ -1,4 +1,4 @@
-"""Every value of values.yaml has a description and is set by a test, every template has tests, and the schema knows exactly the bridge's keys."""
+"""Every value of values.yaml has a description and is set by a test, every template has tests, and the chart knows exactly the bridge's keys and refusals."""
 
 import json
 import pathlib
@@ -65,6 +65,8 @@ def main():
     if known & (DERIVED | SECRET):
         faults.append(f"the schema lets {known & (DERIVED | SECRET)} be set")
 
+    faults += client_faults()
+
     cargo = re.search(r'^version = "(.*)"', (repository / "Cargo.toml").read_text(), re.MULTILINE)[1]
     app = yaml.safe_load(open(chart / "Chart.yaml"))["appVersion"]
     if app != cargo:
@@ -72,6 +74,23 @@ def main():
     if faults:
         sys.exit("\n".join(faults))
     print(f"every value and template is tested; {len(known)} keys of the bridge can be set")
+
+
+def client_faults():
+    """Where the chart's list of what `[kafka.client]` refuses is not the bridge's."""
+    client = (repository / "src/config/client.rs").read_text()
+    refused, aliases = (re.search(rf"const {name}: .*? = &\[\n(.*?)\n\];", client, re.DOTALL)[1] for name in ("REFUSED", "ALIASES"))
+    theirs = {
+        "refused": re.findall(r'"([^"]+)"', "".join(re.findall(r"\(\s*&\[(.*?)\]", refused, re.DOTALL))),
+        "aliases": [list(pair) for pair in re.findall(r'\("([^"]+)", "([^"]+)"\)', aliases)],
+    }
+    if len(theirs["refused"]) < 60 or not theirs["aliases"]:
+        yield f"only {theirs} was found in src/config/client.rs"
+    rules = (chart / "templates/_client.tpl").read_text()
+    ours = yaml.safe_load(re.search(r'define "causeway.clientRules" -}}\n(.*?){{- end', rules, re.DOTALL)[1])
+    for name, those in theirs.items():
+        yield from (f"templates/_client.tpl lacks {each} in {name}" for each in those if each not in ours[name])
+        yield from (f"templates/_client.tpl has {each} in {name}, the bridge has not" for each in ours[name] if each not in those)
 
 
 def keys(schema, whole, path=""):

@@ -96,9 +96,25 @@
 {{- fail (printf "config.kafka.client.%s follows from kafka and strimzi in the values: leave one of the two out" $property) -}}
 {{- end -}}
 {{- end -}}
+{{- $rules := include "causeway.clientRules" . | fromYaml -}}
 {{- range $property, $_ := $client -}}
+{{- $name := trimSuffix "_file" $property -}}
+{{- if or (has $name $rules.refused) (hasSuffix "_cb" $name) -}}
+{{- fail (printf "config.kafka.client.%s is refused by the bridge, which would not start: leave it out (docs/configuration.md says why)" $property) -}}
+{{- end -}}
 {{- if and (regexMatch "password|passphrase|secret|key\\.pem|private\\.key|jaas|oauthbearer\\.config" $property) (not (regexMatch "_file$|\\.file$" $property)) -}}
 {{- fail (printf "config.kafka.client.%s is a secret, and a ConfigMap is no place for one: mount it (kafka.sasl, extraVolumes), and write %s_file" $property $property) -}}
+{{- end -}}
+{{- end -}}
+{{- range $given := list (include "causeway.kafka" (dict "root" . "given" $values.kafka)) (include "causeway.setupKafka" .) -}}
+{{- $names := list -}}
+{{- range $property := concat (keys $client) (include "causeway.kafkaClient" ($given | fromJson) | fromJson | keys) -}}
+{{- $names = append $names (trimSuffix "_file" $property) -}}
+{{- end -}}
+{{- range $pair := $rules.aliases -}}
+{{- if and (has (first $pair) $names) (has (last $pair) $names) -}}
+{{- fail (printf "%s and %s, which config.kafka.client or kafka gives, are one property: leave one of the two out" (first $pair) (last $pair)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $body := include "causeway.number" (list . "ingress" "body_bytes_max") | int64 -}}
@@ -138,10 +154,21 @@
 {{- if and (not (kindIs "invalid" $values.terminationGracePeriodSeconds)) (lt (int64 $values.terminationGracePeriodSeconds) $grace) -}}
 {{- fail (printf "terminationGracePeriodSeconds = %d, but preStop (%d s), drain (%d ms) and margin (%d s) need %d: leave it out, or raise it" (int64 $values.terminationGracePeriodSeconds) (int64 $values.shutdown.endpointsSeconds) $drain (int64 $values.shutdown.marginSeconds) $grace) -}}
 {{- end -}}
-{{- with $values.resources.limits.memory -}}
-{{- if lt (include "causeway.bytes" . | int64) (include "causeway.memoryBytes" $ | int64) -}}
+{{- $limits := $values.resources.limits -}}
+{{- $requests := $values.resources.requests -}}
+{{- with $limits.memory -}}
+{{- if lt (include "causeway.bytes" (list "resources.limits.memory" .) | int64) (include "causeway.memoryBytes" $ | int64) -}}
 {{- fail (printf "resources.limits.memory = %s, but the bridge can take %s at its limits: leave it out, or lower config.ingress.connections_max, queue_bytes_max, in_flight_max or config.dedupe.bytes_max" . (include "causeway.memory" $)) -}}
 {{- end -}}
+{{- end -}}
+{{- with $requests.memory -}}
+{{- $limit := $limits.memory | default (include "causeway.memory" $) -}}
+{{- if gt (include "causeway.bytes" (list "resources.requests.memory" .) | int64) (include "causeway.bytes" (list "resources.limits.memory" $limit) | int64) -}}
+{{- fail (printf "resources.requests.memory = %s is more than the limit of %s, and Kubernetes takes no such pod: leave it out, or raise resources.limits.memory" (toString .) (toString $limit)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $requests.cpu $limits.cpu (gt (include "causeway.millicores" (list "resources.requests.cpu" $requests.cpu) | int64) (include "causeway.millicores" (list "resources.limits.cpu" $limits.cpu) | int64)) -}}
+{{- fail (printf "resources.requests.cpu = %s is more than resources.limits.cpu = %s, and Kubernetes takes no such pod: lower the first, or leave the second out" (toString $requests.cpu) (toString $limits.cpu)) -}}
 {{- end -}}
 {{- if eq (int $values.ports.events) (int $values.ports.admin) -}}
 {{- fail "ports.events and ports.admin are the same: give each its own" -}}
@@ -170,11 +197,11 @@
 {{- end -}}
 {{- $least := include "causeway.replicasMin" . | int -}}
 {{- with $values.podDisruptionBudget -}}
-{{- if and .enabled (not (kindIs "invalid" .minAvailable)) (regexMatch "^[0-9]+$" (toString .minAvailable)) (ge (int .minAvailable) $least) -}}
-{{- fail (printf "podDisruptionBudget.minAvailable = %d of %d instances lets no node ever be drained: lower it, or raise the number of instances" (int .minAvailable) $least) -}}
+{{- if and .enabled (not (kindIs "invalid" .minAvailable)) (ge (include "causeway.ofInstances" (list .minAvailable $least) | int) $least) -}}
+{{- fail (printf "podDisruptionBudget.minAvailable = %s of %d instances lets no node ever be drained: lower it, or raise the number of instances" (toString .minAvailable) $least) -}}
 {{- end -}}
-{{- if and .enabled (eq (toString .minAvailable) "100%") -}}
-{{- fail "podDisruptionBudget.minAvailable = 100% lets no node ever be drained: lower it" -}}
+{{- if and .enabled (kindIs "invalid" .minAvailable) (gt $least 1) (eq $values.workload "deployment") (ge (include "causeway.ofInstances" (list .maxUnavailable $least) | int) $least) -}}
+{{- fail (printf "podDisruptionBudget.maxUnavailable = %s of %d instances lets the drain of nodes take all at once: lower it, or raise the number of instances" (toString .maxUnavailable) $least) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $values.workload "sidecar" -}}
@@ -186,6 +213,16 @@
 {{- if not $values.sidecar.selectorLabels -}}
 {{- fail "workload: sidecar needs sidecar.selectorLabels: the labels of your pods, by which the Services find them" -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* How many a budget's number or percentage is, rounded up as Kubernetes does: (list budget instances). */ -}}
+{{- define "causeway.ofInstances" -}}
+{{- $text := index . 0 | toString -}}
+{{- if hasSuffix "%" $text -}}
+{{- div (add (mul (trimSuffix "%" $text | int) (index . 1)) 99) 100 -}}
+{{- else -}}
+{{- int $text -}}
 {{- end -}}
 {{- end -}}
 

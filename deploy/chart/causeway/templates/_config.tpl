@@ -104,15 +104,24 @@ dedupe: {bytes_max: 67108864}
 {{- printf "%dMi" (div (add (include "causeway.memoryBytes" . | int64) 1048575) 1048576) -}}
 {{- end -}}
 
-{{- /* Bytes of a quantity such as 2Gi, 1500M or 2e9. */ -}}
+{{- /* Bytes of a quantity such as 2Gi, 1500M or 2e9: (list value's-name quantity). */ -}}
 {{- define "causeway.bytes" -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- $text := toString . -}}
+{{- $text := index . 1 | toString -}}
 {{- $unit := regexFind "[A-Za-z]+$" $text -}}
 {{- if not (hasKey $units $unit) -}}
-{{- fail (printf "resources.limits.memory is %q: write it as in 2Gi or 1500Mi" $text) -}}
+{{- fail (printf "%s is %q: write it as in 2Gi or 1500Mi" (index . 0) $text) -}}
 {{- end -}}
 {{- mulf (float64 (trimSuffix $unit $text)) (get $units $unit) | floor | int64 -}}
+{{- end -}}
+
+{{- /* Thousandths of a core of a quantity such as 2, 0.5 or 500m: (list value's-name quantity). */ -}}
+{{- define "causeway.millicores" -}}
+{{- $text := index . 1 | toString -}}
+{{- if regexMatch "[A-Za-ln-z]$" $text -}}
+{{- fail (printf "%s is %q: write it as in 2 or 500m" (index . 0) $text) -}}
+{{- end -}}
+{{- mulf (float64 (trimSuffix "m" $text)) (ternary 1 1000 (hasSuffix "m" $text)) | ceil | int64 -}}
 {{- end -}}
 
 {{- /* The ConfigMap's content: JSON. */ -}}

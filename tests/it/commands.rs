@@ -219,6 +219,19 @@ fn topics_that_cannot_be_created_keep_the_bridge_unready_and_it_says_why() {
     assert!(why.contains("InvalidReplicationFactor") && why.contains("kafka.topics.replication = 9"), "{why}");
 }
 
+#[test]
+fn a_cluster_that_is_away_at_the_start_does_not_flood_the_log() {
+    let nobody = format!("127.0.0.1:{}", support::scratch::port());
+    let setup = Setup::new(support::kafka(), None).set("kafka.brokers", &nobody).set("sender.timeout_ms", "1000");
+    let starting = Starting::new(setup);
+    let lines = |words: &str| starting.child.stderr().lines().filter(|line| line.contains(words)).count();
+    support::wait_until("three looks", support::SERVER_LIMIT, || lines("not ready: no answer from") >= 3);
+    // Each look has a client of its own, which says once why it got no answer.
+    let (looks, errors) = (lines("not ready: no answer from"), lines("Kafka client error"));
+    assert!((looks..=looks + 1).contains(&errors), "{errors} in {looks} looks:\n{}", starting.child.stderr());
+    assert_eq!(errors, lines("\"client\":\"admin\",\"error\""), "{}", starting.child.stderr());
+}
+
 fn put_dead_letter(topic: &str, body: &str, headers: &[(&str, &str)]) {
     put(support::kafka(), topic, body, headers);
 }

@@ -1,5 +1,6 @@
 //! `causeway replay`: dead letters through the bridge's own path again, once each.
 
+mod foresight;
 mod letter;
 mod passage;
 
@@ -10,6 +11,7 @@ use std::{
 };
 
 use console::style;
+use foresight::Foresight;
 use indicatif::{ProgressBar, ProgressStyle};
 use letter::{Letter, Skipped};
 use passage::{Passage, Sent};
@@ -23,9 +25,7 @@ use super::{
     topics::require,
 };
 use crate::{
-    bridge::Binding,
     config::{Config, RECORD_OVERHEAD_BYTES_MAX},
-    event::{Event, Parser},
     kafka::{
         Connection, Receipt,
         reader::{Reader, Start, Stored},
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         shown: Vec::new(),
     };
     if args.dry_run {
-        replay.foresee()?;
+        replay.foresee(Foresight::new(&target)?)?;
     } else {
         runtime()?.block_on(replay.run(&target, &connection))?;
     }
@@ -217,11 +217,10 @@ impl Replay<'_> {
     }
 
     /// Says of each record what would become of it.
-    fn foresee(&mut self) -> Result<(), Failure> {
-        let mut parser = Parser::new(self.config.ingress.depth_max);
+    fn foresee(&mut self, mut foresight: Foresight<'_>) -> Result<(), Failure> {
         while let Some(record) = self.next(true)? {
             let (readable, what) = match Letter::of(&record, self.config, self.args.attempts_max) {
-                Ok(letter) => self.foresee_letter(&letter, &record, &mut parser),
+                Ok(letter) => self.foresee_letter(&letter, &record, &mut foresight),
                 Err(skipped) => {
                     self.summary.skip(skipped);
                     (None, format!("skipped: {skipped}"))
@@ -241,21 +240,13 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn foresee_letter(&mut self, letter: &Letter, record: &Stored, parser: &mut Parser) -> (Option<bool>, String) {
-        let read = parser.read(&letter.body, |event| {
-            event.and_then(Event::checked).map(|event| {
-                let by_name = || self.config.feeds.iter().position(|feed| feed.name.as_deref() == Some(event.name));
-                let other = || self.config.feeds.iter().position(|feed| feed.name.is_none());
-                let at = match letter.binding {
-                    Binding::Feed(at) => Some(at),
-                    Binding::ByName => by_name().or_else(other),
-                };
-                let feed = at.and_then(|at| self.config.feeds.get(at));
-                feed.map(|feed| feed.event_types.get(event.event_type).unwrap_or(&feed.topic).clone())
-                    .unwrap_or_default()
-            })
-        });
-        match read {
+    fn foresee_letter(
+        &mut self,
+        letter: &Letter,
+        record: &Stored,
+        foresight: &mut Foresight<'_>,
+    ) -> (Option<bool>, String) {
+        match foresight.of(letter) {
             Ok(topic) => {
                 self.summary.replayed += 1;
                 let refused_by_topic = record.text(dead_letter::STAGE) == Some("PRODUCE");
@@ -267,7 +258,7 @@ impl Replay<'_> {
             }
             Err(why) => {
                 self.summary.still_dead += 1;
-                (Some(false), why.to_string())
+                (Some(false), why)
             }
         }
     }

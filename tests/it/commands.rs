@@ -114,6 +114,27 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     assert_eq!(support::kafka().read(&bridge.topic("journey")).len(), 1);
 }
 
+/// Each entry of `extras` has its whole pointer.
+#[test]
+fn a_dry_run_foresees_a_record_that_is_too_large() {
+    let setup = Setup::new(support::kafka(), None);
+    assert_eq!(code(&run(&setup, &["topics", "--apply"])), 0);
+    let members: Vec<_> = (0..6500).map(|number| format!("\"{number}\":1")).collect();
+    let inputs = format!("{{\"{}\":{{{}}}}}", "k".repeat(40_000), members.join(","));
+    let event = r#"{"api_version":"v1","name":"com.asapp.event.journey","event_id":"e","event_type":"T","#;
+    let event = format!("{event}\"details\":{{\"last_flow_action_called_inputs\":{inputs}}}}}");
+    put_dead_letter(&setup.topic("dead-letter"), &event, &[]);
+    let summary = |arguments: &[&str]| {
+        let report: Json = serde_json::from_str(&stdout(&run(&setup, arguments))).unwrap();
+        (report["replayed"].clone(), report["still_dead"].clone(), report["records"][0]["what"].to_string())
+    };
+    let foreseen = summary(&["replay", "--dry-run", "--json"]);
+    assert!((&foreseen.0, &foreseen.1) == (&json!(0), &json!(1)), "{foreseen:?}");
+    assert!(foreseen.2.contains("MessageSizeTooLarge"), "{foreseen:?}");
+    let done = summary(&["replay", "--json"]);
+    assert_eq!((done.0, done.1), (foreseen.0, foreseen.1), "it is what becomes of it");
+}
+
 /// The findings about one thing that `check` says are errors: what, and the remedy.
 fn errors(setup: &Setup, about: &str) -> Vec<(String, String)> {
     let checked = run(setup, &["check", "--json"]);

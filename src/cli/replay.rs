@@ -44,7 +44,8 @@ Examples:
 It goes on where the last run ended (consumer group causeway-replay), and ends at what is there when
 it starts. Progress is committed once the records are: a crash in between can store up to 64 events
 again, with the same ce_source, ce_id and causeway_body. What still cannot be read is a dead letter
-again, its attempts counted. Ctrl-C ends after what is on its way.
+again, its attempts counted, and skipped once they are --attempts-max: after the mend
+--from-beginning reaches it. Ctrl-C ends after what is on its way.
 Rights needed beside the bridge's own: Read on the dead-letter topic and on that group. Run one at a
 time.
 Exit codes: 0 done; 1 stopped at a record that could not be committed: the next run begins with it.")]
@@ -288,10 +289,29 @@ impl Replay<'_> {
         }
     }
 
+    /// How to reach what earlier runs left behind: the progress is past it.
+    fn left(&self) -> Option<String> {
+        let Summary { skipped_attempts, .. } = self.summary;
+        if skipped_attempts == 0 && (self.taken > 0 || self.args.max == Some(0)) {
+            return None;
+        }
+        let what = match skipped_attempts {
+            0 => "Nothing came since the last run. What earlier runs could not replay stands there still".to_owned(),
+            _ => {
+                format!("{skipped_attempts} were put through as often as --attempts-max allows, and stand there still")
+            }
+        };
+        let attempts_max = self.args.attempts_max.saturating_add(1);
+        Some(format!(
+            "{what}: after the mend `causeway replay --from-beginning --attempts-max {attempts_max}` reaches it, and stores once more what earlier runs stored"
+        ))
+    }
+
     /// Prints the summary; gives the exit code.
     fn tell(&self) -> Exit {
         self.bar.finish_and_clear();
         let Summary { replayed, still_dead, skipped_stubs, skipped_empty, skipped_attempts, failed } = &self.summary;
+        let left = self.left();
         if self.args.json {
             let summary = json!({
                 "dry_run": self.args.dry_run,
@@ -301,6 +321,7 @@ impl Replay<'_> {
                 "skipped_empty": skipped_empty,
                 "skipped_attempts": skipped_attempts,
                 "failed": failed,
+                "left": left,
                 "records": self.args.dry_run.then_some(&self.shown),
             });
             say(format_args!("{summary:#}"));
@@ -313,6 +334,9 @@ impl Replay<'_> {
             say(format_args!(
                 "{replayed} {would}, {still_dead} {dead}; skipped: {skipped_stubs} stubs, {skipped_empty} empty, {skipped_attempts} with too many attempts"
             ));
+            if let Some(left) = left {
+                say(left);
+            }
             if let Some(why) = failed {
                 eprintln!("error: {why}");
             }

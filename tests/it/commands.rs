@@ -114,6 +114,26 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     assert_eq!(support::kafka().read(&bridge.topic("journey")).len(), 1);
 }
 
+#[test]
+fn what_was_dead_too_often_is_reached_as_the_summary_says() {
+    let setup = Setup::new(support::kafka(), None).set("ingress.depth_max", "1");
+    assert_eq!(code(&run(&setup, &["topics", "--apply"])), 0);
+    put_dead_letter(&setup.topic("dead-letter"), include_str!("../data/events/journey.newer.json"), &[]);
+    for _ in 0..3 {
+        let replayed = run(&setup, &["replay"]);
+        assert_eq!((code(&replayed), stdout(&replayed).lines().count()), (0, 1), "{replayed:?}");
+    }
+    let remedy = ["replay", "--from-beginning", "--attempts-max", "4"];
+    let told = format!("causeway {}", remedy.join(" "));
+    let given_up = stdout(&run(&setup, &["replay"]));
+    assert!(given_up.contains("1 with too many attempts") && given_up.contains(&told), "{given_up}");
+    let mended = setup.unset("ingress.depth_max");
+    let nothing = stdout(&run(&mended, &["replay"]));
+    assert!(nothing.starts_with("0 replayed") && nothing.contains(&told), "{nothing}");
+    assert_eq!(code(&run(&mended, &remedy)), 0);
+    assert_eq!(support::kafka().read(&mended.topic("journey")).len(), 1, "its copies join");
+}
+
 /// Each entry of `extras` has its whole pointer.
 #[test]
 fn a_dry_run_foresees_a_record_that_is_too_large() {

@@ -193,6 +193,19 @@ fn check_finds_the_files_that_keep_the_bridge_from_starting_and_says_what_to_do(
 }
 
 #[test]
+fn a_server_that_is_no_registry_is_not_taken_for_an_empty_one() {
+    let base = support::registry().url().strip_suffix("/apis/ccompat/v7").unwrap();
+    for url in [base.to_owned(), format!("{base}/apis/registry/v2")] {
+        let setup = Setup::new(support::kafka(), Some(support::registry())).set("registry.url", &url);
+        let setup = setup.set("registry.auto_register", "false").set("kafka.create_topics", "true");
+        let found = errors(&setup, "registry");
+        let what =
+            "answers 404 without Confluent's error code: it is no schema registry, or registry.url lacks its path";
+        assert!(found.len() == 1 && found[0].0.contains(what), "{url}: {found:?}");
+    }
+}
+
+#[test]
 fn tail_names_what_it_cannot_read_and_what_to_do() {
     let setup = Setup::new(support::kafka(), None);
     support::kafka().create_topic(&setup.topic("queue"), 1, &[]);

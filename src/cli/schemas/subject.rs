@@ -80,6 +80,7 @@ pub fn unanswered(error: RegistryError) -> Failure {
         RegistryError::Refused { .. } | RegistryError::Answer { .. } => {
             "is registry.url the base of a Confluent-compatible API? (Apicurio's ends with /apis/ccompat/v7)"
         }
+        RegistryError::NoRegistry { .. } => "correct registry.url",
         RegistryError::Ca { .. } => "give a readable file with the registry's CA in PEM as registry.ca",
     };
     let message = format!("{error}\n  {remedy}");

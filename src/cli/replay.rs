@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     } else {
         runtime()?.block_on(replay.run(&target, &connection))?;
     }
-    Ok(replay.tell())
+    replay.tell()
 }
 
 fn progress(args: &Args, behind: i64) -> ProgressBar {
@@ -235,7 +235,7 @@ impl Replay<'_> {
                     Some(false) => style("still dead").red(),
                     None => style("skipped   ").dim(),
                 };
-                say(format_args!("{}  {mark}  {what}", place(&record)));
+                say(format_args!("{}  {mark}  {what}", place(&record)))?;
             }
         }
         Ok(())
@@ -308,7 +308,7 @@ impl Replay<'_> {
     }
 
     /// Prints the summary; gives the exit code.
-    fn tell(&self) -> Exit {
+    fn tell(&self) -> Result<Exit, Failure> {
         self.bar.finish_and_clear();
         let Summary { replayed, still_dead, skipped_stubs, skipped_empty, skipped_attempts, failed } = &self.summary;
         let left = self.left();
@@ -324,8 +324,11 @@ impl Replay<'_> {
                 "left": left,
                 "records": self.args.dry_run.then_some(&self.shown),
             });
-            say(format_args!("{summary:#}"));
+            say(format_args!("{summary:#}"))?;
         } else {
+            if let Some(why) = failed {
+                eprintln!("error: {why}");
+            }
             let (would, dead) = if self.args.dry_run {
                 ("would be replayed", "would be dead letters again")
             } else {
@@ -333,15 +336,12 @@ impl Replay<'_> {
             };
             say(format_args!(
                 "{replayed} {would}, {still_dead} {dead}; skipped: {skipped_stubs} stubs, {skipped_empty} empty, {skipped_attempts} with too many attempts"
-            ));
+            ))?;
             if let Some(left) = left {
-                say(left);
-            }
-            if let Some(why) = failed {
-                eprintln!("error: {why}");
+                say(left)?;
             }
         }
-        if failed.is_none() { Exit::Done } else { Exit::Failed }
+        Ok(if failed.is_none() { Exit::Done } else { Exit::Failed })
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{
     Exit, Failure,
     decode::{Decoded, Decoder, json_line, text_line},
-    findings::said,
+    findings::say,
     millis_now,
     target::{Target, TargetArgs},
     topics::require,
@@ -106,7 +106,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             continue;
         }
         let line = if as_json { json_line(&record, &decoded) } else { text_line(&record, &decoded) };
-        if !said(line) {
+        if !say(line)? {
             break;
         }
         shown += 1;

@@ -79,9 +79,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         say(format_args!(
             "{:#}",
             json!({ "brokers": survey.brokers, "embedded": demands.embedded, "created": created, "topics": topics })
-        ));
+        ))?;
     } else {
-        say(text(&judged, &created, &demands).trim_end());
+        say(text(&judged, &created, &demands).trim_end())?;
     }
     Ok(if worst == Level::Error { Exit::Findings } else { Exit::Done })
 }

@@ -249,6 +249,20 @@ fn that_nobody_reads_the_output_is_no_failure() {
     dev.stop(Signal::Terminate);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_that_cannot_be_written_is_a_failure() {
+    let mut dev = Dev::start(&scratch::dir("dev"), &["--quiet"]);
+    dev.post(&event("com.asapp.event.journey", "e", "T", json!({}))).await;
+    for arguments in [&["tail", "--beginning", "--no-follow"][..], &["check"], &["schemas"], &["topics"], &["replay"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let Output { status, stderr, .. } =
+            causeway(arguments).arg("--dir").arg(&dev.dir).stdout(full).output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert!(status.code() == Some(1) && said.starts_with("error: standard output: "), "{arguments:?}: {said}");
+    }
+    dev.stop(Signal::Terminate);
+}
+
 /// One and more of every feed, with members that test the translation back, and the pointers of those that `extras` has.
 fn events() -> [(String, Json); 5] {
     [

@@ -290,7 +290,7 @@ fn put_dead_letter(topic: &str, body: &str, headers: &[(&str, &str)]) {
     put(support::kafka(), topic, body, headers);
 }
 
-fn put(kafka: &Kafka, topic: &str, body: &str, headers: &[(&str, &str)]) {
+pub fn put(kafka: &Kafka, topic: &str, body: &str, headers: &[(&str, &str)]) {
     let producer: BaseProducer = kafka.client().create().unwrap();
     let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value.as_bytes()) })

@@ -78,7 +78,7 @@ const GROUP: &str = "causeway-replay";
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let target = args.target.load(&[])?;
     let connection = Connection::new(&target.config);
-    require(&connection, &target.config.topics())?;
+    require(&target, &connection, &target.config.topics())?;
     let topic = &target.config.dead_letter.topic;
     let start = if args.from_beginning { Start::Beginning } else { Start::Committed };
     let reader = Reader::open(&connection, GROUP, std::slice::from_ref(topic), start).map_err(|error| {
@@ -90,6 +90,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let behind = reader.behind().map_err(Failure::new)?;
     let mut replay = Replay {
         args,
+        target: &target,
         config: &target.config,
         reader,
         taken: 0,
@@ -100,7 +101,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.dry_run {
         replay.foresee(Foresight::new(&target)?)?;
     } else {
-        runtime()?.block_on(replay.run(&target, &connection))?;
+        runtime()?.block_on(replay.run(&connection))?;
     }
     replay.tell()
 }
@@ -118,6 +119,7 @@ fn progress(args: &Args, behind: i64) -> ProgressBar {
 /// One run over the dead letters.
 struct Replay<'a> {
     args: &'a Args,
+    target: &'a Target,
     config: &'a Config,
     reader: Reader,
     /// Records read so far.
@@ -148,8 +150,8 @@ enum Outcome {
 
 impl Replay<'_> {
     /// Puts the records through the bridge, some at a time, and commits that they are done once they are.
-    async fn run(&mut self, target: &Target, connection: &Connection) -> Result<(), Failure> {
-        let passage = Passage::open(target, connection)?;
+    async fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
+        let passage = Passage::open(self.target, connection)?;
         while self.summary.failed.is_none() && !passage.stop.is_cancelled() {
             let batch = tokio::task::block_in_place(|| self.batch())?;
             if batch.is_empty() {
@@ -302,9 +304,8 @@ impl Replay<'_> {
             }
         };
         let attempts_max = self.args.attempts_max.saturating_add(1);
-        Some(format!(
-            "{what}: after the mend `causeway replay --from-beginning --attempts-max {attempts_max}` reaches it, and stores once more what earlier runs stored"
-        ))
+        let command = self.target.command(&format!("replay --from-beginning --attempts-max {attempts_max}"));
+        Some(format!("{what}: after the mend `{command}` reaches it, and stores once more what earlier runs stored"))
     }
 
     /// Prints the summary; gives the exit code.

@@ -155,6 +155,31 @@ fn a_dry_run_foresees_a_record_that_is_too_large() {
     assert_eq!((done.0, done.1), (foreseen.0, foreseen.1), "it is what becomes of it");
 }
 
+#[test]
+fn a_remedy_names_the_file_that_the_command_was_given() {
+    let setup = Setup::new(support::kafka(), Some(support::registry()))
+        .set("kafka.create_topics", "false")
+        .set("registry.auto_register", "false");
+    // No file is named, and no `dev` runs here: causeway.toml, as with `serve`.
+    let in_folder = |arguments: &[&str], named: &[&str]| {
+        let output = setup.command(&[arguments, named].concat()).env_remove("CAUSEWAY_CONFIG").output().unwrap();
+        (code(&output), stdout(&output) + &stderr(&output))
+    };
+    for (arguments, expected, apply) in [
+        (&["topics"][..], 3, "causeway topics --apply"),
+        (&["schemas"], 3, "causeway schemas --apply"),
+        (&["check"], 3, "causeway schemas --apply"),
+        (&["tail", "--no-follow"], 3, "causeway topics --apply"),
+        (&["replay"], 3, "causeway topics --apply"),
+    ] {
+        let (unnamed, named) = (in_folder(arguments, &[]), in_folder(arguments, &["--config", "./causeway.toml"]));
+        assert!(unnamed.0 == expected && unnamed.1.contains(&format!("`{apply}`")), "{unnamed:?}");
+        assert!(named.0 == expected && named.1.contains(&format!("`{apply} --config ./causeway.toml`")), "{named:?}");
+    }
+    let nowhere = in_folder(&["topics", "--dir", "elsewhere"], &[]);
+    assert!(nowhere.0 == 3 && nowhere.1.contains("no `causeway dev` runs here"), "{nowhere:?}");
+}
+
 /// The findings about one thing that `check` says are errors: what, and the remedy.
 fn errors(setup: &Setup, about: &str) -> Vec<(String, String)> {
     let checked = run(setup, &["check", "--json"]);

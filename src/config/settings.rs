@@ -145,8 +145,12 @@ impl Settings {
         self.faults.push(Fault { origin, key, what: wrong.what, remedy: wrong.remedy });
     }
 
-    /// Notes that two values contradict each other, at the first of `keys` that was given.
+    /// Notes that two values contradict each other, at the first of `keys` that was given. Where one of them is wrong by
+    /// itself nothing is noted: what was compared is its default, which nobody wrote.
     pub fn clash(&mut self, keys: &[&str], what: String, remedy: String) {
+        if self.faults.iter().any(|fault| keys.contains(&fault.key.as_str())) {
+            return;
+        }
         let origin = keys.iter().map(|key| self.origin(key)).find(|origin| *origin != Origin::Default);
         let origin = origin.unwrap_or(Origin::Default);
         self.faults.push(Fault { origin, key: String::new(), what, remedy });

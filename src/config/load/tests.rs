@@ -125,6 +125,7 @@ fn values_out_of_their_range() {
         ("[kafka]\ncreate_topics = 'yes'", "write true or false"),
         ("[kafka]\nbrokers = []", "kafka.brokers is empty"),
         ("[kafka]\nbrokers = ['a:b']", "no address"),
+        ("[kafka]\nbrokers = ['http://a:9092', 'SASL_SSL://b:9092']", "\"http://a:9092\", no address"),
         ("[kafka]\nbrokers = [1]", "a list of something else than strings"),
         ("[dead_letter]\ntopic = 'a b'", "no legal topic name"),
         ("[dead_letter]\ntopic = ''", "dead_letter.topic is empty"),

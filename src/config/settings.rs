@@ -186,6 +186,8 @@ impl Settings {
                 Wrong::new("is a section, not a key", format!("write [{key}] and its keys below"))
             } else if let Some(near) = keys::nearest(key) {
                 Wrong::new("is not a key", format!("did you mean {}?", source::spelled(&near, &entry.origin)))
+            } else if let Some(near) = keys::nearest_section(key, entry.value == Value::EmptyTable) {
+                Wrong::new("is not a key", format!("did you mean [{near}]?"))
             } else {
                 Wrong::new("is not a key", format!("known here: {}", keys::siblings(key).join(", ")))
             };

@@ -135,9 +135,16 @@ impl Admin {
             }
             "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text()),
             other => self.registry(other).unwrap_or_else(|| {
+                // A registry's clients take no other 404 for one.
+                let code = match other.split('/').nth(1).filter(|_| !self.schemas.is_empty()) {
+                    Some("subjects") => 40401,
+                    Some("schemas") => 40403,
+                    Some("config") => 40408,
+                    _ => 404,
+                };
                 json_answer(
                     StatusCode::NOT_FOUND,
-                    &json!({ "error_code": 404, "message": "not found; there are /livez, /readyz and /metrics" }),
+                    &json!({ "error_code": code, "message": "not found; there are /livez, /readyz and /metrics" }),
                 )
             }),
         }

@@ -19,6 +19,10 @@ pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 /// Bodies of answers are cut off here: a schema is a few ten kilobytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
+/// What a registry says with its 404: no such subject, version, schema, or compatibility of a subject's own. Any other
+/// server answers 404 too.
+const NOT_THERE: [u64; 4] = [40401, 40402, 40403, 40408];
+
 /// A client of one registry. Its calls block, each for at most 10 s.
 pub struct Registry {
     agent: Agent,
@@ -35,6 +39,10 @@ pub enum RegistryError {
     Unreachable { url: String, source: Box<ureq::Error> },
     #[error("the registry refused {method} {path}: HTTP {status}, {message}")]
     Refused { method: &'static str, path: String, status: u16, message: String },
+    #[error(
+        "{url}{path} answers 404 without Confluent's error code: it is no schema registry, or registry.url lacks its path (Apicurio: /apis/ccompat/v7)"
+    )]
+    NoRegistry { url: String, path: String },
     #[error("the registry's answer to {path} is not what its API says: {reason}")]
     Answer { path: String, reason: String },
 }
@@ -157,26 +165,31 @@ impl Registry {
             Some(body) => self.agent.run(request.body(body.to_string()).map_err(|error| away(error.into()))?),
             None => self.agent.run(request.body(()).map_err(|error| away(error.into()))?),
         };
-        read(answer.map_err(away)?, method, path)
+        self.read(answer.map_err(away)?, method, path)
     }
-}
 
-fn read(mut answer: Response<ureq::Body>, method: &'static str, path: &str) -> Result<Json, RegistryError> {
-    let status = answer.status().as_u16();
-    let wrong = |reason: String| RegistryError::Answer { path: path.to_owned(), reason };
-    let text = answer
-        .body_mut()
-        .with_config()
-        .limit(ANSWER_BYTES_MAX)
-        .read_to_string()
-        .map_err(|error| wrong(error.to_string()))?;
-    let json: Result<Json, _> = serde_json::from_str(&text);
-    if !answer.status().is_success() {
-        let message = json.ok().and_then(|json| Some(json.get("message")?.as_str()?.to_owned()));
-        let message = message.unwrap_or_else(|| "without a message".to_owned());
-        return Err(RegistryError::Refused { method, path: path.to_owned(), status, message });
+    fn read(&self, mut answer: Response<ureq::Body>, method: &'static str, path: &str) -> Result<Json, RegistryError> {
+        let status = answer.status().as_u16();
+        let wrong = |reason: String| RegistryError::Answer { path: path.to_owned(), reason };
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_string()
+            .map_err(|error| wrong(error.to_string()))?;
+        let json: Result<Json, _> = serde_json::from_str(&text);
+        if !answer.status().is_success() {
+            let json = json.ok();
+            let code = json.as_ref().and_then(|json| json.get("error_code")?.as_u64());
+            if status == 404 && !code.is_some_and(|code| NOT_THERE.contains(&code)) {
+                return Err(RegistryError::NoRegistry { url: self.url.clone(), path: path.to_owned() });
+            }
+            let message = json.and_then(|json| Some(json.get("message")?.as_str()?.to_owned()));
+            let message = message.unwrap_or_else(|| "without a message".to_owned());
+            return Err(RegistryError::Refused { method, path: path.to_owned(), status, message });
+        }
+        json.map_err(|error| wrong(error.to_string()))
     }
-    json.map_err(|error| wrong(error.to_string()))
 }
 
 fn number(json: &Json, member: &str, path: &str) -> Result<u32, RegistryError> {

@@ -58,7 +58,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.reference {
-        say(config::reference().trim_end());
+        say(config::reference().trim_end())?;
         return Ok(Exit::Done);
     }
     let mut findings = Findings::default();
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Ok(target) => target,
         Err(faults) => {
             add_faults(&faults, &mut findings);
-            return Ok(args.tell(None, &findings));
+            return args.tell(None, &findings);
         }
     };
     findings.ok("configuration", "every key is known, no limit contradicts another");
@@ -76,30 +76,30 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let budget = BudgetLines::of(&target.config, args.rate);
     budget.judge(&mut findings);
     look_at_schemas(&target, &mut findings);
-    Ok(args.tell(Some((&target, &budget)), &findings))
+    args.tell(Some((&target, &budget)), &findings)
 }
 
 impl Args {
     /// Prints everything; gives the exit code.
-    fn tell(&self, known: Option<(&Target, &BudgetLines)>, findings: &Findings) -> Exit {
+    fn tell(&self, known: Option<(&Target, &BudgetLines)>, findings: &Findings) -> Result<Exit, Failure> {
         if self.json {
             let budget = known.map(|(_, budget)| budget.json());
             let (errors, warnings) = (findings.count(Level::Error), findings.count(Level::Warning));
             say(format_args!(
                 "{:#}",
                 json!({ "budget": budget, "findings": findings, "errors": errors, "warnings": warnings })
-            ));
+            ))?;
         } else {
             if let Some((target, budget)) = known {
                 if !self.quiet {
-                    say(format_args!("{}", style("# The configuration as it is understood").bold()));
-                    say(target.config.resolved());
+                    say(format_args!("{}", style("# The configuration as it is understood").bold()))?;
+                    say(target.config.resolved())?;
                 }
-                say(format_args!("{}\n{}", style("# What follows from it").bold(), budget.text()));
+                say(format_args!("{}\n{}", style("# What follows from it").bold(), budget.text()))?;
             }
-            say(format_args!("{}\n{}\n{}", style("# Findings").bold(), findings.text(), findings.summary()));
+            say(format_args!("{}\n{}\n{}", style("# Findings").bold(), findings.text(), findings.summary()))?;
         }
-        findings.exit(if self.strict { Level::Warning } else { Level::Error })
+        Ok(findings.exit(if self.strict { Level::Warning } else { Level::Error }))
     }
 }
 

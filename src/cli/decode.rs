@@ -1,6 +1,10 @@
 //! Records -> JSON, by whichever schema they were written with; and one line for each.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use console::style;
 use serde_json::{Value as Json, json};
@@ -10,7 +14,7 @@ use crate::{
     config::Config,
     kafka::reader::Stored,
     record::{dead_letter, single_object_prefix},
-    registry::Registry,
+    registry::{Registry, RegistryError},
     restore::restore_with_extras,
     schema::Schema,
     serve::routes,
@@ -22,9 +26,14 @@ pub struct Decoder {
     dead_letters: String,
     labels: HashMap<String, String>,
     registry: Option<Registry>,
-    /// By the bytes before the value; `None` for a schema that could not be had.
-    schemas: HashMap<Vec<u8>, Option<Arc<Schema>>>,
+    /// By the bytes before the value; or why there is none, for ever.
+    schemas: HashMap<Vec<u8>, Result<Arc<Schema>, String>>,
+    /// When the registry did not answer last, and what was said of it.
+    away: Option<(Instant, String)>,
 }
+
+/// A registry that did not answer is not asked again before: each record would wait for it.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// A record, decoded.
 pub struct Decoded {
@@ -45,10 +54,10 @@ impl Decoder {
         let mut known = HashMap::new();
         for route in routes {
             labels.extend(route.topics.iter().map(|target| (target.topic.clone(), route.label.clone())));
-            known.insert(single_object_prefix(route.schema.fingerprint), Some(Arc::new(route.schema)));
+            known.insert(single_object_prefix(route.schema.fingerprint), Ok(Arc::new(route.schema)));
         }
         let registry = schemas::open(config)?;
-        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas: known })
+        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas: known, away: None })
     }
 
     pub fn decode(&mut self, record: &Stored) -> Decoded {
@@ -78,20 +87,42 @@ impl Decoder {
 
     fn schema(&mut self, prefix: &[u8]) -> Result<Arc<Schema>, String> {
         if let Some(known) = self.schemas.get(prefix) {
-            return known.clone().ok_or_else(|| "its schema cannot be had".to_owned());
+            return known.clone();
         }
-        let fetched = self.fetch(prefix);
-        self.schemas.insert(prefix.to_vec(), fetched.as_ref().ok().cloned());
-        fetched
+        if let Some((_, why)) = self.away.as_ref().filter(|(since, _)| since.elapsed() < ASK_AGAIN) {
+            return Err(why.clone());
+        }
+        match self.fetch(prefix) {
+            Ok(found) => {
+                self.schemas.insert(prefix.to_vec(), found.clone());
+                found
+            }
+            Err(away) => {
+                let why = away.to_string();
+                self.away = Some((Instant::now(), why.clone()));
+                Err(why)
+            }
+        }
     }
 
-    fn fetch(&self, prefix: &[u8]) -> Result<Arc<Schema>, String> {
-        let &[0, a, b, c, d] = prefix else { return Err("no schema here has its fingerprint".to_owned()) };
+    /// The schema, or why there will never be one.
+    ///
+    /// # Errors
+    /// Why the registry does not tell now.
+    fn fetch(&self, prefix: &[u8]) -> Result<Result<Arc<Schema>, String>, RegistryError> {
+        let &[0, a, b, c, d] = prefix else { return Ok(Err("no schema here has its fingerprint".to_owned())) };
         let id = u32::from_be_bytes([a, b, c, d]);
-        let registry =
-            self.registry.as_ref().ok_or_else(|| format!("schema id {id} needs a [registry] in the configuration"))?;
-        let text = registry.schema(id).map_err(|error| error.to_string())?;
-        Schema::parse(&text).map(Arc::new).map_err(|error| format!("schema id {id}: {error}"))
+        let Some(registry) = &self.registry else {
+            return Ok(Err(format!("schema id {id} needs a [registry] in the configuration")));
+        };
+        match registry.schema(id) {
+            Ok(text) => {
+                let parsed = Schema::parse(&text).map(Arc::new);
+                Ok(parsed.map_err(|error| format!("schema id {id}: {error}")))
+            }
+            Err(error @ RegistryError::Refused { status: 404, .. }) => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     Exit, Failure, bridge_runtime,
     certificates::{Certificates, SENDER},
     decode::{Decoder, text_line},
-    findings::{said, say},
+    findings::say,
     stop_signal,
     target::{self, Dev},
 };
@@ -130,7 +130,8 @@ impl Args {
         let broker = if dev.embedded { " (embedded, in memory)" } else { "" };
         let dir = self.dir.display();
         let other_dir = if self.dir == Path::new(".causeway") { String::new() } else { format!(" --dir {dir}") };
-        say(format_args!(
+        // Whether it can be printed or not: `dev` is more than what it prints.
+        let _ = say(format_args!(
             "\
 {title}
   events    {url}  (mutual TLS)
@@ -174,7 +175,7 @@ fn show_events(config: &Config) -> Result<(), Failure> {
         loop {
             if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
                 let decoded = decoder.decode(&record);
-                if !said(text_line(&record, &decoded)) {
+                if !say(text_line(&record, &decoded)).unwrap_or(false) {
                     return Ok(());
                 }
             }

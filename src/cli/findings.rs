@@ -1,11 +1,11 @@
 //! What a command found: how bad it is, what it is about, and what to do.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use console::{measure_text_width, style};
 use serde::Serialize;
 
-use super::Exit;
+use super::{Exit, Failure};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -120,15 +120,18 @@ impl Finding {
     }
 }
 
-/// Prints a line. Whoever reads our output may go at any time: that is their right, and no failure.
-pub fn say(line: impl std::fmt::Display) {
-    let _ = said(line);
-}
-
-/// The same; false when there is nobody to print for any more.
-pub fn said(line: impl std::fmt::Display) -> bool {
+/// Prints a line; false when there is nobody to print for any more. Whoever reads our output may go at any time: that is
+/// their right, and no failure.
+///
+/// # Errors
+/// The output cannot be written, such as to a full disk.
+pub fn say(line: impl std::fmt::Display) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(format!("standard output: {error}"))),
+    }
 }
 
 /// Columns under a header line, two spaces apart; a cell may have colours.

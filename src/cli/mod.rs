@@ -138,8 +138,7 @@ pub fn run() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut script);
-            say(String::from_utf8_lossy(&script).trim_end());
-            Ok(Exit::Done)
+            say(String::from_utf8_lossy(&script).trim_end()).map(|_| Exit::Done)
         }
         Command::Man { page } => man(page.as_deref()),
     };
@@ -166,7 +165,7 @@ fn man(page: Option<&str>) -> Result<Exit, Failure> {
     let mut text = Vec::new();
     let source = concat!("causeway ", env!("CARGO_PKG_VERSION"));
     clap_mangen::Man::new(command.clone()).source(source).render(&mut text).map_err(Failure::new)?;
-    say(String::from_utf8_lossy(&text).trim_end());
+    say(String::from_utf8_lossy(&text).trim_end())?;
     Ok(Exit::Done)
 }
 

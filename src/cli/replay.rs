@@ -1,5 +1,6 @@
 //! `causeway replay`: dead letters through the bridge's own path again, once each.
 
+mod foresight;
 mod letter;
 mod passage;
 
@@ -10,6 +11,7 @@ use std::{
 };
 
 use console::style;
+use foresight::Foresight;
 use indicatif::{ProgressBar, ProgressStyle};
 use letter::{Letter, Skipped};
 use passage::{Passage, Sent};
@@ -23,9 +25,7 @@ use super::{
     topics::require,
 };
 use crate::{
-    bridge::Binding,
     config::{Config, RECORD_OVERHEAD_BYTES_MAX},
-    event::{Event, Parser},
     kafka::{
         Connection, Receipt,
         reader::{Reader, Start, Stored},
@@ -44,7 +44,8 @@ Examples:
 It goes on where the last run ended (consumer group causeway-replay), and ends at what is there when
 it starts. Progress is committed once the records are: a crash in between can store up to 64 events
 again, with the same ce_source, ce_id and causeway_body. What still cannot be read is a dead letter
-again, its attempts counted. Ctrl-C ends after what is on its way.
+again, its attempts counted, and skipped once they are --attempts-max: after the mend
+--from-beginning reaches it. Ctrl-C ends after what is on its way.
 Rights needed beside the bridge's own: Read on the dead-letter topic and on that group. Run one at a
 time.
 Exit codes: 0 done; 1 stopped at a record that could not be committed: the next run begins with it.")]
@@ -77,7 +78,7 @@ const GROUP: &str = "causeway-replay";
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let target = args.target.load(&[])?;
     let connection = Connection::new(&target.config);
-    require(&connection, &target.config.topics())?;
+    require(&target, &connection, &target.config.topics())?;
     let topic = &target.config.dead_letter.topic;
     let start = if args.from_beginning { Start::Beginning } else { Start::Committed };
     let reader = Reader::open(&connection, GROUP, std::slice::from_ref(topic), start).map_err(|error| {
@@ -89,6 +90,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let behind = reader.behind().map_err(Failure::new)?;
     let mut replay = Replay {
         args,
+        target: &target,
         config: &target.config,
         reader,
         taken: 0,
@@ -97,11 +99,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         shown: Vec::new(),
     };
     if args.dry_run {
-        replay.foresee()?;
+        replay.foresee(Foresight::new(&target)?)?;
     } else {
-        runtime()?.block_on(replay.run(&target, &connection))?;
+        runtime()?.block_on(replay.run(&connection))?;
     }
-    Ok(replay.tell())
+    replay.tell()
 }
 
 fn progress(args: &Args, behind: i64) -> ProgressBar {
@@ -117,6 +119,7 @@ fn progress(args: &Args, behind: i64) -> ProgressBar {
 /// One run over the dead letters.
 struct Replay<'a> {
     args: &'a Args,
+    target: &'a Target,
     config: &'a Config,
     reader: Reader,
     /// Records read so far.
@@ -147,8 +150,8 @@ enum Outcome {
 
 impl Replay<'_> {
     /// Puts the records through the bridge, some at a time, and commits that they are done once they are.
-    async fn run(&mut self, target: &Target, connection: &Connection) -> Result<(), Failure> {
-        let passage = Passage::open(target, connection)?;
+    async fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
+        let passage = Passage::open(self.target, connection)?;
         while self.summary.failed.is_none() && !passage.stop.is_cancelled() {
             let batch = tokio::task::block_in_place(|| self.batch())?;
             if batch.is_empty() {
@@ -217,11 +220,10 @@ impl Replay<'_> {
     }
 
     /// Says of each record what would become of it.
-    fn foresee(&mut self) -> Result<(), Failure> {
-        let mut parser = Parser::new(self.config.ingress.depth_max);
+    fn foresee(&mut self, mut foresight: Foresight<'_>) -> Result<(), Failure> {
         while let Some(record) = self.next(true)? {
             let (readable, what) = match Letter::of(&record, self.config, self.args.attempts_max) {
-                Ok(letter) => self.foresee_letter(&letter, &record, &mut parser),
+                Ok(letter) => self.foresee_letter(&letter, &record, &mut foresight),
                 Err(skipped) => {
                     self.summary.skip(skipped);
                     (None, format!("skipped: {skipped}"))
@@ -235,27 +237,19 @@ impl Replay<'_> {
                     Some(false) => style("still dead").red(),
                     None => style("skipped   ").dim(),
                 };
-                say(format_args!("{}  {mark}  {what}", place(&record)));
+                say(format_args!("{}  {mark}  {what}", place(&record)))?;
             }
         }
         Ok(())
     }
 
-    fn foresee_letter(&mut self, letter: &Letter, record: &Stored, parser: &mut Parser) -> (Option<bool>, String) {
-        let read = parser.read(&letter.body, |event| {
-            event.and_then(Event::checked).map(|event| {
-                let by_name = || self.config.feeds.iter().position(|feed| feed.name.as_deref() == Some(event.name));
-                let other = || self.config.feeds.iter().position(|feed| feed.name.is_none());
-                let at = match letter.binding {
-                    Binding::Feed(at) => Some(at),
-                    Binding::ByName => by_name().or_else(other),
-                };
-                let feed = at.and_then(|at| self.config.feeds.get(at));
-                feed.map(|feed| feed.event_types.get(event.event_type).unwrap_or(&feed.topic).clone())
-                    .unwrap_or_default()
-            })
-        });
-        match read {
+    fn foresee_letter(
+        &mut self,
+        letter: &Letter,
+        record: &Stored,
+        foresight: &mut Foresight<'_>,
+    ) -> (Option<bool>, String) {
+        match foresight.of(letter) {
             Ok(topic) => {
                 self.summary.replayed += 1;
                 let refused_by_topic = record.text(dead_letter::STAGE) == Some("PRODUCE");
@@ -267,7 +261,7 @@ impl Replay<'_> {
             }
             Err(why) => {
                 self.summary.still_dead += 1;
-                (Some(false), why.to_string())
+                (Some(false), why)
             }
         }
     }
@@ -297,10 +291,28 @@ impl Replay<'_> {
         }
     }
 
+    /// How to reach what earlier runs left behind: the progress is past it.
+    fn left(&self) -> Option<String> {
+        let Summary { skipped_attempts, .. } = self.summary;
+        if skipped_attempts == 0 && (self.taken > 0 || self.args.max == Some(0)) {
+            return None;
+        }
+        let what = match skipped_attempts {
+            0 => "Nothing came since the last run. What earlier runs could not replay stands there still".to_owned(),
+            _ => {
+                format!("{skipped_attempts} were put through as often as --attempts-max allows, and stand there still")
+            }
+        };
+        let attempts_max = self.args.attempts_max.saturating_add(1);
+        let command = self.target.command(&format!("replay --from-beginning --attempts-max {attempts_max}"));
+        Some(format!("{what}: after the mend `{command}` reaches it, and stores once more what earlier runs stored"))
+    }
+
     /// Prints the summary; gives the exit code.
-    fn tell(&self) -> Exit {
+    fn tell(&self) -> Result<Exit, Failure> {
         self.bar.finish_and_clear();
         let Summary { replayed, still_dead, skipped_stubs, skipped_empty, skipped_attempts, failed } = &self.summary;
+        let left = self.left();
         if self.args.json {
             let summary = json!({
                 "dry_run": self.args.dry_run,
@@ -310,10 +322,14 @@ impl Replay<'_> {
                 "skipped_empty": skipped_empty,
                 "skipped_attempts": skipped_attempts,
                 "failed": failed,
+                "left": left,
                 "records": self.args.dry_run.then_some(&self.shown),
             });
-            say(format_args!("{summary:#}"));
+            say(format_args!("{summary:#}"))?;
         } else {
+            if let Some(why) = failed {
+                eprintln!("error: {why}");
+            }
             let (would, dead) = if self.args.dry_run {
                 ("would be replayed", "would be dead letters again")
             } else {
@@ -321,12 +337,12 @@ impl Replay<'_> {
             };
             say(format_args!(
                 "{replayed} {would}, {still_dead} {dead}; skipped: {skipped_stubs} stubs, {skipped_empty} empty, {skipped_attempts} with too many attempts"
-            ));
-            if let Some(why) = failed {
-                eprintln!("error: {why}");
+            ))?;
+            if let Some(left) = left {
+                say(left)?;
             }
         }
-        if failed.is_none() { Exit::Done } else { Exit::Failed }
+        Ok(if failed.is_none() { Exit::Done } else { Exit::Failed })
     }
 }
 

@@ -67,9 +67,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         say(format_args!(
             "{:#}",
             json!({ "registry": registry, "subjects": shown, "applied": applied, "findings": findings })
-        ));
+        ))?;
     } else {
-        say(text(&subjects, &applied, &findings, &target, args.apply).trim_end());
+        say(text(&subjects, &applied, &findings, &target, args.apply).trim_end())?;
     }
     Ok(findings.exit(Level::Error))
 }
@@ -79,7 +79,7 @@ fn print(label: &str, config: &Config) -> Result<Exit, Failure> {
     let Some(route) = routes.iter().find(|route| route.label == label) else {
         return Err(Failure::no_feed("--print", label, config));
     };
-    say(route.schema.text.trim_end());
+    say(route.schema.text.trim_end())?;
     Ok(Exit::Done)
 }
 

@@ -101,9 +101,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         load.run(&endpoint, args.load.connections as usize, args.load.streams as usize).await
     })?;
     if args.json {
-        say(summary.json());
+        say(summary.json())?;
     } else {
-        say(&summary);
+        say(&summary)?;
     }
     Ok(exit(&summary))
 }

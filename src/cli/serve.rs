@@ -13,7 +13,7 @@ Examples:
 SIGTERM drains: no new connections, held requests are finished, what is accepted is committed.")]
 pub struct Args {
     /// The configuration file.
-    #[arg(long, short, env = "CAUSEWAY_CONFIG", default_value = "causeway.toml", value_name = "FILE")]
+    #[arg(long, short, env = "CAUSEWAY_CONFIG", default_value = target::FILE, value_name = "FILE")]
     config: std::path::PathBuf,
     /// Where to take events (ingress.listen).
     #[arg(long, value_name = "IP:PORT")]

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{
     Exit, Failure,
     decode::{Decoded, Decoder, json_line, text_line},
-    findings::said,
+    findings::say,
     target::{Target, TargetArgs},
     topics::require,
 };
@@ -69,19 +69,20 @@ pub struct Args {
 const GROUP: &str = "causeway-tail";
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let Target { config, dev } = args.target.load(&[])?;
-    let mut decoder = Decoder::new(&config)?;
-    let topics = args.topics(&config)?;
+    let target = args.target.load(&[])?;
+    let Target { config, dev, .. } = &target;
+    let mut decoder = Decoder::new(config)?;
+    let topics = args.topics(config)?;
     let since = args.since.map(|age| millis_now() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let start = match since {
         // The embedded broker has no look-up by time: all is read, and what is older left out below.
-        Some(_) if dev.is_some_and(|dev| dev.embedded) => Start::Beginning,
+        Some(_) if dev.as_ref().is_some_and(|dev| dev.embedded) => Start::Beginning,
         Some(time) => Start::Since(time),
         None if args.beginning || args.no_follow => Start::Beginning,
         None => Start::End,
     };
-    let connection = Connection::new(&config);
-    require(&connection, &topics)?;
+    let connection = Connection::new(config);
+    require(&target, &connection, &topics)?;
     let reader =
         Reader::open(&connection, GROUP, &topics, start).map_err(|error| unread(&error, &topics, &connection))?;
     let as_json = args.json || !std::io::stdout().is_terminal();
@@ -105,7 +106,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             continue;
         }
         let line = if as_json { json_line(&record, &decoded) } else { text_line(&record, &decoded) };
-        if !said(line) {
+        if !say(line)? {
             break;
         }
         shown += 1;

@@ -13,13 +13,20 @@ use crate::{
 /// `--config` and `--dir`, as every command has them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TargetArgs {
-    /// The configuration file. Without it: the bridge that `causeway dev` runs beside this command.
+    /// The configuration file. Without it: the bridge that `causeway dev` runs beside this command, else causeway.toml.
     #[arg(long, short, env = "CAUSEWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where `causeway dev` keeps its files.
-    #[arg(long, default_value = ".causeway", value_name = "DIR")]
+    #[arg(long, default_value = DIR, value_name = "DIR")]
     pub dir: PathBuf,
 }
+
+/// The configuration file where none is named.
+pub const FILE: &str = "causeway.toml";
+
+const DIR: &str = ".causeway";
+
+const DEV: &str = "dev.json";
 
 /// `dev.json`: what a running `causeway dev` tells the other commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,6 +63,16 @@ impl Dev {
 pub struct Target {
     pub config: Config,
     pub dev: Option<Dev>,
+    /// The file that the command line or `CAUSEWAY_CONFIG` names.
+    named: Option<PathBuf>,
+}
+
+impl Target {
+    /// Another command about the same bridge, as it is typed.
+    pub fn command(&self, command: &str) -> String {
+        let named = self.named.as_ref().map(|file| format!(" --config {}", file.display()));
+        format!("causeway {command}{}", named.unwrap_or_default())
+    }
 }
 
 impl TargetArgs {
@@ -66,17 +83,24 @@ impl TargetArgs {
 
     /// The same, with what is wrong in the configuration left to the caller to tell.
     pub fn read(&self, flags: &[(String, String)]) -> Result<Result<Target, Faults>, Failure> {
-        if let Some(file) = &self.config {
-            return Ok(read(file, flags)?.map(|config| Target { config, dev: None }));
+        if let Some(file) = self.config.as_deref().or_else(|| self.file_here()) {
+            let named = self.config.clone();
+            return Ok(read(file, flags)?.map(|config| Target { config, dev: None, named }));
         }
         let dev = self.dev()?;
         let flags = [cluster(&dev.brokers, &dev.admin).as_slice(), flags].concat();
-        Ok(read(&dev.config, &flags)?.map(|config| Target { config, dev: Some(dev) }))
+        Ok(read(&dev.config, &flags)?.map(|config| Target { config, dev: Some(dev), named: None }))
+    }
+
+    /// The file that `serve` would take here, where no `dev` is asked for or runs.
+    fn file_here(&self) -> Option<&'static Path> {
+        let no_dev = self.dir == Path::new(DIR) && !self.dir.join(DEV).exists();
+        Some(Path::new(FILE)).filter(|file| no_dev && file.exists())
     }
 
     /// What the running `causeway dev` says.
     pub fn dev(&self) -> Result<Dev, Failure> {
-        let file = self.dir.join("dev.json");
+        let file = self.dir.join(DEV);
         let text = std::fs::read_to_string(&file).map_err(|_| {
             Failure::findings(format!("no --config given, and no `causeway dev` runs here ({} is not there)\n  give --config FILE, or start `causeway dev` in this folder", file.display()))
         })?;

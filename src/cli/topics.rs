@@ -14,7 +14,7 @@ use super::{
     Exit, Failure,
     findings::{Findings, Level, say, table},
     runtime,
-    target::TargetArgs,
+    target::{Target, TargetArgs},
 };
 use crate::{
     config::Config,
@@ -79,9 +79,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         say(format_args!(
             "{:#}",
             json!({ "brokers": survey.brokers, "embedded": demands.embedded, "created": created, "topics": topics })
-        ));
+        ))?;
     } else {
-        say(text(&judged, &created, &demands).trim_end());
+        say(text(&judged, &created, &demands).trim_end())?;
     }
     Ok(if worst == Level::Error { Exit::Findings } else { Exit::Done })
 }
@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// No broker answers, or a topic is not there, each with its remedy.
-pub fn require(connection: &Connection, topics: &[String]) -> Result<(), Failure> {
+pub fn require(target: &Target, connection: &Connection, topics: &[String]) -> Result<(), Failure> {
     let admin = Admin::new(connection).map_err(Failure::new)?;
     let survey = admin.survey(topics).map_err(|error| unanswered(&error, connection.brokers()))?;
     if survey.missing.is_empty() {
@@ -98,7 +98,11 @@ pub fn require(connection: &Connection, topics: &[String]) -> Result<(), Failure
     }
     let missing: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
     let forbidden = survey.missing.iter().any(|(_, why)| why.contains("Authorization"));
-    let remedy = if forbidden { "may this user Describe the topics?" } else { "run `causeway topics --apply`" };
+    let remedy = if forbidden {
+        "may this user Describe the topics?".to_owned()
+    } else {
+        format!("run `{}`", target.command("topics --apply"))
+    };
     Err(Failure::findings(format!("missing: {}\n  {remedy}", missing.join(", "))))
 }
 

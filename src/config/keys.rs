@@ -132,17 +132,32 @@ pub(super) fn is_known(key: &str) -> bool {
 
 /// Whether keys stand below it: `ingress`, `ingress.tls`, `feeds.activity`.
 pub(super) fn is_section(key: &str) -> bool {
-    let sections =
-        KEYS.iter().flat_map(|known| known.name.match_indices('.').filter_map(|(dot, _)| known.name.get(..dot)));
-    sections.into_iter().any(|section| matches(section, key))
+    sections().any(|section| matches(section, key))
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().flat_map(|known| known.name.match_indices('.').filter_map(|(dot, _)| known.name.get(..dot)))
 }
 
 /// The known key that `key` was most likely meant to be.
 pub(super) fn nearest(key: &str) -> Option<String> {
+    nearest_of(key, KEYS.iter().map(|known| known.name), 3)
+}
+
+/// The section that the first one in `key` that there is not was most likely meant to be; `key` may be one itself.
+pub(super) fn nearest_section(key: &str, is_section_itself: bool) -> Option<String> {
+    let above = key.match_indices('.').filter_map(|(dot, _)| key.get(..dot));
+    let unknown = above.chain(is_section_itself.then_some(key)).find(|section| !is_section(section))?;
+    let depth = |name: &str| name.matches('.').count();
+    nearest_of(unknown, sections().filter(|section| depth(section) == depth(unknown)), 2)
+}
+
+/// The one of `names`, with the feed's label of `key` in them, that lacks at most `distance_max` characters.
+fn nearest_of(key: &str, names: impl Iterator<Item = &'static str>, distance_max: usize) -> Option<String> {
     let label = key.strip_prefix("feeds.").and_then(|rest| rest.split('.').next()).unwrap_or("NAME");
-    let candidates = KEYS.iter().map(|known| known.name.replace("NAME", label));
+    let candidates = names.map(|name| name.replace("NAME", label));
     let measured = candidates.map(|candidate| (distance(key, &candidate), candidate));
-    measured.min().filter(|(distance, _)| *distance <= 3).map(|(_, candidate)| candidate)
+    measured.min().filter(|(distance, _)| *distance <= distance_max).map(|(_, candidate)| candidate)
 }
 
 /// The names below the section that `key` would stand in; the sections, where there is no such section.

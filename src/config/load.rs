@@ -143,7 +143,11 @@ fn brokers(settings: &mut Settings) -> Vec<String> {
 
 /// `host`, `host:port` or `[v6]:port`, with or without a protocol and `://` before it, as librdkafka takes it.
 fn is_broker(text: &str) -> bool {
-    let address = text.split_once("://").map_or(text, |(_, address)| address);
+    const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+    let (protocol, address) = text.split_once("://").unwrap_or(("plaintext", text));
+    if !PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol)) {
+        return false;
+    }
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !address.ends_with(']') => (host, port.parse().unwrap_or(0)),
         _ => (address, 9092_u16),

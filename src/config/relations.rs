@@ -156,6 +156,16 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_is_wrong_by_itself_is_in_no_relation() {
+        for (lines, expected) in [
+            ("[sender]\ntimeout_ms = 100\n[ingress]\ndrain_ms_max = 1000", "sender.timeout_ms is 100, less than 500"),
+            ("[ingress]\nbody_bytes_max = 1\nqueue_bytes_max = 1000000", "ingress.body_bytes_max is 1, less than 1024"),
+        ] {
+            assert_faults(&format!("{MINIMAL}{lines}\n"), &[expected]);
+        }
+    }
+
+    #[test]
     fn hold_at_their_edges() {
         for lines in [
             "[ingress]\nbody_bytes_max = 983616",

@@ -145,8 +145,12 @@ impl Settings {
         self.faults.push(Fault { origin, key, what: wrong.what, remedy: wrong.remedy });
     }
 
-    /// Notes that two values contradict each other, at the first of `keys` that was given.
+    /// Notes that two values contradict each other, at the first of `keys` that was given. Where one of them is wrong by
+    /// itself nothing is noted: what was compared is its default, which nobody wrote.
     pub fn clash(&mut self, keys: &[&str], what: String, remedy: String) {
+        if self.faults.iter().any(|fault| keys.contains(&fault.key.as_str())) {
+            return;
+        }
         let origin = keys.iter().map(|key| self.origin(key)).find(|origin| *origin != Origin::Default);
         let origin = origin.unwrap_or(Origin::Default);
         self.faults.push(Fault { origin, key: String::new(), what, remedy });
@@ -182,6 +186,8 @@ impl Settings {
                 Wrong::new("is a section, not a key", format!("write [{key}] and its keys below"))
             } else if let Some(near) = keys::nearest(key) {
                 Wrong::new("is not a key", format!("did you mean {}?", source::spelled(&near, &entry.origin)))
+            } else if let Some(near) = keys::nearest_section(key, entry.value == Value::EmptyTable) {
+                Wrong::new("is not a key", format!("did you mean [{near}]?"))
             } else {
                 Wrong::new("is not a key", format!("known here: {}", keys::siblings(key).join(", ")))
             };

@@ -78,7 +78,7 @@ pub struct Admin {
     timeout: Duration,
 }
 
-/// Logs, and keeps, why the cluster could not be reached.
+/// Logs, and keeps, why the cluster could not be reached: each reason once.
 struct Said(Arc<Mutex<Option<String>>>);
 
 impl ClientContext for Said {
@@ -87,13 +87,21 @@ impl ClientContext for Said {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "Kafka client error");
-        // That all brokers are down follows from what was said before of each.
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *said = Some(reason.to_owned());
+        // That all brokers are down follows from what was said before of each, and comes again with every attempt to
+        // connect: forty times a second, each time twice (rdkafka 0.39).
+        let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if said.as_deref().is_some_and(|said| follows || cause(said) == cause(reason)) {
+            return;
         }
+        tracing::warn!(client = "admin", %error, reason, "Kafka client error");
+        *said = Some(reason.to_owned());
     }
+}
+
+/// A reason without how long it took, and how often it was left unsaid.
+fn cause(reason: &str) -> &str {
+    reason.split_once(" (after ").map_or(reason, |(cause, _)| cause)
 }
 
 impl ProducerContext for Said {

@@ -114,6 +114,72 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     assert_eq!(support::kafka().read(&bridge.topic("journey")).len(), 1);
 }
 
+#[test]
+fn what_was_dead_too_often_is_reached_as_the_summary_says() {
+    let setup = Setup::new(support::kafka(), None).set("ingress.depth_max", "1");
+    assert_eq!(code(&run(&setup, &["topics", "--apply"])), 0);
+    put_dead_letter(&setup.topic("dead-letter"), include_str!("../data/events/journey.newer.json"), &[]);
+    for _ in 0..3 {
+        let replayed = run(&setup, &["replay"]);
+        assert_eq!((code(&replayed), stdout(&replayed).lines().count()), (0, 1), "{replayed:?}");
+    }
+    let remedy = ["replay", "--from-beginning", "--attempts-max", "4"];
+    let told = format!("causeway {}", remedy.join(" "));
+    let given_up = stdout(&run(&setup, &["replay"]));
+    assert!(given_up.contains("1 with too many attempts") && given_up.contains(&told), "{given_up}");
+    let mended = setup.unset("ingress.depth_max");
+    let nothing = stdout(&run(&mended, &["replay"]));
+    assert!(nothing.starts_with("0 replayed") && nothing.contains(&told), "{nothing}");
+    assert_eq!(code(&run(&mended, &remedy)), 0);
+    assert_eq!(support::kafka().read(&mended.topic("journey")).len(), 1, "its copies join");
+}
+
+/// Each entry of `extras` has its whole pointer.
+#[test]
+fn a_dry_run_foresees_a_record_that_is_too_large() {
+    let setup = Setup::new(support::kafka(), None);
+    assert_eq!(code(&run(&setup, &["topics", "--apply"])), 0);
+    let members: Vec<_> = (0..6500).map(|number| format!("\"{number}\":1")).collect();
+    let inputs = format!("{{\"{}\":{{{}}}}}", "k".repeat(40_000), members.join(","));
+    let event = r#"{"api_version":"v1","name":"com.asapp.event.journey","event_id":"e","event_type":"T","#;
+    let event = format!("{event}\"details\":{{\"last_flow_action_called_inputs\":{inputs}}}}}");
+    put_dead_letter(&setup.topic("dead-letter"), &event, &[]);
+    let summary = |arguments: &[&str]| {
+        let report: Json = serde_json::from_str(&stdout(&run(&setup, arguments))).unwrap();
+        (report["replayed"].clone(), report["still_dead"].clone(), report["records"][0]["what"].to_string())
+    };
+    let foreseen = summary(&["replay", "--dry-run", "--json"]);
+    assert!((&foreseen.0, &foreseen.1) == (&json!(0), &json!(1)), "{foreseen:?}");
+    assert!(foreseen.2.contains("MessageSizeTooLarge"), "{foreseen:?}");
+    let done = summary(&["replay", "--json"]);
+    assert_eq!((done.0, done.1), (foreseen.0, foreseen.1), "it is what becomes of it");
+}
+
+#[test]
+fn a_remedy_names_the_file_that_the_command_was_given() {
+    let setup = Setup::new(support::kafka(), Some(support::registry()))
+        .set("kafka.create_topics", "false")
+        .set("registry.auto_register", "false");
+    // No file is named, and no `dev` runs here: causeway.toml, as with `serve`.
+    let in_folder = |arguments: &[&str], named: &[&str]| {
+        let output = setup.command(&[arguments, named].concat()).env_remove("CAUSEWAY_CONFIG").output().unwrap();
+        (code(&output), stdout(&output) + &stderr(&output))
+    };
+    for (arguments, expected, apply) in [
+        (&["topics"][..], 3, "causeway topics --apply"),
+        (&["schemas"], 3, "causeway schemas --apply"),
+        (&["check"], 3, "causeway schemas --apply"),
+        (&["tail", "--no-follow"], 3, "causeway topics --apply"),
+        (&["replay"], 3, "causeway topics --apply"),
+    ] {
+        let (unnamed, named) = (in_folder(arguments, &[]), in_folder(arguments, &["--config", "./causeway.toml"]));
+        assert!(unnamed.0 == expected && unnamed.1.contains(&format!("`{apply}`")), "{unnamed:?}");
+        assert!(named.0 == expected && named.1.contains(&format!("`{apply} --config ./causeway.toml`")), "{named:?}");
+    }
+    let nowhere = in_folder(&["topics", "--dir", "elsewhere"], &[]);
+    assert!(nowhere.0 == 3 && nowhere.1.contains("no `causeway dev` runs here"), "{nowhere:?}");
+}
+
 /// The findings about one thing that `check` says are errors: what, and the remedy.
 fn errors(setup: &Setup, about: &str) -> Vec<(String, String)> {
     let checked = run(setup, &["check", "--json"]);
@@ -149,6 +215,19 @@ fn check_finds_the_files_that_keep_the_bridge_from_starting_and_says_what_to_do(
     assert!(found[0].1.contains("in PEM as registry.ca"), "{found:?}");
     let schemas = run(&setup, &["schemas"]);
     assert!(code(&schemas) == 3 && stderr(&schemas).contains("in PEM as registry.ca"), "{schemas:?}");
+}
+
+#[test]
+fn a_server_that_is_no_registry_is_not_taken_for_an_empty_one() {
+    let base = support::registry().url().strip_suffix("/apis/ccompat/v7").unwrap();
+    for url in [base.to_owned(), format!("{base}/apis/registry/v2")] {
+        let setup = Setup::new(support::kafka(), Some(support::registry())).set("registry.url", &url);
+        let setup = setup.set("registry.auto_register", "false").set("kafka.create_topics", "true");
+        let found = errors(&setup, "registry");
+        let what =
+            "answers 404 without Confluent's error code: it is no schema registry, or registry.url lacks its path";
+        assert!(found.len() == 1 && found[0].0.contains(what), "{url}: {found:?}");
+    }
 }
 
 #[test]
@@ -223,11 +302,24 @@ fn topics_that_cannot_be_created_keep_the_bridge_unready_and_it_says_why() {
     assert!(why.contains("InvalidReplicationFactor") && why.contains("kafka.topics.replication = 9"), "{why}");
 }
 
+#[test]
+fn a_cluster_that_is_away_at_the_start_does_not_flood_the_log() {
+    let nobody = format!("127.0.0.1:{}", support::scratch::port());
+    let setup = Setup::new(support::kafka(), None).set("kafka.brokers", &nobody).set("sender.timeout_ms", "1000");
+    let starting = Starting::new(setup);
+    let lines = |words: &str| starting.child.stderr().lines().filter(|line| line.contains(words)).count();
+    support::wait_until("three looks", support::SERVER_LIMIT, || lines("not ready: no answer from") >= 3);
+    // Each look has a client of its own, which says once why it got no answer.
+    let (looks, errors) = (lines("not ready: no answer from"), lines("Kafka client error"));
+    assert!((looks..=looks + 1).contains(&errors), "{errors} in {looks} looks:\n{}", starting.child.stderr());
+    assert_eq!(errors, lines("\"client\":\"admin\",\"error\""), "{}", starting.child.stderr());
+}
+
 fn put_dead_letter(topic: &str, body: &str, headers: &[(&str, &str)]) {
     put(support::kafka(), topic, body, headers);
 }
 
-fn put(kafka: &Kafka, topic: &str, body: &str, headers: &[(&str, &str)]) {
+pub fn put(kafka: &Kafka, topic: &str, body: &str, headers: &[(&str, &str)]) {
     let producer: BaseProducer = kafka.client().create().unwrap();
     let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value.as_bytes()) })

@@ -249,6 +249,20 @@ fn that_nobody_reads_the_output_is_no_failure() {
     dev.stop(Signal::Terminate);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_that_cannot_be_written_is_a_failure() {
+    let mut dev = Dev::start(&scratch::dir("dev"), &["--quiet"]);
+    dev.post(&event("com.asapp.event.journey", "e", "T", json!({}))).await;
+    for arguments in [&["tail", "--beginning", "--no-follow"][..], &["check"], &["schemas"], &["topics"], &["replay"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let Output { status, stderr, .. } =
+            causeway(arguments).arg("--dir").arg(&dev.dir).stdout(full).output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert!(status.code() == Some(1) && said.starts_with("error: standard output: "), "{arguments:?}: {said}");
+    }
+    dev.stop(Signal::Terminate);
+}
+
 /// One and more of every feed, with members that test the translation back, and the pointers of those that `extras` has.
 fn events() -> [(String, Json); 5] {
     [
@@ -449,15 +463,18 @@ async fn devs_admin_port_is_a_registry_that_any_client_can_decode_with() {
         let versions = json!([{"subject": subject, "version": 1}]);
         assert_eq!(dev.get(&format!("/schemas/ids/{}/versions", latest["id"])), (200, versions));
     }
-    for unknown in [
-        "/subjects/x-value/versions",
-        "/subjects/x-value/versions/latest",
-        "/schemas/ids/99",
-        "/schemas/ids/x",
-        "/subjects/asapp.queue-value/versions/2",
-        "/nothing",
+    // Confluent's codes, without which a client takes a server for no registry.
+    for (unknown, code) in [
+        ("/subjects/x-value/versions", 40401),
+        ("/subjects/x-value/versions/latest", 40401),
+        ("/schemas/ids/99", 40403),
+        ("/schemas/ids/x", 40403),
+        ("/config/asapp.queue-value", 40408),
+        ("/subjects/asapp.queue-value/versions/2", 40401),
+        ("/nothing", 404),
     ] {
-        assert_eq!(dev.get(unknown).0, 404, "{unknown}");
+        let (status, error) = dev.get(unknown);
+        assert_eq!((status, &error["error_code"]), (404, &json!(code)), "{unknown}");
     }
     assert_eq!(dev.get("/readyz").0, 200);
     dev.stop(Signal::Terminate);

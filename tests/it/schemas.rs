@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use apache_avro::{
@@ -29,11 +29,13 @@ use tokio::{
 };
 
 use crate::{
+    commands::put,
     support::{
         self,
         avro::{Decoder, json as avro_json, schema_id},
         bridge::Setup,
         client::Http,
+        process::Child,
         scratch,
         starting::Starting,
         wait_until,
@@ -356,4 +358,34 @@ async fn a_registry_that_comes_late_or_goes_away_turns_no_event_away() {
             decoder.decode(record.value.as_deref().unwrap());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tail_decodes_once_the_registry_answers_and_says_why_it_could_not() {
+    let bridge = Setup::new(support::kafka(), Some(support::registry())).start();
+    let mut door = Door::shut();
+    let sender = bridge.sender(Http::One);
+    // Another body each time: the same one would be joined.
+    let post = async |number: usize| {
+        let body = [sample("journey"), vec![b' '; number]].concat();
+        assert_eq!(sender.post("/", &[], body).await.unwrap().status, 200);
+    };
+    post(0).await;
+    let mut command = bridge.setup.command(&["tail", "--beginning", "--feed", "journey"]);
+    let tail = Child::spawn("tail", command.env("CAUSEWAY_REGISTRY__URL", door.url()), &bridge.setup.dir);
+    let lines = |words: &str| tail.stdout().lines().filter(|line| line.contains(words)).count();
+    wait_until("it is shown undecoded", Duration::from_secs(20), || lines("does not answer") == 1);
+    door.open().await;
+    let opened = Instant::now();
+    while lines("\"event\":{") == 0 {
+        let shown = lines("");
+        assert!(opened.elapsed() < Duration::from_secs(20), "{}", tail.tail());
+        post(shown).await;
+        wait_until("the next is shown", Duration::from_secs(20), || lines("") > shown);
+    }
+    for _ in 0..2 {
+        // No schema has this id.
+        put(support::kafka(), &bridge.topic("journey"), "\0\0\u{1}\u{7}\u{8}", &[]);
+    }
+    wait_until("both say why", Duration::from_secs(20), || lines("/schemas/ids/67336: HTTP 404") == 2);
 }

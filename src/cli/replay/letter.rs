@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     bridge::Binding,
     config::Config,
+    event::Parser,
     kafka::reader::Stored,
     record::{Origin, dead_letter},
 };
@@ -59,12 +60,19 @@ impl Letter {
 }
 
 /// A feed with a path of its own takes back what was posted there. For the others the event's `name` decides
-/// again: the configuration may have got a feed for it since.
+/// again: the configuration may have got a feed for it since. Of an event (PRODUCE) the feed is known wherever it was
+/// posted, so its name goes before the path where there is a feed of that name.
 fn binding(record: &Stored, config: &Config) -> Binding {
     let bound = record
         .text(dead_letter::FEED)
-        .and_then(|label| config.feeds.iter().position(|feed| feed.label == label && feed.path.is_some()));
+        .and_then(|label| config.feeds.iter().position(|feed| feed.label == label && feed.path.is_some()))
+        .filter(|_| record.text(dead_letter::STAGE) != Some("PRODUCE") || !has_named_feed(record, config));
     bound.map_or(Binding::ByName, Binding::Feed)
+}
+
+fn has_named_feed(record: &Stored, config: &Config) -> bool {
+    let named = |name: &str| config.feeds.iter().any(|feed| feed.name.as_deref() == Some(name));
+    Parser::new(config.ingress.depth_max).read(&record.value, |event| event.is_ok_and(|event| named(event.name)))
 }
 
 #[cfg(test)]
@@ -128,5 +136,18 @@ mod tests {
             assert_eq!(binding(&stored(&[("causeway_feed", feed)], "{"), &config()), bound, "{feed}");
         }
         assert_eq!(binding(&stored(&[], "{"), &config()), Binding::ByName);
+    }
+
+    #[test]
+    fn the_feed_of_an_event_was_not_always_its_paths() {
+        for (stage, name, bound) in [
+            ("READ", "com.asapp.event.journey", Binding::Feed(2)),
+            ("PRODUCE", "com.asapp.event.journey", Binding::ByName),
+            ("PRODUCE", "unknown", Binding::Feed(2)),
+        ] {
+            let body = format!(r#"{{"api_version":"v1","name":"{name}","event_id":"e","event_type":"t"}}"#);
+            let record = stored(&[("causeway_feed", "queue"), ("__connect.errors.stage", stage)], &body);
+            assert_eq!(binding(&record, &config()), bound, "{stage} {name}");
+        }
     }
 }

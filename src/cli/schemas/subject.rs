@@ -80,6 +80,7 @@ pub fn unanswered(error: RegistryError) -> Failure {
         RegistryError::Refused { .. } | RegistryError::Answer { .. } => {
             "is registry.url the base of a Confluent-compatible API? (Apicurio's ends with /apis/ccompat/v7)"
         }
+        RegistryError::NoRegistry { .. } => "correct registry.url",
         RegistryError::Ca { .. } => "give a readable file with the registry's CA in PEM as registry.ca",
     };
     let message = format!("{error}\n  {remedy}");
@@ -118,6 +119,9 @@ fn look(
     };
     Ok((state, compatibility))
 }
+
+/// The command that registers what is missing.
+const APPLY: &str = "schemas --apply";
 
 /// What to do about a schema that is not compatible.
 pub const EVOLVE: &str = "a schema may only gain or lose fields of type [\"null\", T] with default null: put the fields back as they were,\nor give the feed another topic, and so another subject";
@@ -172,7 +176,7 @@ impl Subject {
                     Level::Error,
                     &about,
                     what,
-                    "run `causeway schemas --apply`, or set registry.auto_register = true",
+                    format!("run `{}`, or set registry.auto_register = true", target.command(APPLY)),
                 );
             }
         }
@@ -182,7 +186,7 @@ impl Subject {
             let what = format!(
                 "compatibility is {level}, not {COMPATIBILITY}: a schema may come that some reader cannot read by"
             );
-            findings.add(Level::Warning, &about, what, "run `causeway schemas --apply`");
+            findings.add(Level::Warning, &about, what, format!("run `{}`", target.command(APPLY)));
         }
         findings
     }

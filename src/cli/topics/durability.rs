@@ -16,6 +16,8 @@ pub struct Demands {
     pub embedded: bool,
     /// How Kafka's own tools are told where the cluster is.
     pub tool_options: String,
+    /// The command that creates what is missing.
+    apply: String,
 }
 
 impl Demands {
@@ -32,6 +34,7 @@ impl Demands {
                 kafka.brokers.join(","),
                 if secured { " --command-config client.properties" } else { "" }
             ),
+            apply: target.command("topics --apply"),
         }
     }
 
@@ -74,7 +77,7 @@ pub fn judge(name: &str, survey: &Survey, demands: &Demands) -> Findings {
             Level::Error,
             &about,
             format!("is missing ({why}): the bridge does not become ready"),
-            "run `causeway topics --apply`, or set kafka.create_topics = true",
+            format!("run `{}`, or set kafka.create_topics = true", demands.apply),
         ),
     }
     findings
@@ -250,6 +253,7 @@ mod tests {
             create_topics: false,
             embedded: false,
             tool_options: "--bootstrap-server b:1".to_owned(),
+            apply: "causeway topics --apply".to_owned(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Schema -> id: a Confluent-compatible schema registry, asked at start and never again.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -19,9 +19,9 @@ pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 /// Bodies of answers are cut off here: a schema is a few ten kilobytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
-/// What a registry says with its 404: no such subject, version, schema, or compatibility of a subject's own. Any other
-/// server answers 404 too.
-const NOT_THERE: [u64; 4] = [40401, 40402, 40403, 40408];
+/// What a registry says with its 404: no such subject (40401), version, schema, compatibility of a subject's own. Any
+/// other server answers 404 too.
+const NOT_THERE: RangeInclusive<u64> = 40400..=40499;
 
 /// A client of one registry. Its calls block, each for at most 10 s.
 pub struct Registry {

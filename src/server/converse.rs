@@ -23,8 +23,9 @@ use crate::{
 /// HTTP/1.1: a head larger than this is answered 431. HTTP/2: so is a header list.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends.
-const STREAMS_MAX: usize = 1024;
+/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends. More than
+/// the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for some hundred connections to have them.
+const STREAMS_MAX: usize = 256;
 
 /// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for all.
 const STREAMS_OWN: usize = 8;

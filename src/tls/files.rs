@@ -14,6 +14,9 @@ use super::{Expiry, TlsError};
 /// What to do about a CRL that cannot be used.
 pub(super) const CRL_REMEDY: &str = "give CRLs in PEM that a certificate of ingress.tls.client_ca signed";
 
+/// What to do about one that its CA has signed and webpki does not read.
+pub(super) const CRL_KINDS: &str = "have the CA issue one as RFC 5280 has it, complete: no delta, not indirect, not for some reasons only, and with the full name of its distribution point if it is one's";
+
 pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fault = |reason: String| TlsError::of(key, file, reason, "give a readable file with certificates in PEM");
     let certificates = CertificateDer::pem_file_iter(file)
@@ -125,6 +128,11 @@ pub(super) fn crl_expiry(file: Option<&Path>, crls: &[CertificateRevocationListD
     let at = next_updates.map(|time| time.timestamp()).min();
     let file = file.map(|file| file.display().to_string()).unwrap_or_default();
     at.map(|at| Expiry { what: "crl", file, at }).into_iter().collect()
+}
+
+/// A certificate's subject, for the log.
+pub(super) fn subject(der: &CertificateDer<'_>) -> String {
+    X509Certificate::from_der(der).map_or_else(|_| "(unreadable)".to_owned(), |(_, found)| found.subject().to_string())
 }
 
 /// The end of a certificate, seconds since 1970.

@@ -25,6 +25,9 @@ const CLOSING_MAX: Duration = Duration::from_secs(10);
 /// How many connections one look finds that may go: a look at all for each would itself be an attack's work.
 const LONGEST_IDLE_MAX: usize = 256;
 
+/// How long what a look found holds: those that were too young then to go first may be the first soon after.
+const LOOK_HOLDS: Duration = Duration::from_millis(250);
+
 /// All open connections.
 #[derive(Default)]
 pub struct Connections {
@@ -38,6 +41,7 @@ struct Open {
     /// The longest-idle ones of the last look, all of the same worth, with the time since when; the longest last. What became
     /// idle after the look has not been so for longer.
     longest_idle: Vec<(Instant, Arc<Connection>)>,
+    looked_at: Option<Instant>,
 }
 
 /// What is known of one connection from outside its task.
@@ -104,7 +108,8 @@ impl Connections {
     /// first one if there are such; false when all have one.
     pub fn cut_longest_idle(&self) -> bool {
         let mut open = self.lock();
-        open.cut_longest_idle() || {
+        let fresh = open.looked_at.is_some_and(|at| at.elapsed() < LOOK_HOLDS);
+        (fresh && open.cut_longest_idle()) || {
             open.look_for_idle();
             open.cut_longest_idle()
         }
@@ -128,8 +133,9 @@ impl Open {
 
     fn look_for_idle(&mut self) {
         let idle = self.by_number.values().filter_map(|connection| {
+            let since = connection.idle_from()?;
             // Once for each: it changes with time, while they are sorted too.
-            Some((connection.worth(), connection.idle_from()?, Arc::clone(connection)))
+            Some((connection.worth(), since, Arc::clone(connection)))
         });
         let mut idle: Vec<_> = idle.collect();
         idle.sort_unstable_by_key(|(worth, since, _)| (*worth, *since));
@@ -137,6 +143,7 @@ impl Open {
         let longest = idle.into_iter().take_while(|(worth, ..)| Some(*worth) == least).take(LONGEST_IDLE_MAX);
         self.longest_idle = longest.map(|(_, since, connection)| (since, connection)).collect();
         self.longest_idle.reverse();
+        self.looked_at = Some(Instant::now());
     }
 }
 
@@ -293,5 +300,21 @@ mod tests {
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(connections.cut_longest_idle() && connections.cut_longest_idle());
         assert_eq!(numbers(&connections), [2, 3]);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_was_new_at_a_look_and_stays_silent_goes_before_the_senders_that_rested_then() {
+        let connections = Connections::default();
+        (0..15).for_each(|_| drop(open(&connections).begin()));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        (0..6).for_each(|_| drop(connections.add()));
+        // A look, at which the six may still be at their handshakes.
+        assert!(connections.cut_longest_idle());
+        tokio::time::advance(HANDSHAKE_USUAL + Duration::from_millis(800)).await;
+        for _ in 0..6 {
+            tokio::time::advance(Duration::from_millis(200)).await;
+            assert!(connections.cut_longest_idle());
+        }
+        let left = numbers(&connections);
+        assert!(left.len() == 14 && left.iter().all(|number| *number < 15), "{left:?}");
     }
 }

@@ -200,11 +200,12 @@ impl Bound {
         let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
         reloading.abort();
         if let Ok(connections) = serving.await
-            && timeout_at(end - Budget::CUT_OFF_BEFORE_DRAIN_END, connections.wait()).await.is_err()
+            && timeout_at(end - Budget::CUT_OFF_BEFORE_DRAIN_END, connections.ended()).await.is_err()
         {
             cut_off.cancel();
             producers.dismiss();
-            let _ = timeout_at(end, connections.wait()).await;
+            let _ = timeout_at(end, connections.ended()).await;
+            connections.cut();
         }
         Ok(tokio::task::block_in_place(|| drain(producers, end.into_std())))
     }

@@ -2,6 +2,7 @@
 
 mod connections;
 mod converse;
+mod draining;
 mod watched;
 
 use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use self::connections::Overdue;
 pub use self::{
     connections::{Connection, Connections},
     converse::{Conversation, Http, converse},
+    draining::Draining,
 };
 use crate::{
     config,
@@ -72,8 +74,8 @@ impl Drop for Open {
 }
 
 impl Server {
-    /// Accepts until `draining`; gives back the tasks of the connections that are still open.
-    pub async fn run(self: Arc<Self>, listener: TcpListener) -> TaskTracker {
+    /// Accepts until `draining`; gives back the connections that are still open.
+    pub async fn run(self: Arc<Self>, listener: TcpListener) -> Draining {
         self.metrics.show(self.metrics.connections.clone(), &self, |server| server.connections.count());
         let tasks = TaskTracker::new();
         let mut sweep = pin!(self.sweep());
@@ -93,11 +95,7 @@ impl Server {
                 }
             }
         }
-        for connection in self.connections.all() {
-            connection.close();
-        }
-        tasks.close();
-        tasks
+        Draining::begin(Arc::clone(&self), tasks)
     }
 
     fn open(self: &Arc<Self>, socket: TcpStream, from: SocketAddr, tasks: &TaskTracker) {

@@ -22,6 +22,9 @@ const FIRST_REQUEST_USUAL: Duration = Duration::from_secs(1);
 /// How much longer than its idle time an idle connection may take to close, once it was told to.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
+/// How long a connection without a request may take to close while the bridge drains: its last answer has to go out, too.
+const DRAINING_MAX: Duration = Duration::from_secs(1);
+
 /// How many connections one look finds that may go: a look at all for each would itself be an attack's work.
 const LONGEST_IDLE_MAX: usize = 256;
 
@@ -102,6 +105,19 @@ impl Connections {
             Some((Arc::clone(connection), why))
         });
         overdue.collect()
+    }
+
+    /// Those without a request that have had their time to close, as they were told to at `told`.
+    pub fn silent(&self, told: Instant, head_max: Duration) -> Vec<Arc<Connection>> {
+        let now = Instant::now();
+        let may_take = DRAINING_MAX.min(head_max);
+        let mut open = self.all();
+        open.retain(|connection| {
+            let closing_for = connection.idle_from().map(|since| now.saturating_duration_since(since.max(told)));
+            let closing_max = if connection.head_since.load(Ordering::Relaxed) > 0 { may_take } else { DRAINING_MAX };
+            closing_for.is_some_and(|closing_for| closing_for > closing_max)
+        });
+        open
     }
 
     /// Cuts the connection that has been without a request for the longest time, of those that have waited too long for their

@@ -34,15 +34,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves connections until it is told to drain.
 pub struct Server {
-    pub tls: CurrentTls,
-    pub ingress: Arc<Ingress>,
-    pub limits: Limits,
-    pub metrics: Arc<Metrics>,
+    tls: CurrentTls,
+    ingress: Arc<Ingress>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
     /// Accept no more, finish what is held.
-    pub draining: CancellationToken,
-    pub connections: Connections,
-    /// Of handshakes that failed: who opens connections needs no certificate to fill the log.
-    pub failures_logged: LogLimit,
+    draining: CancellationToken,
+    connections: Connections,
+    /// Who opens connections needs no certificate to fill the log.
+    failures_logged: LogLimit,
+    refused_logged: LogLimit,
 }
 
 /// What connections may be and take.
@@ -74,6 +75,25 @@ impl Drop for Open {
 }
 
 impl Server {
+    pub fn new(
+        tls: CurrentTls,
+        ingress: Arc<Ingress>,
+        limits: Limits,
+        metrics: &Arc<Metrics>,
+        draining: &CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tls,
+            ingress,
+            limits,
+            metrics: Arc::clone(metrics),
+            draining: draining.clone(),
+            connections: Connections::default(),
+            failures_logged: LogLimit::new("failed handshakes"),
+            refused_logged: LogLimit::new("refused connections"),
+        })
+    }
+
     /// Accepts until `draining`; gives back the connections that are still open.
     pub async fn run(self: Arc<Self>, listener: TcpListener) -> Draining {
         self.metrics.show(self.metrics.connections.clone(), &self, |server| server.connections.count());
@@ -105,7 +125,10 @@ impl Server {
         }
         // With no idle one to close, the new one goes.
         if self.connections.count() >= max {
-            tracing::debug!(%from, "connection refused: connections_max are open and none is idle");
+            self.metrics.connections_refused.inc();
+            self.refused_logged.run(|| {
+                tracing::warn!(%from, "connection refused: ingress.connections_max ({max}) are open and none is idle; raise it, or run more instances");
+            });
             return;
         }
         let (connection, told_to_close) = self.connections.add();

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 
 use crate::{
     outage::{LIMIT, kafka},
-    sending::{BOTH, copies, event, noise},
+    sending::{BOTH, Raw, copies, event, head, journey, noise},
     support::{
         self,
         bridge::{Bridge, Setup},
-        client::Sender,
+        client::{Http, Sender},
         wait_until,
     },
 };
@@ -129,6 +129,21 @@ async fn ten_times_the_load_with_retries_stays_within_the_memory_that_check_tell
     let copies = copies(&kafka, &bridge, "journey");
     assert!(acked.iter().all(|id| copies.contains_key(id)));
     assert!(copies.values().all(|copies| *copies == 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_refused_as_none_is_idle_is_counted_and_warned_of() {
+    let bridge = Setup::new(support::kafka(), None).set("ingress.connections_max", "1").start();
+    let mut held = Raw::open(&bridge.sender(Http::One)).await;
+    let body = journey("held");
+    held.write(head("/", body.len())).await;
+    wait_until("it has a request", LIMIT, || bridge.metric("causeway_requests_received_total", &[]) == 1.0);
+    assert!(bridge.sender(Http::One).connect().await.is_err());
+    assert_eq!(bridge.metric("causeway_connections_refused_total", &[]), 1.0);
+    assert_eq!(bridge.metric("causeway_connections_evicted_total", &[]), 0.0);
+    wait_until("it is warned of", LIMIT, || bridge.child.stderr().contains("ingress.connections_max (1) are open"));
+    held.write(body).await;
+    assert_eq!(held.answer().await.unwrap().status, 200);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Certificates: the server's own, the CA and CRL that the sender's must satisfy, and the names that may send.
 //!
 //! `files` reads them, `names` compares names, `reasons` says why a handshake failed, `reload` takes up what changed,
-//! `revoked` looks for what the CRLs name.
+//! `verifier` judges what a client presents.
 
 mod files;
 mod names;
 mod reasons;
 mod reload;
-mod revoked;
+mod verifier;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ pub use self::{
 };
 use self::{
     files::{check_crls, crl_expiry, expiry, read_certificates, read_crls, read_key},
-    revoked::{Revoked, Verifier},
+    verifier::{Revoked, Verifier},
 };
 use crate::config::{ClientName, Tls};
 

@@ -220,6 +220,23 @@ fn where_every_client_ca_is_revoked_that_is_a_fault() {
 }
 
 #[test]
+fn a_chain_that_is_padded_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let (ca, pem) = authority("one");
+    let (loaded, _) = ServerTls::load(&files(&dir, &pem, "")).unwrap();
+    let leaf = sender(&ca, 1);
+    let padded = |by: usize| {
+        let filling = [by / 2, by - by / 2].map(|bytes| CertificateDer::from(vec![0x30; bytes]));
+        loaded.verify_again(&[std::slice::from_ref(&leaf), &filling[..]].concat())
+    };
+    let room = 16 * 1024 - leaf.len();
+    assert_eq!(padded(room), Ok(()));
+    let fault = padded(room + 1).unwrap_err();
+    assert!(fault.to_string().contains("more than 16 KiB"), "{fault}");
+    assert_eq!(reason_of(&fault), "bad_certificate");
+}
+
+#[test]
 fn who_is_in_a_crl_is_refused_whatever_distribution_point_either_has() {
     let dir = TempDir::new().unwrap();
     let ((ca, pem), (other, other_pem)) = (authority("one"), authority("other"));

@@ -1,14 +1,17 @@
-//! What the CRLs name is refused wherever it stands. webpki does not see all of it: its path ends at the first certificate of
+//! Judges what a client presents: as webpki does, and by the CRLs once more.
+//!
+//! What they name is refused wherever it stands. webpki does not see all of it: its path ends at the first certificate of
 //! `client_ca`, whose own issuer's CRL it does not ask, and it passes over a CRL whose distribution point the certificate
 //! does not have.
 
 use std::{
     collections::{HashMap, HashSet},
+    error::Error,
     sync::Arc,
 };
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsFault, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsFault, OtherError, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
@@ -39,7 +42,10 @@ impl Revoked {
     }
 }
 
-/// webpki's verifier, and after it the CRLs once more.
+/// All certificates that a client may present, its own included, in bytes of DER. A connection keeps them, twice, until its end.
+const CHAIN_BYTES_MAX: usize = 16 * 1024;
+
+/// webpki's verifier, with a limit before it and the CRLs once more after it.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub webpki: Arc<dyn ClientCertVerifier>,
@@ -53,6 +59,10 @@ impl ClientCertVerifier for Verifier {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsFault> {
+        if rest.iter().map(|der| der.len()).sum::<usize>() + leaf.len() > CHAIN_BYTES_MAX {
+            let why = Box::<dyn Error + Send + Sync>::from("the certificates presented come to more than 16 KiB");
+            return Err(CertificateError::Other(OtherError(why.into())).into());
+        }
         let verified = self.webpki.verify_client_cert(leaf, rest, now)?;
         // Without a CRL, what stands beside the path is nobody's business.
         if !self.revoked.0.is_empty() {

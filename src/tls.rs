@@ -128,7 +128,7 @@ impl ServerTls {
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
             return Err(NotAllowed { subject: "(unreadable)".to_owned() });
         };
-        let subject = certificate.subject().to_string();
+        let subject = names::subject(&certificate);
         let allowed = self.names.iter().find_map(|name| names::matching(name, &certificate, &subject));
         allowed.map(Arc::from).ok_or(NotAllowed { subject })
     }
@@ -167,7 +167,7 @@ fn verifier(
     for ca in client_ca {
         if revoked.check(&ca) == Err(CertificateError::Revoked) {
             tracing::warn!(
-                certificate = files::subject(&ca),
+                certificate = X509Certificate::from_der(&ca).map(|(_, ca)| names::subject(&ca)).unwrap_or_default(),
                 "a certificate of ingress.tls.client_ca is revoked by ingress.tls.crl: it lets nobody in"
             );
         } else {

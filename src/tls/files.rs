@@ -130,11 +130,6 @@ pub(super) fn crl_expiry(file: Option<&Path>, crls: &[CertificateRevocationListD
     at.map(|at| Expiry { what: "crl", file, at }).into_iter().collect()
 }
 
-/// A certificate's subject, for the log.
-pub(super) fn subject(der: &CertificateDer<'_>) -> String {
-    X509Certificate::from_der(der).map_or_else(|_| "(unreadable)".to_owned(), |(_, found)| found.subject().to_string())
-}
-
 /// The end of a certificate, seconds since 1970.
 pub fn not_after(leaf: &CertificateDer<'_>) -> Option<i64> {
     X509Certificate::from_der(leaf).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())

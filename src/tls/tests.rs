@@ -261,6 +261,19 @@ fn a_crl_of_a_kind_that_is_not_read_is_not_said_to_be_of_another_ca() {
 }
 
 #[test]
+fn the_name_of_a_sender_is_of_bounded_length() {
+    let dir = TempDir::new().unwrap();
+    let mut tls = files(&dir, &authority("one").1, "");
+    let leaf = valid_for(&"x".repeat(5000), Duration::days(1)).self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let told = format!("CN={}", "x".repeat(253));
+    let (loaded, _) = ServerTls::load(&tls).unwrap();
+    assert_eq!(loaded.allow(leaf.der()).as_deref(), Ok(format!("subject:{told}").as_str()));
+    tls.client_names = vec![ClientName::Dns("sender.example".into())];
+    let (loaded, _) = ServerTls::load(&tls).unwrap();
+    assert_eq!(loaded.allow(leaf.der()), Err(NotAllowed { subject: told }));
+}
+
+#[test]
 fn an_expired_ca_still_lets_its_senders_in() {
     let dir = TempDir::new().unwrap();
     let (ca, pem) = authority_until("one", -Duration::days(1));

@@ -1,5 +1,6 @@
 //! Every metric's name, once.
 
+mod producer;
 mod register;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,7 @@ use prometheus::{
     TextEncoder, process_collector::ProcessCollector,
 };
 
+pub use self::producer::ProducerMetrics;
 use self::register::{counted_words, counter, counters, gauge, gauges, register};
 use crate::config::Config;
 
@@ -58,6 +60,7 @@ pub struct Metrics {
     pub connections: IntGauge,
     pub connections_accepted: IntCounter,
     pub connections_evicted: IntCounter,
+    pub connections_refused: IntCounter,
     pub connections_closed: IntCounterVec,
     pub handshake_failures: IntCounterVec,
     pub certificate_expiry: IntGaugeVec,
@@ -95,21 +98,6 @@ pub struct WindowMetrics {
     pub ids_reused: IntCounter,
     pub remembered: IntGauge,
     pub forgotten_early: IntCounter,
-}
-
-/// What librdkafka says of itself (its `STATISTICS.md`), by producer.
-pub struct ProducerMetrics {
-    pub messages: IntGaugeVec,
-    pub bytes: IntGaugeVec,
-    pub sent_messages: IntGaugeVec,
-    pub sent_bytes: IntGaugeVec,
-    pub requests: IntGaugeVec,
-    pub brokers_up: IntGaugeVec,
-    pub round_trip_us: IntGaugeVec,
-    pub retries: IntGaugeVec,
-    pub errors: IntGaugeVec,
-    pub timeouts: IntGaugeVec,
-    pub outbuf_requests: IntGaugeVec,
 }
 
 impl Metrics {
@@ -202,6 +190,11 @@ impl Metrics {
                 &r,
                 "causeway_connections_evicted_total",
                 "Idle connections closed to make room at connections_max.",
+            )?,
+            connections_refused: counter(
+                &r,
+                "causeway_connections_refused_total",
+                "Connections that were not taken at connections_max, as none was idle.",
             )?,
             connections_closed: counted_words(
                 &r,
@@ -352,49 +345,6 @@ impl WindowMetrics {
                 r,
                 "causeway_dedupe_forgotten_early_total",
                 "Committed events forgotten before their time, as dedupe.bytes_max was full.",
-            )?,
-        })
-    }
-}
-
-impl ProducerMetrics {
-    fn new(r: &Registry) -> prometheus::Result<Self> {
-        let gauges = |name, help| gauges(r, name, help, &["producer"]);
-        Ok(Self {
-            messages: gauges("causeway_producer_messages", "librdkafka `msg_cnt`: records in the producer's queues.")?,
-            bytes: gauges("causeway_producer_message_bytes", "librdkafka `msg_size`.")?,
-            sent_messages: gauges(
-                "causeway_producer_sent_messages",
-                "librdkafka `txmsgs`, since the producer's start.",
-            )?,
-            sent_bytes: gauges(
-                "causeway_producer_sent_bytes",
-                "librdkafka `txmsg_bytes`, since the producer's start.",
-            )?,
-            requests: gauges(
-                "causeway_producer_requests",
-                "librdkafka `tx`: requests sent, since the producer's start.",
-            )?,
-            brokers_up: gauges("causeway_producer_brokers_up", "Brokers that the producer is connected to.")?,
-            round_trip_us: gauges(
-                "causeway_producer_round_trip_p99_microseconds",
-                "librdkafka broker `rtt.p99`, the largest of all brokers.",
-            )?,
-            retries: gauges(
-                "causeway_producer_request_retries",
-                "librdkafka broker `txretries`, all brokers, since the producer's start.",
-            )?,
-            errors: gauges(
-                "causeway_producer_request_errors",
-                "librdkafka broker `txerrs`, all brokers, since the producer's start.",
-            )?,
-            timeouts: gauges(
-                "causeway_producer_request_timeouts",
-                "librdkafka broker `req_timeouts`, all brokers, since the producer's start.",
-            )?,
-            outbuf_requests: gauges(
-                "causeway_producer_requests_waiting",
-                "librdkafka broker `outbuf_cnt` + `waitresp_cnt`, all brokers.",
             )?,
         })
     }

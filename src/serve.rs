@@ -22,14 +22,14 @@ use crate::{
     bridge::Bridge,
     config::{Budget, Config},
     feed::SchemaSource,
-    ingress::{Ingress, LogLimit},
+    ingress::Ingress,
     kafka::{self, Connection, Producers, Warmed, durability},
     metrics::Metrics,
     record::{Route, confluent_prefix},
     registry::{Registry, subject},
     sabotage::Sabotage,
     schema::Schema,
-    server::{Connections, Limits, Server},
+    server::{Limits, Server},
     tls::Reload,
 };
 
@@ -158,21 +158,15 @@ impl Bound {
             Arc::clone(&self.metrics),
         );
         let (draining, cut_off) = (CancellationToken::new(), CancellationToken::new());
-        let server = Arc::new(Server {
-            tls: self.certificates.current(),
-            ingress: Arc::new(Ingress::new(
-                bridge,
-                budget,
-                self.config.ingress.body_bytes_max,
-                cut_off.clone(),
-                Arc::clone(&self.metrics),
-            )),
-            limits: Limits::of(&self.config.ingress),
-            metrics: Arc::clone(&self.metrics),
-            draining: draining.clone(),
-            connections: Connections::default(),
-            failures_logged: LogLimit::new("failed handshakes"),
-        });
+        let ingress = Arc::new(Ingress::new(
+            bridge,
+            budget,
+            self.config.ingress.body_bytes_max,
+            cut_off.clone(),
+            Arc::clone(&self.metrics),
+        ));
+        let limits = Limits::of(&self.config.ingress);
+        let server = Server::new(self.certificates.current(), ingress, limits, &self.metrics, &draining);
         // Bound before, but on Linux another one may have begun to listen there meanwhile.
         let (port_flag, _) = self.run.port_flags();
         let address = self.config.ingress.listen;
@@ -200,11 +194,12 @@ impl Bound {
         let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
         reloading.abort();
         if let Ok(connections) = serving.await
-            && timeout_at(end - Budget::CUT_OFF_BEFORE_DRAIN_END, connections.wait()).await.is_err()
+            && timeout_at(end - Budget::CUT_OFF_BEFORE_DRAIN_END, connections.ended()).await.is_err()
         {
             cut_off.cancel();
             producers.dismiss();
-            let _ = timeout_at(end, connections.wait()).await;
+            let _ = timeout_at(end, connections.ended()).await;
+            connections.cut();
         }
         Ok(tokio::task::block_in_place(|| drain(producers, end.into_std())))
     }

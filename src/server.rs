@@ -2,6 +2,7 @@
 
 mod connections;
 mod converse;
+mod draining;
 mod watched;
 
 use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use self::connections::Overdue;
 pub use self::{
     connections::{Connection, Connections},
     converse::{Conversation, Http, converse},
+    draining::Draining,
 };
 use crate::{
     config,
@@ -32,15 +34,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves connections until it is told to drain.
 pub struct Server {
-    pub tls: CurrentTls,
-    pub ingress: Arc<Ingress>,
-    pub limits: Limits,
-    pub metrics: Arc<Metrics>,
+    tls: CurrentTls,
+    ingress: Arc<Ingress>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
     /// Accept no more, finish what is held.
-    pub draining: CancellationToken,
-    pub connections: Connections,
-    /// Of handshakes that failed: who opens connections needs no certificate to fill the log.
-    pub failures_logged: LogLimit,
+    draining: CancellationToken,
+    connections: Connections,
+    /// Who opens connections needs no certificate to fill the log.
+    failures_logged: LogLimit,
+    refused_logged: LogLimit,
 }
 
 /// What connections may be and take.
@@ -72,8 +75,27 @@ impl Drop for Open {
 }
 
 impl Server {
-    /// Accepts until `draining`; gives back the tasks of the connections that are still open.
-    pub async fn run(self: Arc<Self>, listener: TcpListener) -> TaskTracker {
+    pub fn new(
+        tls: CurrentTls,
+        ingress: Arc<Ingress>,
+        limits: Limits,
+        metrics: &Arc<Metrics>,
+        draining: &CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tls,
+            ingress,
+            limits,
+            metrics: Arc::clone(metrics),
+            draining: draining.clone(),
+            connections: Connections::default(),
+            failures_logged: LogLimit::new("failed handshakes"),
+            refused_logged: LogLimit::new("refused connections"),
+        })
+    }
+
+    /// Accepts until `draining`; gives back the connections that are still open.
+    pub async fn run(self: Arc<Self>, listener: TcpListener) -> Draining {
         self.metrics.show(self.metrics.connections.clone(), &self, |server| server.connections.count());
         let tasks = TaskTracker::new();
         let mut sweep = pin!(self.sweep());
@@ -93,11 +115,7 @@ impl Server {
                 }
             }
         }
-        for connection in self.connections.all() {
-            connection.close();
-        }
-        tasks.close();
-        tasks
+        Draining::begin(Arc::clone(&self), tasks)
     }
 
     fn open(self: &Arc<Self>, socket: TcpStream, from: SocketAddr, tasks: &TaskTracker) {
@@ -107,7 +125,10 @@ impl Server {
         }
         // With no idle one to close, the new one goes.
         if self.connections.count() >= max {
-            tracing::debug!(%from, "connection refused: connections_max are open and none is idle");
+            self.metrics.connections_refused.inc();
+            self.refused_logged.run(|| {
+                tracing::warn!(%from, "connection refused: ingress.connections_max ({max}) are open and none is idle; raise it, or run more instances");
+            });
             return;
         }
         let (connection, told_to_close) = self.connections.add();

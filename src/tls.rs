@@ -1,16 +1,18 @@
 //! Certificates: the server's own, the CA and CRL that the sender's must satisfy, and the names that may send.
 //!
-//! `files` reads them, `names` compares names, `reasons` says why a handshake failed, `reload` takes up what changed.
+//! `files` reads them, `names` compares names, `reasons` says why a handshake failed, `reload` takes up what changed,
+//! `verifier` judges what a client presents.
 
 mod files;
 mod names;
 mod reasons;
 mod reload;
+mod verifier;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
-    Error as TlsFault, RootCertStore, ServerConfig,
+    CertificateError, Error as TlsFault, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -19,11 +21,14 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use self::files::{check_crls, crl_expiry, expiry, read_certificates, read_crls, read_key};
 pub use self::{
     files::not_after,
     reasons::{TIMED_OUT, failure_reason, reason_of},
     reload::{CurrentTls, Reload, publish},
+};
+use self::{
+    files::{check_crls, crl_expiry, expiry, read_certificates, read_crls, read_key},
+    verifier::{Revoked, Verifier},
 };
 use crate::config::{ClientName, Tls};
 
@@ -123,7 +128,7 @@ impl ServerTls {
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
             return Err(NotAllowed { subject: "(unreadable)".to_owned() });
         };
-        let subject = certificate.subject().to_string();
+        let subject = names::subject(&certificate);
         let allowed = self.names.iter().find_map(|name| names::matching(name, &certificate, &subject));
         allowed.map(Arc::from).ok_or(NotAllowed { subject })
     }
@@ -156,17 +161,31 @@ fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let crl_file = tls.crl.as_deref().unwrap_or(&tls.client_ca);
     check_crls(crl_file, &crls, &client_ca)?;
+    let revoked = Revoked::of(&crls);
+    let fault = |reason: String, remedy| TlsError::of("ingress.tls.client_ca", &tls.client_ca, reason, remedy);
     let mut roots = RootCertStore::empty();
     for ca in client_ca {
-        roots.add(ca).map_err(|error| {
-            TlsError::of("ingress.tls.client_ca", &tls.client_ca, error, "give a CA certificate in PEM")
-        })?;
+        if revoked.check(&ca) == Err(CertificateError::Revoked) {
+            tracing::warn!(
+                certificate = X509Certificate::from_der(&ca).map(|(_, ca)| names::subject(&ca)).unwrap_or_default(),
+                "a certificate of ingress.tls.client_ca is revoked by ingress.tls.crl: it lets nobody in"
+            );
+        } else {
+            roots.add(ca).map_err(|error| fault(error.to_string(), "give a CA certificate in PEM"))?;
+        }
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
+    if roots.is_empty() {
+        return Err(fault(
+            "ingress.tls.crl has all of its certificates revoked".to_owned(),
+            "give a CA that is not revoked",
+        ));
+    }
+    let webpki = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
         .with_crls(crls)
         .allow_unknown_revocation_status()
         .build()
-        .map_err(|error| TlsError::of("ingress.tls.crl", crl_file, error, files::CRL_REMEDY))
+        .map_err(|error| TlsError::of("ingress.tls.crl", crl_file, error, files::CRL_KINDS))?;
+    Ok(Arc::new(Verifier { webpki, revoked }))
 }
 
 fn key_fault(tls: &Tls, fault: &TlsFault) -> TlsError {

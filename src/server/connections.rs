@@ -22,8 +22,14 @@ const FIRST_REQUEST_USUAL: Duration = Duration::from_secs(1);
 /// How much longer than its idle time an idle connection may take to close, once it was told to.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
+/// How long a connection without a request may take to close while the bridge drains: its last answer has to go out, too.
+const DRAINING_MAX: Duration = Duration::from_secs(1);
+
 /// How many connections one look finds that may go: a look at all for each would itself be an attack's work.
 const LONGEST_IDLE_MAX: usize = 256;
+
+/// How long what a look found holds: those that were too young then to go first may be the first soon after.
+const LOOK_HOLDS: Duration = Duration::from_millis(250);
 
 /// All open connections.
 #[derive(Default)]
@@ -38,6 +44,7 @@ struct Open {
     /// The longest-idle ones of the last look, all of the same worth, with the time since when; the longest last. What became
     /// idle after the look has not been so for longer.
     longest_idle: Vec<(Instant, Arc<Connection>)>,
+    looked_at: Option<Instant>,
 }
 
 /// What is known of one connection from outside its task.
@@ -100,11 +107,25 @@ impl Connections {
         overdue.collect()
     }
 
+    /// Those without a request that have had their time to close, as they were told to at `told`.
+    pub fn silent(&self, told: Instant, head_max: Duration) -> Vec<Arc<Connection>> {
+        let now = Instant::now();
+        let may_take = DRAINING_MAX.min(head_max);
+        let mut open = self.all();
+        open.retain(|connection| {
+            let closing_for = connection.idle_from().map(|since| now.saturating_duration_since(since.max(told)));
+            let closing_max = if connection.head_since.load(Ordering::Relaxed) > 0 { may_take } else { DRAINING_MAX };
+            closing_for.is_some_and(|closing_for| closing_for > closing_max)
+        });
+        open
+    }
+
     /// Cuts the connection that has been without a request for the longest time, of those that have waited too long for their
     /// first one if there are such; false when all have one.
     pub fn cut_longest_idle(&self) -> bool {
         let mut open = self.lock();
-        open.cut_longest_idle() || {
+        let fresh = open.looked_at.is_some_and(|at| at.elapsed() < LOOK_HOLDS);
+        (fresh && open.cut_longest_idle()) || {
             open.look_for_idle();
             open.cut_longest_idle()
         }
@@ -128,8 +149,9 @@ impl Open {
 
     fn look_for_idle(&mut self) {
         let idle = self.by_number.values().filter_map(|connection| {
+            let since = connection.idle_from()?;
             // Once for each: it changes with time, while they are sorted too.
-            Some((connection.worth(), connection.idle_from()?, Arc::clone(connection)))
+            Some((connection.worth(), since, Arc::clone(connection)))
         });
         let mut idle: Vec<_> = idle.collect();
         idle.sort_unstable_by_key(|(worth, since, _)| (*worth, *since));
@@ -137,6 +159,7 @@ impl Open {
         let longest = idle.into_iter().take_while(|(worth, ..)| Some(*worth) == least).take(LONGEST_IDLE_MAX);
         self.longest_idle = longest.map(|(_, since, connection)| (since, connection)).collect();
         self.longest_idle.reverse();
+        self.looked_at = Some(Instant::now());
     }
 }
 
@@ -293,5 +316,21 @@ mod tests {
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(connections.cut_longest_idle() && connections.cut_longest_idle());
         assert_eq!(numbers(&connections), [2, 3]);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_was_new_at_a_look_and_stays_silent_goes_before_the_senders_that_rested_then() {
+        let connections = Connections::default();
+        (0..15).for_each(|_| drop(open(&connections).begin()));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        (0..6).for_each(|_| drop(connections.add()));
+        // A look, at which the six may still be at their handshakes.
+        assert!(connections.cut_longest_idle());
+        tokio::time::advance(HANDSHAKE_USUAL + Duration::from_millis(800)).await;
+        for _ in 0..6 {
+            tokio::time::advance(Duration::from_millis(200)).await;
+            assert!(connections.cut_longest_idle());
+        }
+        let left = numbers(&connections);
+        assert!(left.len() == 14 && left.iter().all(|number| *number < 15), "{left:?}");
     }
 }

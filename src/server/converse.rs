@@ -104,10 +104,11 @@ async fn finish<C: GracefulConnection>(
     http.await
 }
 
-/// It has no timers: the sweep looks after its heads.
+/// It has no timers: the sweep looks after its heads. Its buffer stays as large as a body has made it, until the connection
+/// ends: as large as a head is enough, as TLS brings no more at once either.
 fn http1() -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(64 * 1024).half_close(false);
+    http.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX).half_close(false);
     http
 }
 

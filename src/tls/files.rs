@@ -14,6 +14,9 @@ use super::{Expiry, TlsError};
 /// What to do about a CRL that cannot be used.
 pub(super) const CRL_REMEDY: &str = "give CRLs in PEM that a certificate of ingress.tls.client_ca signed";
 
+/// What to do about one that its CA has signed and webpki does not read.
+pub(super) const CRL_KINDS: &str = "have the CA issue one as RFC 5280 has it, complete: no delta, not indirect, not for some reasons only, and with the full name of its distribution point if it is one's";
+
 pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fault = |reason: String| TlsError::of(key, file, reason, "give a readable file with certificates in PEM");
     let certificates = CertificateDer::pem_file_iter(file)

@@ -7,6 +7,16 @@ use x509_parser::{
 
 use crate::config::{Attribute, AttributeValue, ClientName, Subject};
 
+/// How much of a subject is told, in the log and beside dead letters: its sender chose it.
+const SUBJECT_BYTES_MAX: usize = 256;
+
+/// A certificate's subject, cut where it is too long to be told.
+pub(super) fn subject(certificate: &X509Certificate<'_>) -> String {
+    let mut subject = certificate.subject().to_string();
+    subject.truncate(subject.floor_char_boundary(SUBJECT_BYTES_MAX));
+    subject
+}
+
 /// The name by which `certificate` is `name`, in the form of the configuration.
 pub(super) fn matching(name: &ClientName, certificate: &X509Certificate<'_>, subject: &str) -> Option<String> {
     let alternative = |wanted: &dyn Fn(&GeneralName<'_>) -> bool| {
@@ -113,6 +123,21 @@ mod tests {
         ] {
             assert_eq!(matching(&name, &parsed, "").is_some(), expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_subject_is_told_up_to_256_bytes_and_compared_whole() {
+        let long = "é".repeat(400);
+        let mut names = rcgen::DistinguishedName::new();
+        names.push(rcgen::DnType::CommonName, long.as_str());
+        let leaf = certificate(names, Vec::new());
+        let (_, parsed) = X509Certificate::from_der(&leaf).unwrap();
+        let told = super::subject(&parsed);
+        // `CN=` and a letter of two bytes at the limit.
+        assert_eq!(told, format!("CN={}", "é".repeat(126)));
+        assert_eq!(matching(&ClientName::Any, &parsed, &told), Some(format!("subject:{told}")));
+        assert!(matching(&subject(&format!("CN={long}")), &parsed, &told).is_some());
+        assert!(matching(&subject(&told), &parsed, &told).is_none());
     }
 
     /// What `openssl x509 -subject -nameopt RFC2253` prints: each certificate below its subject.

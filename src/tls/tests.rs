@@ -5,6 +5,7 @@ use rcgen::{
     CrlIssuingDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SerialNumber,
 };
+use rustls::{CertificateError, pki_types::pem::PemObject};
 use temp_dir::TempDir;
 use time::{Duration, OffsetDateTime};
 
@@ -16,12 +17,27 @@ fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
 }
 
 fn authority_until(name: &str, end: Duration) -> (Issuer<'static, KeyPair>, String) {
+    let (params, key) = (authority_params(name, end, OWN_SERIAL), KeyPair::generate().unwrap());
+    let pem = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), pem)
+}
+
+/// A CA of this name and serial number below another one, and its certificate in PEM.
+fn intermediate(ca: &Issuer<'static, KeyPair>, name: &str, serial: u64) -> (Issuer<'static, KeyPair>, String) {
+    let (params, key) = (authority_params(name, Duration::days(1), serial), KeyPair::generate().unwrap());
+    let pem = params.signed_by(&key, ca).unwrap().pem();
+    (Issuer::new(params, key), pem)
+}
+
+/// Of a CA's certificate that it signed itself.
+const OWN_SERIAL: u64 = 99;
+
+fn authority_params(name: &str, end: Duration, serial: u64) -> CertificateParams {
     let mut params = valid_for(name, end);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().unwrap();
-    let pem = params.self_signed(&key).unwrap().pem();
-    (Issuer::new(params, key), pem)
+    params.serial_number = Some(SerialNumber::from(serial));
+    params
 }
 
 /// What begins ten days ago and ends so long after now.
@@ -36,7 +52,14 @@ fn valid_for(name: &str, end: Duration) -> CertificateParams {
 
 /// A sender's certificate with this serial number.
 fn sender(ca: &Issuer<'static, KeyPair>, serial: u64) -> CertificateDer<'static> {
+    sender_at(ca, serial, None)
+}
+
+/// The same with the distribution point where its CRL is.
+fn sender_at(ca: &Issuer<'static, KeyPair>, serial: u64, point: Option<&str>) -> CertificateDer<'static> {
     let mut params = valid_for("sender", Duration::days(1));
+    params.crl_distribution_points =
+        point.map(|uri| CrlDistributionPoint { uris: vec![uri.to_owned()] }).into_iter().collect();
     params.serial_number = Some(SerialNumber::from(serial));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.signed_by(&KeyPair::generate().unwrap(), ca).unwrap().der().clone()
@@ -159,6 +182,95 @@ fn a_crl_beside_two_keys_of_its_issuer_would_shut_the_other_ones_senders_out() {
     let (loaded, _) = ServerTls::load(&files(&dir, &format!("{old_pem}{new_pem}"), "")).unwrap();
     assert!([&old, &new].iter().all(|ca| loaded.verify_again(&[sender(ca, 1)]).is_ok()));
     assert_eq!(faults(&files(&dir, &format!("{old_pem}{old_pem}"), &crl(&old, &[], None))), [""; 0]);
+}
+
+const REVOKED: Result<(), TlsFault> = Err(TlsFault::InvalidCertificate(CertificateError::Revoked));
+
+fn der(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_revoked_intermediate_that_stands_in_client_ca_lets_nobody_in() {
+    let dir = TempDir::new().unwrap();
+    let (root, root_pem) = authority("root");
+    let [(good, good_pem), (bad, bad_pem)] =
+        [("good", 7), ("bad", 8)].map(|(name, serial)| intermediate(&root, name, serial));
+    let cas = format!("{root_pem}{good_pem}{bad_pem}");
+    let judged = |crls: &str, ca, pem| {
+        let (loaded, _) = ServerTls::load(&files(&dir, &cas, crls)).unwrap();
+        let leaf = sender(ca, 1);
+        (loaded.verify_again(std::slice::from_ref(&leaf)), loaded.verify_again(&[leaf, der(pem)]))
+    };
+    assert_eq!(judged("", &bad, &bad_pem), (Ok(()), Ok(())));
+    let own = crl(&bad, &[], None);
+    for crls in [crl(&root, &[8], None), crl(&root, &[8], None) + &own, crl(&root, &[8], Some("http://ca/a.crl"))] {
+        assert_eq!(judged(&crls, &good, &good_pem), (Ok(()), Ok(())));
+        let (alone, with_it) = judged(&crls, &bad, &bad_pem);
+        assert_eq!((alone, with_it), (Err(TlsFault::InvalidCertificate(CertificateError::UnknownIssuer)), REVOKED));
+    }
+}
+
+#[test]
+fn where_every_client_ca_is_revoked_that_is_a_fault() {
+    let dir = TempDir::new().unwrap();
+    let (ca, pem) = authority("one");
+    let found = faults(&files(&dir, &pem, &crl(&ca, &[OWN_SERIAL], None)));
+    assert!(found[0].contains("ingress.tls.client_ca") && found[0].contains("revoked"), "{found:?}");
+}
+
+#[test]
+fn a_chain_that_is_padded_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let (ca, pem) = authority("one");
+    let (loaded, _) = ServerTls::load(&files(&dir, &pem, "")).unwrap();
+    let leaf = sender(&ca, 1);
+    let padded = |by: usize| {
+        let filling = [by / 2, by - by / 2].map(|bytes| CertificateDer::from(vec![0x30; bytes]));
+        loaded.verify_again(&[std::slice::from_ref(&leaf), &filling[..]].concat())
+    };
+    let room = 16 * 1024 - leaf.len();
+    assert_eq!(padded(room), Ok(()));
+    let fault = padded(room + 1).unwrap_err();
+    assert!(fault.to_string().contains("more than 16 KiB"), "{fault}");
+    assert_eq!(reason_of(&fault), "bad_certificate");
+}
+
+#[test]
+fn who_is_in_a_crl_is_refused_whatever_distribution_point_either_has() {
+    let dir = TempDir::new().unwrap();
+    let ((ca, pem), (other, other_pem)) = (authority("one"), authority("other"));
+    let (loaded, _) =
+        ServerTls::load(&files(&dir, &(pem + &other_pem), &crl(&ca, &[1], Some("http://ca/a.crl")))).unwrap();
+    for point in [None, Some("http://ca/a.crl"), Some("http://ca/b.crl")] {
+        let judged = |ca, serial| loaded.verify_again(&[sender_at(ca, serial, point)]);
+        assert_eq!((judged(&ca, 1), judged(&ca, 2), judged(&other, 1)), (REVOKED, Ok(()), Ok(())), "{point:?}");
+    }
+}
+
+/// A CA, and a CRL of it whose distribution point has no name:
+/// `openssl ca -gencrl` with `issuingDistributionPoint = critical, @point` and `onlyuser = TRUE`.
+const UNREAD_CRL: &str = include_str!("../../tests/data/unread-crl.pem");
+
+#[test]
+fn a_crl_of_a_kind_that_is_not_read_is_not_said_to_be_of_another_ca() {
+    let dir = TempDir::new().unwrap();
+    let found = faults(&files(&dir, UNREAD_CRL, UNREAD_CRL));
+    assert!(found[0].contains("UnsupportedCrlIssuingDistributionPoint"), "{found:?}");
+    assert!(found[0].contains("full name of its distribution point") && !found[0].contains("signed"), "{found:?}");
+}
+
+#[test]
+fn the_name_of_a_sender_is_of_bounded_length() {
+    let dir = TempDir::new().unwrap();
+    let mut tls = files(&dir, &authority("one").1, "");
+    let leaf = valid_for(&"x".repeat(5000), Duration::days(1)).self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let told = format!("CN={}", "x".repeat(253));
+    let (loaded, _) = ServerTls::load(&tls).unwrap();
+    assert_eq!(loaded.allow(leaf.der()).as_deref(), Ok(format!("subject:{told}").as_str()));
+    tls.client_names = vec![ClientName::Dns("sender.example".into())];
+    let (loaded, _) = ServerTls::load(&tls).unwrap();
+    assert_eq!(loaded.allow(leaf.der()), Err(NotAllowed { subject: told }));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     attacks::{self, LIMIT, until_closed},
-    sending::{BOTH, Posted, Raw, assert_all_there, head, journey, records},
+    sending::{BOTH, Posted, Raw, assert_all_there, event, head, journey, noise, records},
     support::{
         self,
         bridge::{Bridge, Setup},
@@ -230,4 +230,33 @@ async fn a_bare_line_feed_ends_a_line_of_a_head() {
     let body = journey("bare line feeds");
     raw.write(format!("{}{body}", head("/", body.len()).replace("\r\n", "\n"))).await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_of_16_kib_is_read_and_a_larger_one_is_431() {
+    const HEAD_BYTES_MAX: usize = 16 * 1024;
+    let sender = bridge().sender(Http::One);
+    for (bytes, whole, status) in [
+        (HEAD_BYTES_MAX, true, 200),
+        (HEAD_BYTES_MAX, false, 200),
+        (HEAD_BYTES_MAX + 1, true, 431),
+        (HEAD_BYTES_MAX + 1, false, 431),
+        (4 * HEAD_BYTES_MAX, true, 431),
+    ] {
+        let body = event("com.asapp.event.journey", "a large head", &noise(100_000));
+        let head = head("/", body.len());
+        let filling = "x".repeat(bytes - head.len() - "x-filling: \r\n".len());
+        let head = head.replacen("\r\n", &format!("\r\nx-filling: {filling}\r\n"), 1);
+        assert_eq!(head.len(), bytes);
+        let mut raw = Raw::open(&sender).await;
+        if whole {
+            raw.write(format!("{head}{body}")).await;
+        } else {
+            let (begin, rest) = head.split_at(9000);
+            raw.write(begin).await;
+            raw.write(rest).await;
+            raw.write(&body).await;
+        }
+        assert_eq!(raw.head().await.map(|(status, _)| status), Some(status), "{bytes} {whole}");
+    }
 }

@@ -151,6 +151,27 @@ async fn who_comes_from_a_ca_that_is_gone_is_shut_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_from_an_intermediate_that_is_revoked_is_shut_out_though_it_stands_in_client_ca() {
+    let setup = setup();
+    let (below, serial) = setup.authority.below("A CA below it");
+    fs::write(setup.dir.join("ca.crt"), setup.authority.pem() + &below.pem()).unwrap();
+    let bridge = setup.start();
+    let load = Load::start(&bridge, 2, false);
+    let identity = below.client(ClientOptions::dns(SENDER));
+    let identity = Identity { certificate: identity.certificate.clone() + &below.pem(), ..identity };
+    let sender = bridge.sender_as(&identity, Http::Two);
+    assert_eq!(sender.post("/", &[], journey("below")).await.unwrap().status, 200);
+    change(&bridge, "ok", |dir| fs::write(dir.join("crl.pem"), bridge.setup.authority.crl(&[&serial])).unwrap());
+    wait_until("its connection is closed", LIMIT, || {
+        bridge.metric("causeway_connections_closed_total", &["certificate"]) == 1.0
+    });
+    assert!(sender.post("/", &[], journey("revoked")).await.is_err());
+    wait_until("it is counted", LIMIT, || bridge.metric("causeway_handshake_failures_total", &["revoked"]) == 1.0);
+    assert!(bridge.child.stderr().contains("\"certificate\":\"CN=A CA below it\""), "{}", bridge.child.tail());
+    assert_undisturbed(&bridge, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_file_leaves_all_the_old_ones_in_use() {
     let setup = setup();
     let revoked = setup.identity(ClientOptions::dns(SENDER));

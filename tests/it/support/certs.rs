@@ -86,14 +86,16 @@ impl ClientOptions {
 
 impl Authority {
     pub fn new(cn: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = common_name(cn);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(365);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let issuer = CertifiedIssuer::self_signed(authority(cn), KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
+    }
+
+    /// An intermediate CA below this one, and what names it in this one's [`Authority::crl`].
+    pub fn below(&self, cn: &str) -> (Self, SerialNumber) {
+        let (mut params, serial) = (authority(cn), serial());
+        params.serial_number = Some(serial.clone());
+        let issuer = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.issuer).unwrap();
+        (Self { issuer }, serial)
     }
 
     /// Our certificate: what the other side trusts.
@@ -201,6 +203,16 @@ fn serial() -> SerialNumber {
     let mut bytes = vec![0x01];
     bytes.extend(NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     SerialNumber::from(bytes)
+}
+
+fn authority(cn: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name(cn);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
+    params.not_after = OffsetDateTime::now_utc() + Duration::days(365);
+    params
 }
 
 fn common_name(cn: &str) -> DistinguishedName {

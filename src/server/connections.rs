@@ -317,6 +317,7 @@ mod tests {
         assert!(connections.cut_longest_idle() && connections.cut_longest_idle());
         assert_eq!(numbers(&connections), [2, 3]);
     }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_new_at_a_look_and_stays_silent_goes_before_the_senders_that_rested_then() {
         let connections = Connections::default();

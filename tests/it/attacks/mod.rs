@@ -156,15 +156,15 @@ async fn flood(bridge: &Bridge, frames: impl Iterator<Item = Vec<u8>>) -> Option
 pub async fn rapid_reset(bridge: &Bridge, connections: usize) {
     let mut calmed = 0;
     for _ in 0..connections {
-        // Many in one record: that is how they come faster than they are looked at.
-        let pairs = (0..1000).map(|round| {
+        // Many in one record, more than the server lets wait: that is how they come faster than they are looked at.
+        let pairs = (0..100).map(|round| {
             let pair = |number: u32| {
-                let stream = (round * 100 + number) * 2 + 1;
+                let stream = (round * 1000 + number) * 2 + 1;
                 let mut pair = frame(HEADERS, END_HEADERS, stream, &post());
                 pair.extend(frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
                 pair
             };
-            (0..100).flat_map(pair).collect()
+            (0..1000).flat_map(pair).collect()
         });
         calmed += usize::from(flood(bridge, pairs).await == Some(ENHANCE_YOUR_CALM));
     }

@@ -24,8 +24,8 @@ use crate::{
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends. More than
-/// the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for some hundred connections to have them.
-const STREAMS_MAX: usize = 256;
+/// the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for a hundred connections to have them.
+const STREAMS_MAX: usize = 512;
 
 /// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for all.
 const STREAMS_OWN: usize = 8;
@@ -34,7 +34,8 @@ const STREAMS_OWN: usize = 8;
 const STREAMS_NOT_ALLOWED_MAX: usize = 1;
 
 /// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
-/// connection ends. After a time in which the machine stood still all that timed out at its sender comes so: no attack.
+/// connection ends. Fewer of the former than it may have, as more cannot wait. After a time in which the machine stood still
+/// all that timed out at its sender comes so: no attack.
 const RESET_STREAMS_MAX: usize = 256;
 const BROKEN_STREAMS_MAX: usize = 1024;
 

@@ -68,7 +68,7 @@ async fn streams_over_the_limit_are_refused() {
     let steady = Steady::start(bridge(), "streams");
     let (mut writer, mut reader) = open(bridge(), &[]).await;
     // Their bodies never come.
-    let heads: Vec<u8> = (0..332).flat_map(|number| frame(HEADERS, END_HEADERS, number * 2 + 1, &post())).collect();
+    let heads: Vec<u8> = (0..588).flat_map(|number| frame(HEADERS, END_HEADERS, number * 2 + 1, &post())).collect();
     assert!(writer.write(&heads).await);
     let mut refused = Vec::new();
     while refused.len() < 76 {
@@ -78,7 +78,7 @@ async fn streams_over_the_limit_are_refused() {
         }
     }
     refused.sort_unstable();
-    assert_eq!(refused, (256..332).map(|number| number * 2 + 1).collect::<Vec<_>>());
+    assert_eq!(refused, (512..588).map(|number| number * 2 + 1).collect::<Vec<_>>());
     steady.assert_undisturbed().await;
 }
 

@@ -34,8 +34,7 @@ const STREAMS_OWN: usize = 8;
 const STREAMS_NOT_ALLOWED_MAX: usize = 1;
 
 /// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
-/// connection ends. Fewer of the former than it may have, as more cannot wait. After a time in which the machine stood still
-/// all that timed out at its sender comes so: no attack.
+/// connection ends. After a time in which the machine stood still all that timed out at its sender comes so: no attack.
 const RESET_STREAMS_MAX: usize = 256;
 const BROKEN_STREAMS_MAX: usize = 1024;
 

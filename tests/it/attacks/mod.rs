@@ -156,8 +156,9 @@ async fn flood(bridge: &Bridge, frames: impl Iterator<Item = Vec<u8>>) -> Option
 pub async fn rapid_reset(bridge: &Bridge, connections: usize) {
     let mut calmed = 0;
     for _ in 0..connections {
-        // Many in one record, more than the server lets wait: that is how they come faster than they are looked at.
-        let pairs = (0..100).map(|round| {
+        // Many in one record, more than the server lets wait: that is how they come faster than they are looked at. In all
+        // more than the sockets hold, or a server that is slow would seem to have taken them.
+        let pairs = (0..1000).map(|round| {
             let pair = |number: u32| {
                 let stream = (round * 1000 + number) * 2 + 1;
                 let mut pair = frame(HEADERS, END_HEADERS, stream, &post());

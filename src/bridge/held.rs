@@ -36,7 +36,7 @@ pub enum Overload {
 /// A request that waits for its receipt.
 pub struct InFlight {
     pub pending: Pending,
-    /// Its event is on its way since an earlier attempt, or was committed: no room is taken for this one's body.
+    /// It waits for an earlier attempt of its event: no room is taken for this one's body.
     pub joined: bool,
     _share: Share,
     counts: Arc<HeldCounts>,
@@ -98,6 +98,7 @@ impl Held {
     }
 
     pub fn join(&self, share: Share, pending: Pending) -> InFlight {
-        InFlight { joined: true, ..self.hold(share, pending) }
+        // What was committed before is answered at once.
+        InFlight { joined: matches!(pending, Pending::Waiting(_)), ..self.hold(share, pending) }
     }
 }

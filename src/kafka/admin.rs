@@ -78,7 +78,7 @@ pub struct Admin {
     timeout: Duration,
 }
 
-/// Logs, and keeps, why the cluster could not be reached: each reason once.
+/// Logs, and keeps, why the cluster could not be reached: no reason twice in a row.
 struct Said(Arc<Mutex<Option<String>>>);
 
 impl ClientContext for Said {

@@ -254,12 +254,12 @@ impl Parcel {
         }
     }
 
-    /// Whoever waits is told by the ticket's end.
     /// Whether a request still waits for it.
     pub(super) fn is_awaited(&self) -> bool {
         self.ticket.is_awaited()
     }
 
+    /// Whoever waits is told by the ticket's end.
     pub(super) fn give_up(self: Box<Self>, lane: &Lane) {
         lane.undelivered.inc();
         lane.counts.end();

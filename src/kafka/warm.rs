@@ -18,7 +18,7 @@ const WARMING_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Warmed {
     pub events: u64,
-    /// False when the time was over first: what was not read is not remembered.
+    /// False when the time was over first, or it was to stop: what was not read is not remembered.
     pub whole: bool,
 }
 

@@ -9,8 +9,8 @@ pub enum Sabotage {
     RememberBeforeCommit,
     /// The drain begins with the producers, not with the connections.
     ProducerClosedFirst,
-    /// A delivery report with an error counts as one without.
-    ReportErrorIgnored,
+    /// A record that failed counts as one that is committed.
+    FailureIgnored,
     /// The same, for dead letters only.
     DeadLetterFailureIgnored,
     /// The drain waits for nothing.
@@ -29,7 +29,7 @@ impl Sabotage {
         ("ack-before-report", Self::AckBeforeReport),
         ("remember-before-commit", Self::RememberBeforeCommit),
         ("producer-closed-first", Self::ProducerClosedFirst),
-        ("report-error-ignored", Self::ReportErrorIgnored),
+        ("failure-ignored", Self::FailureIgnored),
         ("dead-letter-failure-ignored", Self::DeadLetterFailureIgnored),
         ("drain-without-flush", Self::DrainWithoutFlush),
         ("key-hashed-another-way", Self::KeyHashedAnotherWay),

@@ -99,6 +99,11 @@ impl Redelivery {
 
     /// Decides what becomes of a record that failed.
     fn take(&mut self, producers: &Producers, lane: usize, error: &KafkaError, mut letter: Letter) {
+        #[cfg(debug_assertions)]
+        {
+            let Some(parcel) = producers.lanes.get(lane).and_then(|lane| letter.parcel.sabotaged(lane)) else { return };
+            letter.parcel = parcel;
+        }
         let age = letter.parcel.accepted.elapsed();
         // A retry that joined it of late has its time still before it.
         if self.giving_up || age >= producers.message_timeout && !letter.parcel.is_awaited() {
@@ -129,28 +134,28 @@ impl Redelivery {
         self.waiting.push(Reverse(Waiting { due: Instant::now() + backoff, lane, letter }));
     }
 
-    /// Replaces a producer that librdkafka has declared dead. What it still held comes back as purged and is produced again;
-    /// what is given to a dead one comes back too, and asks for this again.
+    /// Replaces a producer that can send nothing any more. What it still held comes back as purged and is produced again;
+    /// what is given to a dead one comes back too, and asks for this again, as do the statistics of one that knows no broker.
     fn rebuild(&mut self, producers: &Producers, lane: usize) {
         let Some(lane) = producers.lanes.get(lane) else { return };
-        let dead = |producer: &BaseProducer<Reports>| producer.client().fatal_error().is_some();
-        if lane.made_alone().is_some_and(|alone| dead(&alone)) {
-            tracing::warn!(feed = lane.label, "fatal producer error: the producer of suspects is replaced");
+        if let Some(why) = lane.made_alone().and_then(|alone| end_of(&alone)) {
+            tracing::warn!(feed = lane.label, "{why}: the producer of suspects is replaced");
             lane.retire_alone();
         }
-        if !dead(&lane.current()) || self.rebuild_from.is_some_and(|from| Instant::now() < from) {
+        let Some(why) = end_of(&lane.current()) else { return };
+        if self.rebuild_from.is_some_and(|from| Instant::now() < from) {
             return;
         }
         match create_patient(&lane.connection.producer(false), lane.reports()) {
             Ok(fresh) => {
-                tracing::warn!(feed = lane.label, "fatal producer error: the producer is replaced");
+                tracing::warn!(feed = lane.label, "{why}: the producer is replaced");
                 lane.replace(fresh);
             }
             Err(error) => {
                 tracing::error!(
                     feed = lane.label,
                     %error,
-                    "fatal producer error, and the producer cannot be replaced yet: are the files that [kafka.client] names right?"
+                    "{why}, and the producer cannot be replaced yet: are the files that [kafka.client] names right?"
                 );
                 self.rebuild_from = Some(Instant::now() + REBUILD_PAUSE);
             }
@@ -165,6 +170,14 @@ impl Redelivery {
             lane.hand_over(letter);
         }
     }
+}
+
+/// Why the producer can send nothing any more, if that is so.
+fn end_of(producer: &BaseProducer<Reports>) -> Option<&'static str> {
+    if producer.client().fatal_error().is_some() {
+        return Some("fatal producer error");
+    }
+    producer.context().is_lost().then_some("the cluster named none of its brokers, and librdkafka forgot them all")
 }
 
 /// The broker's objection is to the record, whatever else was in its batch.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     time::Instant,
@@ -142,6 +142,8 @@ pub(super) struct Reports {
     heard: AtomicUsize,
     /// Reports that came.
     reported: AtomicUsize,
+    /// The producer knows no broker any more.
+    lost: AtomicBool,
     last_error: Mutex<Option<String>>,
     /// Its statistics are the lane's gauges: not those of a second producer, beside the first.
     shown: bool,
@@ -155,6 +157,7 @@ impl Reports {
             failed: failed.clone(),
             heard: AtomicUsize::new(0),
             reported: AtomicUsize::new(0),
+            lost: AtomicBool::new(false),
             last_error: Mutex::default(),
         }
     }
@@ -174,6 +177,13 @@ impl Reports {
         self.reported.load(Ordering::Relaxed)
     }
 
+    /// Whether the producer knows no broker any more. librdkafka (since 2.10; its issue 5301) forgets each broker that a
+    /// response to a metadata request does not name. Where it names none, as a broker's does while the whole cluster is
+    /// fenced, nobody is left to be asked again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// A number that changes as long as delivery reports can come.
     pub(super) fn heard(&self) -> usize {
         self.heard.load(Ordering::Relaxed)
@@ -187,10 +197,7 @@ impl ProducerContext for Reports {
         self.reported.fetch_add(1, Ordering::Relaxed);
         self.counts.report();
         #[cfg(debug_assertions)]
-        let parcel = match sabotaged(result, parcel, &self.counts) {
-            Some(parcel) => parcel,
-            None => return,
-        };
+        sabotaged();
         match result {
             Ok(message) => {
                 // The one place where a receipt is made. Librdkafka gives no offset after "duplicate sequence".
@@ -207,7 +214,7 @@ impl ProducerContext for Reports {
 }
 
 #[cfg(debug_assertions)]
-fn sabotaged(result: &DeliveryResult<'_>, parcel: Box<Parcel>, counts: &Counts) -> Option<Box<Parcel>> {
+fn sabotaged() {
     use crate::sabotage::Sabotage;
     if Sabotage::ProducerThreadHangs.is_on() {
         std::thread::sleep(std::time::Duration::from_secs(3600));
@@ -216,14 +223,6 @@ fn sabotaged(result: &DeliveryResult<'_>, parcel: Box<Parcel>, counts: &Counts) 
     if Sabotage::ProducerThreadDies.is_on() {
         panic!("as the sabotage says");
     }
-    let dead_letter = matches!(parcel.fate, Fate::DeadLetter { .. });
-    let ignored = Sabotage::ReportErrorIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on();
-    if result.is_err() && ignored {
-        let receipt = Receipt::forged(parcel.topic);
-        parcel.committed(&receipt, counts);
-        return None;
-    }
-    Some(parcel)
 }
 
 impl Parcel {
@@ -231,6 +230,19 @@ impl Parcel {
         let Accepted { body, origin, bytes } = accepted;
         let accepted = Instant::now();
         Box::new(Self { body, origin, topic, fate, accepted, attempts: 0, alone: false, ticket, _bytes: bytes })
+    }
+
+    /// Nothing is left of it when its failure is taken for a commit.
+    #[cfg(debug_assertions)]
+    pub(super) fn sabotaged(self: Box<Self>, lane: &Lane) -> Option<Box<Self>> {
+        use crate::sabotage::Sabotage;
+        let dead_letter = matches!(self.fate, Fate::DeadLetter { .. });
+        if Sabotage::FailureIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on() {
+            let receipt = Receipt::forged(self.topic);
+            self.committed(&receipt, &lane.counts);
+            return None;
+        }
+        Some(self)
     }
 
     fn committed(self: Box<Self>, receipt: &Receipt, counts: &Counts) {
@@ -283,6 +295,12 @@ impl ClientContext for Reports {
 
     fn stats(&self, statistics: Statistics) {
         self.heard.fetch_add(1, Ordering::Relaxed);
+        // Those of `bootstrap.servers` are among them from the beginning.
+        let lost = statistics.brokers.is_empty();
+        self.lost.store(lost, Ordering::Relaxed);
+        if lost {
+            let _ = self.failed.send(Failed::Fatal { lane: self.counts.lane });
+        }
         if self.shown {
             observe(&self.counts.metrics.producer, &self.counts.label, &statistics);
         }

@@ -10,6 +10,7 @@ use crate::{
     load::Plan,
     rig::{Case, Trial},
     support::{proxy::Proxy, wait_until},
+    topics::client,
     verdict::{Expect, Kind, OVERLOAD, Outcome, Violation},
 };
 
@@ -21,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         Case::slow("row_12_half_a_second_of_latency_with_jitter", slow_wire),
         Case::slow("row_13_64_kb_a_second_under_load", narrow_wire),
         Case::fast("row_21_fatal_producer_error", fatal_error),
+        Case::fast("the_cluster_names_no_broker", no_broker_named),
     ]
 }
 
@@ -132,4 +134,22 @@ fn fatal_error(trial: &Trial) -> Outcome {
         let replaced = bridge.child.stderr().contains("the producer is replaced");
         if replaced { Vec::new() } else { vec![Violation::new(Kind::Other, "no producer was replaced")] }
     })
+}
+
+/// A broker's answer while the whole cluster is fenced: librdkafka believes it, and forgets all brokers. Mostly it then begins
+/// with `bootstrap.servers` again, but not when another answer comes at that moment (its issue 5301). That moment cannot be
+/// timed, so here it is told never to do so.
+fn no_broker_named(trial: &Trial) -> Outcome {
+    let stays_lost = client(&[("metadata.recovery.strategy", "none".to_owned())]);
+    let rig = trial.rig_with(patient(), |setup| setup.toml(&stays_lost));
+    let load = rig.load();
+    rig.each_wire(|wire| wire.change(|wire| wire.nameless = true));
+    // Whoever connects anew asks for metadata at once.
+    rig.each_wire(Proxy::reset);
+    wait_until("a producer that knows no broker is replaced", LIMIT, || {
+        rig.bridge.child.stderr().contains("the cluster named none of its brokers")
+    });
+    rig.each_wire(Proxy::heal);
+    let healed = Instant::now();
+    rig.verdict(load, &held_and_200().healed(healed))
 }

@@ -1,4 +1,5 @@
-//! As much of Kafka's protocol as a proxy needs: where a produce request is, and where its response has the error code.
+//! As much of Kafka's protocol as a proxy needs: where a produce request is, where its response has the error code, and which
+//! brokers the response to a metadata request names.
 //!
 //! Bytes of another protocol pass through unchanged: what they would mean here is never asked for.
 
@@ -11,6 +12,7 @@ use std::{
 };
 
 const PRODUCE: u16 = 0;
+const METADATA: u16 = 3;
 
 /// From this version on the protocol has compact arrays and strings, and tags (KIP-482).
 const FLEXIBLE: u16 = 9;
@@ -39,8 +41,8 @@ pub enum Part {
     Until(usize),
 }
 
-/// Correlation id -> version, of the produce requests without a response yet.
-type Expected = Arc<Mutex<HashMap<[u8; 4], u16>>>;
+/// Correlation id -> key and version, of the requests without a response yet that are looked at.
+type Expected = Arc<Mutex<HashMap<[u8; 4], (u16, u16)>>>;
 
 /// Where in a length-prefixed frame a stream is.
 #[derive(Default)]
@@ -89,11 +91,15 @@ impl Requests {
     pub fn see(&mut self, bytes: &[u8], to_break: &AtomicU32) -> Part {
         for (index, byte) in bytes.iter().enumerate() {
             let at = self.frame.step(*byte, 12);
-            if at != 11 || self.frame.number(4) != PRODUCE {
+            if at != 11 || ![PRODUCE, METADATA].contains(&self.frame.number(4)) {
                 continue;
             }
             let correlation = self.frame.head[8..12].try_into().unwrap();
-            self.expected.lock().unwrap().insert(correlation, self.frame.number(6));
+            let request = (self.frame.number(4), self.frame.number(6));
+            self.expected.lock().unwrap().insert(correlation, request);
+            if request.0 == METADATA {
+                continue;
+            }
             let breaks =
                 to_break.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
             if breaks {
@@ -125,10 +131,14 @@ impl Responses {
         Arc::clone(&self.expected)
     }
 
-    /// Looks at the next bytes and changes the error code where that is asked for.
-    pub fn see(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            let at = self.frame.step(*byte, RESPONSE_HEAD_MAX);
+    /// Looks at the next bytes and changes the error code where that is asked for. `nameless`: no response names a broker.
+    pub fn see(&mut self, bytes: &mut [u8], nameless: bool) {
+        for index in 0..bytes.len() {
+            let at = self.frame.step(bytes[index], RESPONSE_HEAD_MAX);
+            if at == 7 {
+                self.metadata(&mut bytes[index + 1..], nameless);
+            }
+            let byte = &mut bytes[index];
             if at == 0 {
                 self.patch = None;
             }
@@ -143,10 +153,22 @@ impl Responses {
         }
     }
 
+    /// Of a response that is there as a whole, as small ones are.
+    fn metadata(&self, rest: &mut [u8], nameless: bool) {
+        let correlation: [u8; 4] = self.frame.head[4..8].try_into().unwrap();
+        let mut expected = self.expected.lock().unwrap();
+        let Some((METADATA, version)) = expected.get(&correlation).copied() else { return };
+        expected.remove(&correlation);
+        if nameless {
+            assert!(version >= FLEXIBLE && rest.len() >= self.frame.length - 4, "metadata version {version}");
+            forget_brokers(rest);
+        }
+    }
+
     /// Finds the error code's place as soon as the name's length is known.
     fn plan(&mut self, at: usize) {
         let correlation: [u8; 4] = self.frame.head[4..8].try_into().unwrap();
-        let Some(version) = self.expected.lock().unwrap().get(&correlation).copied() else { return };
+        let Some((_, version)) = self.expected.lock().unwrap().get(&correlation).copied() else { return };
         let known_at = if version >= FLEXIBLE { 10 } else { 13 };
         if at != known_at {
             return;
@@ -164,4 +186,20 @@ impl Responses {
             self.patch = Some((place, error.to_be_bytes()));
         }
     }
+}
+
+/// Makes the list of brokers empty in what follows a metadata response's correlation id. Its length stays: the cluster's id
+/// takes the place of what was there.
+fn forget_brokers(rest: &mut [u8]) {
+    // Tags, time of throttling, count of brokers + 1; then each: id, host, port, rack, tags.
+    let sized = |at: usize| usize::from(rest[at]).max(1);
+    let mut at = 6;
+    for _ in 1..rest[5] {
+        at += 4;
+        at += sized(at) + 4;
+        at += sized(at) + 1;
+    }
+    let cluster_id_end = at + sized(at);
+    rest[5] = 1;
+    rest[6] = u8::try_from(cluster_id_end - 7 + 1).ok().filter(|size| *size < 128).expect("few brokers");
 }

@@ -50,6 +50,8 @@ pub struct Wire {
     /// From the client to the server.
     pub up: Link,
     pub down: Link,
+    /// Responses to metadata requests name no broker.
+    pub nameless: bool,
     /// Counts the resets: a connection ends when it changes.
     resets: u32,
 }
@@ -241,7 +243,7 @@ async fn pump(
             let broken = match &mut tracker {
                 Tracker::Up(requests) => requests.see(&bytes, &inside.broken_requests),
                 Tracker::Down(responses) => {
-                    responses.see(&mut bytes);
+                    responses.see(&mut bytes, inside.wire.borrow().nameless);
                     Part::Whole
                 }
             };

@@ -155,12 +155,13 @@ impl Kafka {
         (0..partitions).map(|partition| self.watermark(topic, partition)).collect()
     }
 
-    /// A partition that was just made may have no leader yet, or another one than the client knows.
+    /// A partition that was just made may have no leader yet, another one than the client knows, or not be known to it at all.
     fn watermark(&self, topic: &str, partition: i32) -> (i64, i64) {
         let mut found = Ok((0, 0));
         wait_until("a partition's watermarks are told", LIMIT, || {
             found = self.admin.inner().fetch_watermarks(topic, partition, LIMIT);
-            !matches!(&found, Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NotLeaderForPartition))
+            let code = found.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+            !matches!(code, Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::UnknownPartition))
         });
         found.expect("watermarks")
     }

@@ -72,7 +72,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     findings.ok("configuration", "every key is known, no limit contradicts another");
     look_at_config(&target, &mut findings);
     look_at_certificates(&target.config, &mut findings);
-    look_at_brokers(&target, &mut findings)?;
+    match Admin::new(&Connection::new(&target.config)) {
+        Ok(admin) => look_at_brokers(&admin, &target, &mut findings)?,
+        Err(error) => findings.add(
+            Level::Error,
+            "kafka.client",
+            error.to_string(),
+            "correct the property that it names, or its file: PEM where it is no keystore",
+        ),
+    }
     let budget = BudgetLines::of(&target.config, args.rate);
     budget.judge(&mut findings);
     look_at_schemas(&target, &mut findings);
@@ -189,10 +197,9 @@ fn judge_expiry(expiry: &Expiry, now: i64, findings: &mut Findings) {
 }
 
 /// Asks the cluster about itself and the topics.
-fn look_at_brokers(target: &Target, findings: &mut Findings) -> Result<(), Failure> {
+fn look_at_brokers(admin: &Admin, target: &Target, findings: &mut Findings) -> Result<(), Failure> {
     let config = &target.config;
     let demands = Demands::of(target);
-    let admin = Admin::new(&Connection::new(config)).map_err(Failure::new)?;
     let mut survey = match admin.survey(&config.topics()) {
         Ok(survey) => survey,
         Err(error) => {

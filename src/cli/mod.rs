@@ -120,6 +120,8 @@ pub fn run() -> ExitCode {
     let level = match cli.command {
         Command::Serve(_) => "info",
         Command::Dev(_) => "warn",
+        // They end by themselves, and say what they found.
+        Command::Check(_) | Command::Topics(_) | Command::Schemas(_) => "off",
         _ => "error",
     };
     if let Err(failure) = start_log(cli.log.as_deref().unwrap_or(level), cli.log_format) {

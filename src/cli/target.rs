@@ -1,6 +1,10 @@
 //! Which bridge a command is about: `--config`, or the `causeway dev` that runs beside it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::TcpStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +32,9 @@ const DIR: &str = ".causeway";
 
 const DEV: &str = "dev.json";
 
+/// A `dev` on this machine takes a connection within this.
+const ANSWERS: Duration = Duration::from_secs(1);
+
 /// `dev.json`: what a running `causeway dev` tells the other commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dev {
@@ -44,6 +51,17 @@ pub struct Dev {
 }
 
 impl Dev {
+    /// The `dev` that runs with this folder, or why there is none. One that was killed leaves its file: who has it answers no more.
+    pub fn running(dir: &Path) -> Result<Self, String> {
+        let file = dir.join(DEV);
+        let none = |why: &str| format!("no `causeway dev` runs here ({} {why})", file.display());
+        let text = std::fs::read_to_string(&file).map_err(|_| none("is not there"))?;
+        let dev: Self = serde_json::from_str(&text).map_err(|error| none(&format!("cannot be read: {error}")))?;
+        let admin = dev.admin.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let answers = admin.is_some_and(|admin| TcpStream::connect_timeout(&admin, ANSWERS).is_ok());
+        if answers { Ok(dev) } else { Err(none("was left by one that is gone")) }
+    }
+
     /// The same for whoever works in another folder.
     pub fn absolute(&self) -> Result<Self, Failure> {
         let absolute = |file: &Path| {
@@ -83,29 +101,23 @@ impl TargetArgs {
 
     /// The same, with what is wrong in the configuration left to the caller to tell.
     pub fn read(&self, flags: &[(String, String)]) -> Result<Result<Target, Faults>, Failure> {
-        if let Some(file) = self.config.as_deref().or_else(|| self.file_here()) {
-            let named = self.config.clone();
+        if let Some(file) = &self.config {
+            let named = Some(file.clone());
             return Ok(read(file, flags)?.map(|config| Target { config, dev: None, named }));
         }
-        let dev = self.dev()?;
-        let flags = [cluster(&dev.brokers, &dev.admin).as_slice(), flags].concat();
-        Ok(read(&dev.config, &flags)?.map(|config| Target { config, dev: Some(dev), named: None }))
-    }
-
-    /// The file that `serve` would take here, where no `dev` is asked for or runs.
-    fn file_here(&self) -> Option<&'static Path> {
-        let no_dev = self.dir == Path::new(DIR) && !self.dir.join(DEV).exists();
-        Some(Path::new(FILE)).filter(|file| no_dev && file.exists())
-    }
-
-    /// What the running `causeway dev` says.
-    pub fn dev(&self) -> Result<Dev, Failure> {
-        let file = self.dir.join(DEV);
-        let text = std::fs::read_to_string(&file).map_err(|_| {
-            Failure::findings(format!("no --config given, and no `causeway dev` runs here ({} is not there)\n  give --config FILE, or start `causeway dev` in this folder", file.display()))
-        })?;
-        serde_json::from_str(&text)
-            .map_err(|error| Failure::new(format!("{}: {error}; start `causeway dev` anew", file.display())))
+        match Dev::running(&self.dir) {
+            Ok(dev) => {
+                let flags = [cluster(&dev.brokers, &dev.admin).as_slice(), flags].concat();
+                Ok(read(&dev.config, &flags)?.map(|config| Target { config, dev: Some(dev), named: None }))
+            }
+            // The file that `serve` would take here.
+            Err(_) if self.dir == Path::new(DIR) && Path::new(FILE).exists() => {
+                Ok(read(Path::new(FILE), flags)?.map(|config| Target { config, dev: None, named: None }))
+            }
+            Err(why) => Err(Failure::findings(format!(
+                "no --config given, and {why}\n  give --config FILE, or start `causeway dev` in this folder"
+            ))),
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! `[kafka.client]`: which of librdkafka's properties the configuration may set, and why not the others.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fs::File, path::PathBuf};
 
 use super::{
     fault::Wrong,
     settings::Settings,
-    source::{Entry, Value},
+    source::{Entry, Origin, Value},
 };
 
 /// Properties that Causeway sets or that break a promise, aliases included, each group with its reason.
@@ -225,6 +225,7 @@ fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Optio
         return None;
     }
     if !key.ends_with("_file") {
+        let text = if is_path(name) { located(settings, key, &entry.origin, &text)? } else { text };
         return Some((text, None));
     }
     let direct = self::key(name);
@@ -234,6 +235,26 @@ fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Optio
     }
     let file = settings.resolve(&entry.origin, &text);
     settings.secret_file(key, &file).map(|text| (text, Some(file)))
+}
+
+/// Whether the property's value is a file's path, or a folder's.
+fn is_path(property: &str) -> bool {
+    property.ends_with(".location") || FILE_PROPERTIES.contains(&property)
+}
+
+/// The path, from where the configuration's other paths begin. Of one that it cannot read librdkafka says neither name nor place.
+fn located(settings: &mut Settings, key: &str, origin: &Origin, text: &str) -> Option<String> {
+    // Look for the system's.
+    if key == self::key("ssl.ca.location") && text == "probe" {
+        return Some(text.to_owned());
+    }
+    let path = settings.resolve(origin, text);
+    if let Err(error) = File::open(&path) {
+        let what = format!("names {}, which cannot be read: {error}", path.display());
+        settings.fault(key, Wrong::new(what, "name a readable file"));
+        return None;
+    }
+    Some(path.display().to_string())
 }
 
 /// What is wrong with a number that librdkafka would read otherwise than we do.
@@ -332,6 +353,24 @@ mod tests {
             &client("sasl.password_file = 'x'\nsasl.password = 'y'"),
             &["kafka.client.sasl.password_file is given beside kafka.client.sasl.password (a.toml:"],
         );
+    }
+
+    #[test]
+    fn a_path_is_relative_to_the_file_and_must_be_readable() {
+        let dir = temp_dir::TempDir::new().unwrap();
+        let path = dir.path().join("causeway.toml");
+        std::fs::write(dir.path().join("ca.pem"), "").unwrap();
+        let located = |value: &str| {
+            let text = client(&format!("'ssl.ca.location' = '{value}'"));
+            let sources = Sources { file: Some((&path, &text)), ..Sources::default() };
+            load(&sources, &|_, _| None).map(|config| config.kafka.client["ssl.ca.location"].clone())
+        };
+        assert_eq!(located("ca.pem").unwrap(), dir.path().join("ca.pem").display().to_string());
+        assert_eq!(located("probe").unwrap(), "probe");
+        for name in ["ssl.certificate.location", "sasl.oauthbearer.assertion.file"] {
+            let fault = format!("kafka.client.{name} names nowhere.pem, which cannot be read");
+            assert_faults(&client(&format!("'{name}' = 'nowhere.pem'")), &[&fault]);
+        }
     }
 
     #[test]

@@ -218,6 +218,26 @@ fn check_finds_the_files_that_keep_the_bridge_from_starting_and_says_what_to_do(
 }
 
 #[test]
+fn check_tells_a_broken_file_of_librdkafkas_beside_all_else() {
+    let client =
+        |file: &str| format!("[kafka.client]\n\"security.protocol\" = \"ssl\"\n\"ssl.ca.location\" = \"{file}\"\n");
+    let setup = Setup::new(support::kafka(), Some(support::registry())).set("registry.ca", "none.pem");
+    fs::write(setup.dir.join("no.pem"), "no certificate").unwrap();
+    let setup = setup.toml(&client("no.pem"));
+    let found = errors(&setup, "kafka.client");
+    assert!(
+        found.len() == 1 && found[0].0.contains("ssl.ca.location failed") && found[0].1.contains("PEM"),
+        "{found:?}"
+    );
+    assert_eq!(errors(&setup, "registry").len(), 1);
+    let setup = Setup::new(support::kafka(), None).toml(&client("none.pem"));
+    let checked = stdout(&run(&setup, &["check"]));
+    let what = "kafka.client.ssl.ca.location names ";
+    let fault = checked.lines().find(|line| line.contains(what)).unwrap_or_default();
+    assert!(fault.contains("causeway.toml:") && fault.contains("none.pem, which cannot be read"), "{checked}");
+}
+
+#[test]
 fn a_server_that_is_no_registry_is_not_taken_for_an_empty_one() {
     let base = support::registry().url().strip_suffix("/apis/ccompat/v7").unwrap();
     for url in [base.to_owned(), format!("{base}/apis/registry/v2")] {
@@ -306,6 +326,11 @@ fn topics_that_cannot_be_created_keep_the_bridge_unready_and_it_says_why() {
 fn a_cluster_that_is_away_at_the_start_does_not_flood_the_log() {
     let nobody = format!("127.0.0.1:{}", support::scratch::port());
     let setup = Setup::new(support::kafka(), None).set("kafka.brokers", &nobody).set("sender.timeout_ms", "1000");
+    for (command, expected) in [("topics", 1), ("check", 3)] {
+        let output = setup.command(&[command]).env_remove("CAUSEWAY_LOG").output().unwrap();
+        let said = stdout(&output) + &stderr(&output);
+        assert!(code(&output) == expected && said.matches("Connection refused").count() == 1, "{command}: {said}");
+    }
     let starting = Starting::new(setup);
     let lines = |words: &str| starting.child.stderr().lines().filter(|line| line.contains(words)).count();
     support::wait_until("three looks", support::SERVER_LIMIT, || lines("not ready: no answer from") >= 3);

@@ -444,6 +444,32 @@ async fn a_second_dev_that_finds_no_port_leaves_the_first_alone() {
     dev.stop(Signal::Terminate);
 }
 
+/// It had no time to remove its file.
+#[test]
+fn a_dev_that_was_killed_is_not_taken_for_one_that_runs() {
+    let folder = scratch::dir("dev");
+    let dir = folder.join(".causeway");
+    fs::create_dir(&dir).unwrap();
+    let mut dev = Dev::start(&dir, &["--quiet"]);
+    dev.child.signal(Signal::Kill);
+    dev.child.wait(LIMIT);
+    assert!(dir.join("dev.json").exists());
+    let says = |arguments: &[&str]| {
+        let output = causeway(arguments).current_dir(&folder).env_remove("CAUSEWAY_CONFIG").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let gone = "no `causeway dev` runs here (.causeway/dev.json was left by one that is gone)";
+    for (arguments, remedy) in
+        [(&["tail"][..], "give --config FILE"), (&["send", "--generate", "--count", "1"], "give --url")]
+    {
+        let (code, error) = says(arguments);
+        assert!(code == Some(3) && error.contains(gone) && error.contains(remedy), "{code:?} {error}");
+    }
+    fs::write(folder.join("causeway.toml"), "[kafka]\nbrokers = 5\n").unwrap();
+    let (code, error) = says(&["topics"]);
+    assert!(code == Some(3) && error.contains("causeway.toml:2: "), "{code:?} {error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn devs_admin_port_is_a_registry_that_any_client_can_decode_with() {
     let mut dev = Dev::start(&scratch::dir("dev"), &["--quiet"]);

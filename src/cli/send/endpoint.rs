@@ -21,10 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::outcome::Broken;
-use crate::cli::{
-    Failure,
-    target::{Dev, TargetArgs},
-};
+use crate::cli::{Failure, target::Dev};
 
 /// Where to post, and as whom.
 #[derive(Debug, clap::Args)]
@@ -99,13 +96,9 @@ impl EndpointArgs {
     }
 
     fn dev(&self) -> Result<Dev, Failure> {
-        if !self.dir.join("dev.json").exists() {
-            return Err(Failure::findings(format!(
-                "no --url given, and no `causeway dev` runs here ({} is not there)\n  start `causeway dev` in this folder, or give --url, --ca, --cert and --key",
-                self.dir.join("dev.json").display()
-            )));
-        }
-        TargetArgs { config: None, dir: self.dir.clone() }.dev()
+        Dev::running(&self.dir).map_err(|why| {
+            Failure::findings(format!("no --url given, and {why}\n  start `causeway dev` in this folder, or give --url, --ca, --cert and --key"))
+        })
     }
 
     fn tls(&self, ca: &Path, certificate: &Path, key: &Path) -> Result<ClientConfig, Failure> {

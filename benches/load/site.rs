@@ -16,7 +16,7 @@ use super::{
     figures::{Figures, cpu, forget_peak, has_ended, micros_each, peak_mb, resident_mb},
     produce,
     support::{
-        self, SERVER_LIMIT,
+        self,
         bridge::{Bridge, SENDER, Setup},
         certs::{Authority, ClientOptions},
         client::Http,
@@ -146,7 +146,7 @@ impl Target {
         command.arg("bare").arg(&dir);
         let mut child = Child::spawn("bare", &command, &dir);
         let mut address = String::new();
-        child.wait_ready(SERVER_LIMIT, || {
+        child.wait_ready(|| {
             address = fs::read_to_string(dir.join("address")).unwrap_or_default();
             !address.is_empty()
         });

@@ -18,7 +18,7 @@ mod support;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::OnceLock,
@@ -34,7 +34,7 @@ use self::support::{
     client::Http,
     kafka::{Kafka, KafkaOptions},
     process::Child,
-    scratch, wait_until,
+    scratch,
 };
 
 /// The pages with commands. The first creates the topics by itself.
@@ -74,7 +74,7 @@ fn follow(section: &Section) -> Result<(), Failed> {
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH")?);
     command.current_dir(&dir).env("PATH", path).envs(environment);
     let mut child = Child::spawn("commands", &command, &dir);
-    let status = child.wait(LIMIT);
+    let status = child.wait_at_most(LIMIT);
     let said = format!("{}{}", child.stdout(), child.stderr());
     if !status.success() {
         return Err(format!("{status} in {}\n{}", dir.display(), child.tail()).into());
@@ -199,7 +199,7 @@ fn s3() -> &'static str {
         let mut child = Child::spawn("s3", &command, &dir);
         let url = format!("http://127.0.0.1:{port}");
         let bucket = format!("{url}/lake");
-        child.wait_ready(support::SERVER_LIMIT, || ureq::put(&bucket).send_empty().is_ok());
+        child.wait_ready(|| ureq::put(&bucket).send_empty().is_ok());
         (url, child)
     });
     url
@@ -212,6 +212,6 @@ fn moto() -> PathBuf {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv));
         run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "moto[server,s3]==5.1.16"]));
     }
-    wait_until("moto is installed", Duration::from_secs(1), || venv.join("bin/moto_server").exists());
+    assert!(venv.join("bin/moto_server").exists(), "moto is installed");
     venv
 }

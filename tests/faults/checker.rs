@@ -115,10 +115,11 @@ impl<'a> Checker<'a> {
                     Reply::Broken(_) => self.expect.broken,
                 };
                 if !fine {
+                    let kind = if attempt.reply.is_late() { Kind::Late } else { Kind::WrongAnswer };
                     let elapsed = attempt.ended - attempt.sent;
                     let what =
                         format!("event {}, attempt {number}: {:?} after {elapsed:?}", fate.event.number, attempt.reply);
-                    self.violation(Kind::WrongAnswer, what);
+                    self.violation(kind, what);
                 }
             }
         }
@@ -293,6 +294,11 @@ pub fn each_kind_is_found() {
     let mut fate = acked(0, 0);
     fate.attempts[0].reply = refused;
     assert_eq!(kinds(&[fate], Vec::new()), [Kind::WrongAnswer]);
+    for late in [Reply::TimedOut, Reply::Refused(503, "no_commit_in_time".to_owned())] {
+        let mut fate = acked(0, 0);
+        fate.attempts[0].reply = late;
+        assert_eq!(kinds(&[fate], Vec::new()), [Kind::Late]);
+    }
     let letter = Event::new(0, 0, Feed::DeadLetter, 1, 10);
     let headers = vec![("causeway_body".to_owned(), letter.hash.clone().into_bytes())];
     let stored = Record { key: None, headers, value: Some(b"another".to_vec()), ..record(0, 0) };

@@ -9,16 +9,17 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::{
-    attacks::{self, LIMIT},
+    attacks,
     event::{Event, Feed},
     load::{Attempt, Fate, Load, Plan, Reply, attempt, block_on, reply},
     rig::{Case, Rig, Trial},
     sending::{BOTH, Parts, Raw, post_parts},
     support::{
+        HANG,
         bridge::{Bridge, SENDER},
         certs::{Authority, ClientOptions, Identity},
         client::{Http, Sender},
-        wait_until,
+        stopwatch, wait_until,
     },
     verdict::{Expect, Outcome},
 };
@@ -38,9 +39,6 @@ pub fn cases() -> Vec<Case> {
 }
 
 const HEAD_MAX: Duration = Duration::from_secs(1);
-
-/// A failed handshake is known at once.
-const SOON: Duration = Duration::from_secs(20);
 
 /// Bytes of a body over the limit that its stub has.
 const STUB_BYTES: usize = 16 * 1024;
@@ -80,20 +78,18 @@ fn gone_in_its_body(trial: &Trial) -> Outcome {
             });
         }
         let connected = || rig.bridge.metric("causeway_connections", &[]) >= open + CLIENTS as f64;
-        wait_until("all are connected", LIMIT, connected);
+        wait_until("all are connected", connected);
         load.wait_seconds(1);
         posts.shutdown().await;
         // The load may have opened a few more of its own meanwhile.
-        wait_until("all are gone", LIMIT, || {
-            rig.bridge.metric("causeway_connections", &[]) < open + CLIENTS as f64 / 2.0
-        });
+        wait_until("all are gone", || rig.bridge.metric("causeway_connections", &[]) < open + CLIENTS as f64 / 2.0);
         bodies
     });
     verdict(rig, load, Vec::new(), &Expect::all_200())
 }
 
 fn slow(trial: &Trial) -> Outcome {
-    let plan = Plan { timeout: Duration::from_secs(3), ..Plan::default() };
+    let plan = Plan { timeout: stopwatch::lately(Duration::from_secs(3)), ..Plan::default() };
     let rig = trial.rig(plan, &[("ingress.head_ms_max", "1000")]);
     let load = rig.load();
     block_on(async {
@@ -114,7 +110,7 @@ fn body_over_the_limit(trial: &Trial) -> Outcome {
         for (number, http) in BOTH.into_iter().enumerate() {
             let body = event(number, Feed::Journey, 100_000).body;
             let whole = Event::of(number, Feed::DeadLetter, None, body.clone());
-            let attempts = vec![attempt(&rig.bridge.sender(http), &whole, LIMIT).await];
+            let attempts = vec![attempt(&rig.bridge.sender(http), &whole, HANG).await];
             // What is kept of it: its first bytes, in the dead letters.
             fates.push(Fate { event: Event::of(number, Feed::DeadLetter, None, body.slice(..STUB_BYTES)), attempts });
         }
@@ -128,7 +124,7 @@ fn body_over_the_limit(trial: &Trial) -> Outcome {
 fn assert_shut_out(bridge: &Bridge, what: &str, identity: Option<&Identity>) {
     for http in BOTH {
         let sender = Sender::new(bridge.ingress, &bridge.setup.authority.pem(), identity, http);
-        let found = block_on(attempt(&sender, &event(0, Feed::Journey, 100), SOON)).reply;
+        let found = block_on(attempt(&sender, &event(0, Feed::Journey, 100), HANG)).reply;
         assert!(matches!(found, Reply::Broken(_)), "{what} over {http:?}: {found:?}");
     }
 }
@@ -146,13 +142,13 @@ fn no_good_certificate(trial: &Trial) -> Outcome {
     // A session from before its certificate is revoked, and a connection.
     let sender = Sender::new(rig.bridge.ingress, &setup.authority.pem(), Some(&revoked), Http::One);
     let (before, after) = (event(0, Feed::Journey, 100), event(1, Feed::Journey, 100));
-    let served = block_on(attempt(&sender, &before, LIMIT));
+    let served = block_on(attempt(&sender, &before, HANG));
     let crl = setup.authority.crl(&[&revoked.serial]);
     change(&rig.bridge, "ok", |dir| fs::write(dir.join("crl.pem"), crl).unwrap());
-    wait_until("its connection is closed", LIMIT, || {
+    wait_until("its connection is closed", || {
         rig.bridge.metric("causeway_connections_closed_total", &["certificate"]) == 1.0
     });
-    let shut_out = block_on(attempt(&sender, &after, SOON));
+    let shut_out = block_on(attempt(&sender, &after, HANG));
     for (what, identity) in
         [("none", None), ("of another CA", Some(&elsewhere)), ("expired", Some(&expired)), ("revoked", Some(&revoked))]
     {
@@ -169,7 +165,7 @@ fn not_on_the_allow_list(trial: &Trial) -> Outcome {
     let stranger = rig.bridge.setup.identity(ClientOptions::dns("other.example"));
     let fates = BOTH.into_iter().enumerate().map(|(number, http)| {
         let event = event(number, Feed::Journey, 100);
-        let attempts = vec![block_on(attempt(&rig.bridge.sender_as(&stranger, http), &event, LIMIT))];
+        let attempts = vec![block_on(attempt(&rig.bridge.sender_as(&stranger, http), &event, HANG))];
         Fate { event, attempts }
     });
     let fates: Vec<Fate> = fates.collect();
@@ -182,7 +178,7 @@ fn change(bridge: &Bridge, result: &str, change: impl FnOnce(&Path)) {
     let reloads = || bridge.metric("causeway_tls_reloads_total", &[&format!("result=\"{result}\"")]);
     let before = reloads();
     change(&bridge.setup.dir);
-    wait_until(&format!("the change is {result}"), LIMIT, || reloads() > before);
+    wait_until(&format!("the change is {result}"), || reloads() > before);
 }
 
 /// The load keeps its connections; a second one opens a connection for each event.
@@ -210,7 +206,7 @@ fn certificates_change(trial: &Trial) -> Outcome {
     change(&rig.bridge, "ok", |dir| fs::write(dir.join("ca.crt"), authority.pem() + &next.pem()).unwrap());
     let event = event(0, Feed::Journey, 100);
     let sender = rig.bridge.sender_as(&next.client(ClientOptions::dns(SENDER)), Http::Two);
-    let of_the_next = Fate { attempts: vec![block_on(attempt(&sender, &event, LIMIT))], event };
+    let of_the_next = Fate { attempts: vec![block_on(attempt(&sender, &event, HANG))], event };
     load.wait_seconds(1);
     let mut beside = fresh.stop();
     beside.push(of_the_next);

@@ -16,8 +16,10 @@ use crate::{
         bridge::Bridge,
         client::{Answer, Http, Sender},
         proxy::runtime,
+        stopwatch::{self, Stopwatch},
         wait_until,
     },
+    verdict::NO_COMMIT_IN_TIME,
 };
 
 #[derive(Clone, Debug)]
@@ -44,7 +46,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             rate: RATE,
-            timeout: Duration::from_secs(5),
+            timeout: stopwatch::lately(Duration::from_secs(5)),
             retries: 3,
             pause: Duration::from_millis(500),
             keys: 8,
@@ -65,6 +67,17 @@ pub enum Reply {
     TimedOut,
     /// The connection broke, or could not be had.
     Broken(String),
+}
+
+impl Reply {
+    /// The bridge gave up in time, or the sender before it: a faster machine might have answered 200.
+    pub fn is_late(&self) -> bool {
+        match self {
+            Self::Acked(_) | Self::Broken(_) => false,
+            Self::Refused(status, code) => (*status, code.as_str()) == NO_COMMIT_IN_TIME,
+            Self::TimedOut => true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,12 +171,12 @@ impl Load {
     /// Waits until so many more events were answered 200.
     pub fn wait_acked(&self, more: usize) {
         let before = self.acked();
-        wait_until("events are answered 200", Duration::from_secs(60), || self.acked() >= before + more);
+        wait_until("events are answered 200", || self.acked() >= before + more);
     }
 
     /// Waits until an attempt had such a reply since `since`.
     pub fn wait_reply(&self, what: &str, since: Instant, wanted: impl Fn(&Reply) -> bool) {
-        wait_until(what, Duration::from_secs(60), || {
+        wait_until(what, || {
             let fates = self.shared.fates.lock().unwrap();
             fates.iter().flat_map(|fate| &fate.attempts).any(|it| it.ended >= since && wanted(&it.reply))
         });
@@ -180,10 +193,11 @@ impl Load {
     }
 
     /// Waits until all that came in `calm` since `healed` was answered 200, and soon; false when it is not so within
-    /// `limit`.
-    pub fn recovered(&self, healed: Instant, calm: Duration, limit: Duration) -> bool {
-        let asked = Instant::now();
+    /// the `usual` time.
+    pub fn recovered(&self, healed: Instant, calm: Duration, usual: Duration) -> bool {
+        let (asked, watch) = (Instant::now(), Stopwatch::start());
         loop {
+            let limit = watch.allowed(usual);
             let last = self.last_failure().unwrap_or(healed).max(healed);
             if last - healed > limit || asked.elapsed() > limit + calm {
                 return false;
@@ -200,9 +214,7 @@ impl Load {
     pub fn stop(mut self) -> Vec<Fate> {
         self.shared.stop.store(true, Ordering::Relaxed);
         runtime().block_on(&mut self.ticker).unwrap();
-        let each = self.plan.timeout + self.plan.pause;
-        let limit = each * (self.plan.retries + 1) + Duration::from_secs(10);
-        wait_until("every event is acked or dropped", limit, || self.open() == 0);
+        wait_until("every event is acked or dropped", || self.open() == 0);
         std::mem::take(&mut self.shared.fates.lock().unwrap())
     }
 }

@@ -37,6 +37,7 @@ mod verdict;
 use std::{
     fs::File,
     io::Write,
+    mem,
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Instant,
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     let include_slow = take_flag(&mut arguments, "--include-slow").is_some();
     let json = take_flag(&mut arguments, "--json").map(|at| File::create(arguments.remove(at)).expect("--json FILE"));
     let json = Arc::new(Mutex::new(json));
+    let late = Arc::new(Mutex::new(Vec::new()));
     let mut arguments = Arguments::from_iter(arguments);
     // Several with commas between, so that they share the clusters.
     let wanted = arguments.filter.take().unwrap_or_default();
@@ -82,11 +84,37 @@ fn main() -> ExitCode {
         .into();
     tests.extend(sabotage::tests(&cases()));
     for case in cases().into_iter().filter(|case| include_slow || !case.slow) {
-        let json = Arc::clone(&json);
-        tests.push(Test::test(case.name, move || run(&case, &json)));
+        let (json, late) = (Arc::clone(&json), Arc::clone(&late));
+        tests.push(Test::test(case.name, move || run(case, &json, &mut |case| late.lock().unwrap().push(case))));
     }
     tests.retain(|test| wanted.split(',').any(|part| test.name().contains(part)));
-    libtest_mimic::run(&arguments, tests).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    let late = mem::take(&mut *late.lock().unwrap());
+    if conclusion.has_failed() || late.is_empty() { conclusion.exit_code() } else { once_more(arguments, late, &json) }
+}
+
+/// More than these are not a machine's bad moment.
+const LATE_MAX: usize = 2;
+
+/// Cases that failed for nothing but time have one more run, each alone. A failure of safety never has.
+fn once_more(arguments: Arguments, late: Vec<Case>, json: &Arc<Mutex<Option<File>>>) -> ExitCode {
+    let names = late.iter().map(|case| case.name).collect::<Vec<_>>().join(", ");
+    if late.len() > LATE_MAX {
+        eprintln!("late, and more than {LATE_MAX} cases may not be: {names}");
+        return ExitCode::FAILURE;
+    }
+    let tests = late.into_iter().map(|case| {
+        let json = Arc::clone(json);
+        Test::test(case.name, move || {
+            let mut again = false;
+            run(case, &json, &mut |_| again = true)?;
+            if again { Err("late again, alone".into()) } else { Ok(()) }
+        })
+    });
+    let tests = tests.collect();
+    let conclusion = libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, tests);
+    eprintln!("run once more alone, as they were late: {names}");
+    conclusion.exit_code()
 }
 
 /// Takes the flag out and tells where its value would be.
@@ -96,7 +124,8 @@ fn take_flag(arguments: &mut Vec<String>, flag: &str) -> Option<usize> {
     Some(at)
 }
 
-fn run(case: &Case, json: &Mutex<Option<File>>) -> Result<(), Failed> {
+/// Runs a case. One that failed for nothing but time is `late`, and not failed yet.
+fn run(case: Case, json: &Mutex<Option<File>>, late: &mut dyn FnMut(Case)) -> Result<(), Failed> {
     let started = Instant::now();
     match (case.body)(&Trial::default()) {
         Ok(summary) => {
@@ -104,6 +133,11 @@ fn run(case: &Case, json: &Mutex<Option<File>>) -> Result<(), Failed> {
             if let Some(file) = json.lock().unwrap().as_mut() {
                 writeln!(file, "{}", summary.json(case.name)).unwrap();
             }
+            Ok(())
+        }
+        Err(violations) if verdict::only_late(&violations) => {
+            eprintln!("{} ({} s) is late:\n{}", case.name, started.elapsed().as_secs(), verdict::describe(&violations));
+            late(case);
             Ok(())
         }
         Err(violations) => Err(verdict::describe(&violations).into()),

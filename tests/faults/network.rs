@@ -26,8 +26,6 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
-
 /// First as packets that nobody answers, then as resets and refused connections.
 fn cut_off(trial: &Trial) -> Outcome {
     let rig = trial.rig(patient(), &[]);
@@ -55,11 +53,11 @@ fn answers_lost(trial: &Trial) -> Outcome {
     for _ in 0..3 {
         rig.each_wire(|wire| wire.change(|wire| wire.down.silent = true));
         let mut acked = load.acked();
-        wait_until("what the brokers had answered before has arrived", LIMIT, || {
+        wait_until("what the brokers had answered before has arrived", || {
             sleep(Duration::from_millis(300));
             std::mem::replace(&mut acked, load.acked()) == acked
         });
-        wait_until("records are committed and not answered", LIMIT, || rig.records() > acked as i64 + 3);
+        wait_until("records are committed and not answered", || rig.records() > acked as i64 + 3);
         assert_eq!(load.acked(), acked, "answers still come");
         rig.each_wire(|wire| {
             wire.reset();
@@ -75,7 +73,7 @@ fn reset_in_request(trial: &Trial) -> Outcome {
     let rig = trial.rig(patient(), &[]);
     let load = rig.load();
     rig.each_wire(|wire| wire.break_requests(5));
-    wait_until("each wire has broken its requests", LIMIT, || {
+    wait_until("each wire has broken its requests", || {
         rig.kafka.proxies().iter().all(|wire| wire.requests_to_break() == 0)
     });
     let healed = Instant::now();
@@ -126,7 +124,7 @@ fn fatal_error(trial: &Trial) -> Outcome {
     let rig = trial.rig(patient(), &[]);
     let load = rig.load();
     rig.each_wire(|wire| wire.answer_wrongly(2, OUT_OF_ORDER_SEQUENCE_NUMBER));
-    wait_until("each wire has answered wrongly", LIMIT, || {
+    wait_until("each wire has answered wrongly", || {
         rig.kafka.proxies().iter().all(|wire| wire.wrong_answers_left() == 0)
     });
     let healed = Instant::now();
@@ -146,7 +144,7 @@ fn no_broker_named(trial: &Trial) -> Outcome {
     rig.each_wire(|wire| wire.change(|wire| wire.nameless = true));
     // Whoever connects anew asks for metadata at once.
     rig.each_wire(Proxy::reset);
-    wait_until("a producer that knows no broker is replaced", LIMIT, || {
+    wait_until("a producer that knows no broker is replaced", || {
         rig.bridge.child.stderr().contains("the cluster named none of its brokers")
     });
     rig.each_wire(Proxy::heal);

@@ -18,7 +18,9 @@ use crate::{
         pool::Lease,
         process::{Child, Signal},
         proxy::Proxy,
-        scratch, wait_until,
+        scratch,
+        stopwatch::Stopwatch,
+        wait_until,
     },
     verdict::{Copies, Expect, Kind, NO_COMMIT_IN_TIME, Outcome, STOPPING, Summary, Violation},
 };
@@ -33,8 +35,6 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
-
 /// While requests are held: they are answered 200 before the process ends.
 fn sigterm(trial: &Trial) -> Outcome {
     let plan = Plan { retries: 0, ..patient() };
@@ -42,11 +42,11 @@ fn sigterm(trial: &Trial) -> Outcome {
     let load = rig.load();
     rig.each_broker(Broker::pause);
     let enough = load.plan.rate as usize / 2;
-    wait_until("requests are held", LIMIT, || load.open() >= enough);
+    wait_until("requests are held", || load.open() >= enough);
     rig.bridge.child.signal(Signal::Terminate);
-    wait_until("new connections are refused", LIMIT, || TcpStream::connect(rig.bridge.ingress).is_err());
+    wait_until("new connections are refused", || TcpStream::connect(rig.bridge.ingress).is_err());
     rig.each_broker(Broker::resume);
-    let status = rig.bridge.child.wait(LIMIT);
+    let status = rig.bridge.child.wait();
     let fates = load.stop();
     let mut found = Vec::new();
     if status.code() != Some(0) {
@@ -69,16 +69,18 @@ fn sigterm_without_kafka(trial: &Trial) -> Outcome {
     rig.each_broker(Broker::pause);
     wait_refusals(&rig, 10.0);
     rig.bridge.child.signal(Signal::Terminate);
-    let told = Instant::now();
-    let status = rig.bridge.child.wait(LIMIT);
-    let drained = told.elapsed();
+    let watch = Stopwatch::start();
+    let status = rig.bridge.child.wait();
+    let drained = watch.elapsed();
     let fates = load.stop();
     rig.each_broker(Broker::resume);
     rig.wait_in_sync();
     let mut found = Vec::new();
-    if status.code() != Some(4) || drained > Duration::from_secs(6) {
-        let tail = rig.bridge.child.tail();
-        found.push(Violation::new(Kind::WrongExit, format!("{status} after {drained:?}\n{tail}")));
+    if status.code() != Some(4) {
+        found.push(Violation::new(Kind::WrongExit, format!("{status}\n{}", rig.bridge.child.tail())));
+    }
+    if drained > watch.allowed(Duration::from_secs(6)) {
+        found.push(Violation::new(Kind::Late, format!("the drain took {drained:?}\n{}", rig.bridge.child.tail())));
     }
     let given_up = given_up(&rig);
     let unknown = fates.iter().filter(|fate| refused(fate)).count();
@@ -111,7 +113,7 @@ fn sigkill(trial: &Trial) -> Outcome {
     let load: Load = rig.load();
     for _ in 0..2 {
         rig.bridge.child.signal(Signal::Kill);
-        rig.bridge.child.wait(LIMIT);
+        rig.bridge.child.wait();
         rig = rig.restarted();
         load.wait_seconds(3);
     }
@@ -129,7 +131,7 @@ fn second(rig: &Rig, listen: &str) -> Child {
     let mut command = setup.command(&["serve", "--ready-file", "second.json"]);
     command.env("CAUSEWAY_INGRESS__LISTEN", listen);
     let mut child = Child::spawn("second", &command, &setup.dir);
-    child.wait_ready(LIMIT, || file.exists());
+    child.wait_ready(|| file.exists());
     child
 }
 
@@ -149,7 +151,7 @@ fn rolling_restart(trial: &Trial) -> Outcome {
         rig = rig.restarted();
         load.wait_seconds(2);
         other.signal(Signal::Terminate);
-        let then = other.wait(LIMIT);
+        let then = other.wait();
         other = second(&rig, &listen[1]);
         load.wait_seconds(2);
         if !first.success() || !then.success() {
@@ -166,7 +168,7 @@ fn rolling_restart(trial: &Trial) -> Outcome {
 
 fn dropped(fates: &[Fate]) -> impl Iterator<Item = Violation> {
     let dropped = fates.iter().filter(|fate| fate.acked().is_none());
-    dropped.map(|fate| Violation::new(Kind::Other, format!("dropped: {:?}", fate.attempts)))
+    dropped.map(|fate| Violation::of_fate(fate, "dropped"))
 }
 
 /// For how long a pod goes on after it was taken out of the address (`shutdown.endpointsSeconds`).
@@ -205,7 +207,7 @@ fn upgrade(trial: &Trial) -> Outcome {
     address.send_to(vec![third, first]);
     load.wait_seconds(PRE_STOP_SECONDS);
     other.signal(Signal::Terminate);
-    let two = other.wait(LIMIT);
+    let two = other.wait();
     let rolled = Instant::now();
     load.wait_seconds(5);
 

@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// A case of the suite.
+#[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     /// Runs with `--include-slow` only.
@@ -155,7 +156,7 @@ impl Rig {
 
     /// Waits until this broker leads nothing and every partition has a leader.
     pub fn wait_led_without(&self, broker: i32) {
-        support::wait_until("others lead the partitions", Duration::from_secs(30), || {
+        support::wait_until("others lead the partitions", || {
             Feed::ALL.iter().all(|feed| {
                 let leaders = self.leaders(*feed);
                 !leaders.is_empty() && leaders.iter().all(|it| *it >= 0 && *it != broker)
@@ -165,7 +166,7 @@ impl Rig {
 
     /// Waits until every partition has all its replicas in sync.
     pub fn wait_in_sync(&self) {
-        support::wait_until("all replicas are in sync", support::SERVER_LIMIT, || {
+        support::wait_until("all replicas are in sync", || {
             Feed::ALL.iter().all(|feed| self.kafka.in_sync(&self.topic(*feed)).is_some_and(|least| least == 3))
         });
     }
@@ -184,7 +185,7 @@ impl Rig {
     ) -> Outcome {
         let mut violations = Vec::new();
         if expect.healed.is_some_and(|healed| !load.recovered(healed, CALM, RECOVERY_MAX)) {
-            violations.push(Violation::new(Kind::NotRecovered, format!("not all 200 within {RECOVERY_MAX:?}")));
+            violations.push(Violation::new(Kind::Late, format!("not all 200 within {RECOVERY_MAX:?}")));
         }
         let fates = load.stop();
         self.judge(&fates, expect, violations, look)
@@ -250,7 +251,7 @@ pub fn settled(bridge: &Bridge) -> Result<(), String> {
         if left.is_empty() {
             return Ok(());
         }
-        if started.elapsed() > support::SERVER_LIMIT {
+        if started.elapsed() > support::HANG {
             return Err(format!("{left:?}"));
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -19,6 +19,7 @@ use crate::{
         client::{Http, Sender},
         kafka::Broker,
         proxy::{Proxy, runtime},
+        stopwatch::{self, Stopwatch},
         wait_until,
     },
     verdict::{Expect, Kind, NO_COMMIT_IN_TIME, OVERLOAD, Outcome, Summary, Violation},
@@ -35,15 +36,13 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
-
 /// Events of every feed, dead letters included.
 pub fn events(count: usize) -> Vec<Event> {
     (0..count).map(|number| Event::new(u32::MAX, number, Feed::ALL[number % 5], 10, 100)).collect()
 }
 
 pub fn wait_held(rig: &Rig, requests: f64) {
-    wait_until("requests are held", LIMIT, || rig.bridge.metric("causeway_in_flight_requests", &[]) == requests);
+    wait_until("requests are held", || rig.bridge.metric("causeway_in_flight_requests", &[]) == requests);
 }
 
 /// Through a wire of our own.
@@ -69,6 +68,7 @@ fn no_room(trial: &Trial) -> Outcome {
         held.spawn_on(post, runtime().handle());
     }
     wait_held(&rig, 5.0);
+    let watch = Stopwatch::start();
     let refused = rig.deliver(&sender, (5..30).map(event));
     let slowest = refused.iter().map(|fate| fate.attempts[0].ended - fate.attempts[0].sent).max().unwrap_or_default();
     rig.each_broker(Broker::resume);
@@ -76,8 +76,8 @@ fn no_room(trial: &Trial) -> Outcome {
     let expect = Expect { refusals: vec![OVERLOAD], ..Expect::all_200() };
     rig.judge(&fates, &expect, Vec::new(), |_, _| {
         // At once, and not at a deadline: 54 s here.
-        let late = slowest > Duration::from_secs(5);
-        if late { vec![Violation::new(Kind::WrongAnswer, format!("503 after {slowest:?}"))] } else { Vec::new() }
+        let late = slowest > watch.allowed(Duration::from_secs(5));
+        if late { vec![Violation::new(Kind::Late, format!("503 after {slowest:?}"))] } else { Vec::new() }
     })
     .and_then(|summary| match (summary.acked, summary.unacked_there) {
         (5, 0) => Ok(summary),
@@ -145,7 +145,7 @@ fn every_one_there(summary: Summary, count: usize) -> Outcome {
 }
 
 fn answer_lost(trial: &Trial) -> Outcome {
-    let plan = Plan { timeout: Duration::from_secs(3), ..Plan::default() };
+    let plan = Plan { timeout: stopwatch::lately(Duration::from_secs(3)), ..Plan::default() };
     let rig = trial.rig(plan, &[]);
     let wire = Proxy::start(rig.bridge.ingress);
     let mut fates = Vec::new();
@@ -176,7 +176,7 @@ fn answer_lost(trial: &Trial) -> Outcome {
 
 fn all_acked(fates: &[Fate]) -> Vec<Violation> {
     let dropped = fates.iter().filter(|fate| fate.acked().is_none());
-    dropped.map(|fate| Violation::new(Kind::WrongAnswer, format!("{:?}", fate.attempts))).collect()
+    dropped.map(|fate| Violation::of_fate(fate, "dropped")).collect()
 }
 
 fn twice_at_once(trial: &Trial) -> Outcome {

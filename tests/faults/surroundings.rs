@@ -26,6 +26,7 @@ use crate::{
         registry::Registry,
         scratch,
         starting::Starting,
+        stopwatch::Stopwatch,
         wait_until,
     },
     topics::client,
@@ -47,8 +48,6 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// A controller that is no broker, and the one that leads.
 fn controller_killed(trial: &Trial) -> Outcome {
     let cluster = KafkaOptions { controllers: 3, secured: false, heap_mb: 256, ..options() };
@@ -56,7 +55,7 @@ fn controller_killed(trial: &Trial) -> Outcome {
     let rig = trial.rig_on(Lease::own(Kafka::start(cluster)), patient(), |setup| setup);
     let load = rig.load();
     let controller = rig.kafka.active_controller();
-    let killed = Instant::now();
+    let (killed, watch) = (Instant::now(), Stopwatch::start());
     controller.kill();
     load.wait_seconds(5);
     let other = rig.kafka.active_controller().id;
@@ -66,20 +65,19 @@ fn controller_killed(trial: &Trial) -> Outcome {
         let since = fates.iter().flat_map(|fate| &fate.attempts).filter(|it| it.ended >= killed);
         let longest = since.map(|it| it.ended - it.sent.max(killed)).max().unwrap_or_default();
         let mut wrong = Vec::new();
-        if longest > usual_hold() {
-            wrong.push(format!("held for {longest:?} without its controller: a usual sender had got a 503"));
+        if longest > watch.allowed(HOLD) {
+            let what = format!("held for {longest:?} without its controller: a usual sender had got a 503");
+            wrong.push(Violation::new(Kind::Late, what));
         }
         if same {
-            wrong.push("it still leads".to_owned());
+            wrong.push(Violation::new(Kind::Other, "it still leads"));
         }
-        wrong.into_iter().map(|what| Violation::new(Kind::Other, what)).collect()
+        wrong
     })
 }
 
-/// How long the bridge holds what a usual sender posts: D of its `timeout_ms`.
-fn usual_hold() -> Duration {
-    Plan::default().timeout * 9 / 10
-}
+/// How long the bridge holds what a usual sender posts: D of its `timeout_ms`, 5 s.
+const HOLD: Duration = Duration::from_millis(4500);
 
 /// First Kafka learns the new password, then the bridge's file has it; and a broker comes back with another certificate.
 fn secrets_rotated(trial: &Trial) -> Outcome {
@@ -103,7 +101,7 @@ fn secrets_rotated(trial: &Trial) -> Outcome {
     set_password(&rig.kafka, "second");
     fs::write(rig.bridge.setup.dir.join("password"), "second").unwrap();
     let renewed = || rig.bridge.metric("causeway_kafka_renewals_total", &["result=\"ok\""]) > 0.0;
-    wait_until("the new password is in use", LIMIT, renewed);
+    wait_until("the new password is in use", renewed);
     load.wait_seconds(2);
     rig.kafka.security().renew_broker_certificate();
     let broker = &rig.kafka.brokers()[0];
@@ -137,13 +135,13 @@ fn thread_hangs(trial: &Trial, beside_another: bool) -> Outcome {
     let thread: &[&str] = if beside_another { &["rdk:main", JOURNEYS_MAIN] } else { &["pace"] };
     python.args([script, &rig.bridge.child.pid().to_string()]).args(thread);
     let mut tracer = Child::spawn("stop_thread", &python, &rig.bridge.setup.dir);
-    tracer.wait_ready(LIMIT, || tracer_says(&rig).starts_with("stopped"));
+    tracer.wait_ready(|| tracer_says(&rig).starts_with("stopped"));
     assert_ne!(tracer_says(&rig).trim(), "stopped 0", "no such thread");
     let since = Instant::now();
     if !beside_another {
         load.wait_reply("an attempt is answered 503", since, |reply| matches!(reply, Reply::Refused(503, _)));
     }
-    let status = rig.bridge.child.wait(LIMIT);
+    let status = rig.bridge.child.wait();
     drop(tracer);
     let fates = [load.stop(), refused].concat();
     let mut found = Vec::new();
@@ -213,7 +211,7 @@ fn no_descriptors(trial: &Trial) -> Outcome {
     assert!(status.expect("prlimit (Debian, Ubuntu: apt-get install util-linux)").success());
     let crowd: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(rig.bridge.ingress).unwrap()).collect();
     let used = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    wait_until("every descriptor is in use", LIMIT, || used() >= open + 3);
+    wait_until("every descriptor is in use", || used() >= open + 3);
     let more =
         |from: usize| (from..from + 20).map(|number| Event::new(u32::MAX - 1, number, Feed::ALL[number % 5], 10, 100));
     fates.extend(rig.deliver(&http_2, more(0)));
@@ -254,7 +252,7 @@ fn wrong_configuration(trial: &Trial) -> Outcome {
         .set("ingress.tls.client_names", "nobody")
         .toml("[kafka.client]\nacks = '1'\n'linger.ms' = 'soon'");
     let mut child = Child::spawn("causeway", &wrong.command(&["serve"]), &wrong.dir);
-    let status = child.wait(LIMIT);
+    let status = child.wait();
     let said = child.stderr();
     let mut found = Vec::new();
     if status.code() != Some(3) {
@@ -277,7 +275,7 @@ fn disk_full(trial: &Trial) -> Outcome {
     let leader = rig.leaders(Feed::Journey)[0];
     let broker = rig.kafka.broker(leader);
     broker.fill_disk();
-    wait_until("the broker ends", LIMIT, || !broker.runs());
+    wait_until("the broker ends", || !broker.runs());
     rig.wait_led_without(leader);
     let healed = Instant::now();
     load.wait_seconds(2);

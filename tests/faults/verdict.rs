@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Value as Json, json};
 
-use crate::event::Feed;
+use crate::{
+    event::Feed,
+    load::{Fate, Reply},
+};
 
 /// A case that held, or everything that did not hold.
 pub type Outcome = Result<Summary, Vec<Violation>>;
@@ -174,7 +177,8 @@ pub enum Kind {
     WrongBody,
     /// An answer that this fault does not excuse.
     WrongAnswer,
-    NotRecovered,
+    /// A check of time: an answer, a recovery or an end that came, but not as soon as it should.
+    Late,
     /// Records or requests that neither end nor are given up.
     Stuck,
     /// A metric that does not say what happened.
@@ -195,6 +199,19 @@ impl Violation {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into() }
     }
+
+    /// Of an event whose attempts did not all end in 200.
+    pub fn of_fate(fate: &Fate, what: &str) -> Self {
+        let failed = || fate.attempts.iter().map(|it| &it.reply).filter(|reply| !matches!(reply, Reply::Acked(_)));
+        let kind = if failed().all(Reply::is_late) { Kind::Late } else { Kind::WrongAnswer };
+        Self::new(kind, format!("event {} of {:?}, {what}: {:?}", fate.event.number, fate.event.feed, fate.attempts))
+    }
+}
+
+/// What a slow machine can bring about by itself. All else is a check of safety: a single one is a finding, however slow the
+/// machine was.
+pub fn only_late(violations: &[Violation]) -> bool {
+    violations.iter().all(|violation| violation.kind == Kind::Late)
 }
 
 impl fmt::Display for Violation {

@@ -5,7 +5,6 @@ use std::{
     fs,
     net::TcpStream,
     process::Command,
-    time::Duration,
 };
 
 use serde_json::{Value as Json, json};
@@ -19,8 +18,6 @@ use crate::support::{
     process::{Child, Signal},
     wait_until,
 };
-
-const SOON: Duration = Duration::from_secs(20);
 
 fn event(name: &str, event_id: &str, members: Json) -> String {
     let mut event = json!({"api_version": "v1.3.0", "name": name, "event_id": event_id, "event_type": "T"});
@@ -173,14 +170,14 @@ async fn every_event_is_counted_and_no_name_of_a_senders_becomes_a_label() {
 
     assert_no_label_of_a_senders(&all);
     // The client knows of its refusal before the server has counted it.
-    wait_until("the handshake that failed is counted", SOON, || {
+    wait_until("the handshake that failed is counted", || {
         bridge.metric("causeway_handshake_failures_total", &["reason="]) == 1.0
     });
     assert!(value("causeway_connections", "") >= 1.0);
     drop(sender);
-    wait_until("no connection is open", SOON, || bridge.metric("causeway_connections", &[]) == 0.0);
-    wait_until("no bytes are queued", SOON, || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
-    wait_until("librdkafka has told of itself", SOON, || {
+    wait_until("no connection is open", || bridge.metric("causeway_connections", &[]) == 0.0);
+    wait_until("no bytes are queued", || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
+    wait_until("librdkafka has told of itself", || {
         bridge.metric("causeway_producer_sent_messages", &["producer=\"activity\""]) == 2.0
     });
     let all = metrics(&bridge);
@@ -199,14 +196,14 @@ async fn what_is_held_is_seen_and_goes_back_to_nothing() {
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&body.as_bytes()[..10]).await.unwrap();
     stream.flush().await.unwrap();
-    wait_until("room is taken for the body", SOON, || bridge.metric("causeway_queue_bytes", &[]) == body.len() as f64);
+    wait_until("room is taken for the body", || bridge.metric("causeway_queue_bytes", &[]) == body.len() as f64);
     assert_eq!(bridge.metric("causeway_connections", &[]), 1.0);
     // The client goes away in the middle of it.
     drop(stream);
-    wait_until("the room is given back", SOON, || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
-    wait_until("the connection is gone", SOON, || bridge.metric("causeway_connections", &[]) == 0.0);
+    wait_until("the room is given back", || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
+    wait_until("the connection is gone", || bridge.metric("causeway_connections", &[]) == 0.0);
     assert_eq!(sender.post("/", &[], body).await.unwrap().status, 200);
-    wait_until("nothing is queued", SOON, || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
+    wait_until("nothing is queued", || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
     assert_eq!(bridge.metric("causeway_in_flight_requests", &[]), 0.0);
     assert_eq!(bridge.metric("causeway_queue_records", &[]), 0.0);
 }
@@ -245,14 +242,14 @@ async fn a_draining_bridge_is_alive_but_not_ready() {
     let mut stream = sender.connect().await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{").await.unwrap();
     stream.flush().await.unwrap();
-    wait_until("the request is there", SOON, || bridge.metric("causeway_requests_received_total", &[]) == 1.0);
+    wait_until("the request is there", || bridge.metric("causeway_requests_received_total", &[]) == 1.0);
     bridge.child.signal(support::process::Signal::Terminate);
-    wait_until("it is no longer ready", SOON, || bridge.get("/readyz").0 == 503);
+    wait_until("it is no longer ready", || bridge.get("/readyz").0 == 503);
     assert!(bridge.get("/readyz").1.contains("stopping"));
     assert_eq!(bridge.get("/livez").0, 200);
     assert_eq!(bridge.metric("causeway_ready", &[]), 0.0);
     stream.write_all(b"}").await.unwrap();
-    assert!(bridge.child.wait(SOON).success());
+    assert!(bridge.child.wait().success());
     let letters = support::kafka().read(&bridge.topic("dead-letter"));
     assert_eq!(letters.len(), 1, "what came during the drain is committed");
 }
@@ -342,11 +339,10 @@ fn the_log_is_text_in_colour_on_a_terminal() {
     command.args(["--quiet", "--flush", "--command", serve_for_a_while, "/dev/null"]);
     command.current_dir(&setup.dir).envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut terminal = Child::spawn("terminal", &command, &setup.dir);
-    terminal.wait_ready(SOON, || {
-        fs::read_to_string(setup.dir.join("terminal.out")).unwrap_or_default().contains("not ready")
-    });
+    terminal
+        .wait_ready(|| fs::read_to_string(setup.dir.join("terminal.out")).unwrap_or_default().contains("not ready"));
     terminal.signal(Signal::Terminate);
-    terminal.wait(SOON);
+    terminal.wait();
     let text = terminal.stdout();
     let line = text.lines().find(|line| line.contains("not ready")).unwrap();
     assert!(line.contains("WARN") && line.contains('\u{1b}') && !line.contains('{'), "{line:?}");

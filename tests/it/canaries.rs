@@ -261,7 +261,7 @@ async fn dev_shows_events_and_none_of_its_keys() {
     command.args(["dev", "--port", "0", "--admin-port", "0", "--log", "trace", "--dir"]).arg(&dir);
     command.arg("--ready-file").arg(&ready).current_dir(&dir);
     let mut child = Child::spawn("dev", &command, &dir);
-    child.wait_ready(support::SERVER_LIMIT, || ready.exists());
+    child.wait_ready(|| ready.exists());
     let mut keys = Canaries(Vec::new());
     for file in ["sender.key", "server.key"] {
         keys.add_key("a private key", &dir.join(file));
@@ -270,11 +270,9 @@ async fn dev_shows_events_and_none_of_its_keys() {
     send.args(["send", "--log", "trace", "--generate", "--count", "5", "--dir"]).arg(&dir);
     let sent = keys.search_command("send", &mut send);
     assert!(sent.status.success(), "{}", text(&sent.stderr));
-    wait_until("dev shows the events", support::SERVER_LIMIT, || {
-        child.stdout().lines().filter(|line| line.contains("asapp.")).count() >= 5
-    });
+    wait_until("dev shows the events", || child.stdout().lines().filter(|line| line.contains("asapp.")).count() >= 5);
     child.signal(Signal::Terminate);
-    assert!(child.wait(support::SERVER_LIMIT).success(), "{}", child.tail());
+    assert!(child.wait().success(), "{}", child.tail());
     keys.search_child(&child);
 }
 

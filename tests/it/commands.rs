@@ -294,7 +294,7 @@ fn tail_and_replay_say_which_right_they_lack() {
     let tail = ["tail", "--feed", "journey", "--no-follow"];
     // An ACL is in force soon after its tool has ended.
     let refused = |arguments: &[&str], words: &[&str]| {
-        support::wait_until(&format!("{arguments:?}: {words:?}"), support::SERVER_LIMIT, || {
+        support::wait_until(&format!("{arguments:?}: {words:?}"), || {
             let output = run(&setup, arguments);
             code(&output) == 1 && words.iter().all(|word| stderr(&output).contains(word))
         });
@@ -333,7 +333,7 @@ fn a_cluster_that_is_away_at_the_start_does_not_flood_the_log() {
     }
     let starting = Starting::new(setup);
     let lines = |words: &str| starting.child.stderr().lines().filter(|line| line.contains(words)).count();
-    support::wait_until("three looks", support::SERVER_LIMIT, || lines("not ready: no answer from") >= 3);
+    support::wait_until("three looks", || lines("not ready: no answer from") >= 3);
     // Each look has a client of its own, which says once why it got no answer.
     let (looks, errors) = (lines("not ready: no answer from"), lines("Kafka client error"));
     assert!((looks..=looks + 1).contains(&errors), "{errors} in {looks} looks:\n{}", starting.child.stderr());
@@ -350,5 +350,5 @@ pub fn put(kafka: &Kafka, topic: &str, body: &str, headers: &[(&str, &str)]) {
         headers.insert(Header { key, value: Some(value.as_bytes()) })
     });
     producer.send(BaseRecord::<str, str>::to(topic).payload(body).headers(headers)).unwrap();
-    producer.flush(support::SERVER_LIMIT).unwrap();
+    producer.flush(support::HANG).unwrap();
 }

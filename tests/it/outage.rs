@@ -12,18 +12,16 @@ use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use crate::{
     sending::{BOTH, Load, Raw, assert_all_there, assert_refused, copies, event, journey, noise},
     support::{
-        self,
+        self, HANG,
         bridge::{Bridge, Setup},
         client::{Answer, Http, Sender},
         kafka::{Kafka, KafkaOptions},
         pool::{Lease, Pool},
         process::Signal,
+        stopwatch::Stopwatch,
         wait_until,
     },
 };
-
-/// Time for what happens at once or soon: a busy machine must not fail a test.
-pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// How late an answer at the deadline may be.
 const SLACK: Duration = Duration::from_millis(800);
@@ -44,11 +42,11 @@ pub fn post(posts: &mut JoinSet<(Answer, Duration)>, sender: Sender, body: Strin
 
 /// Waits until so many requests are held.
 pub fn wait_held(bridge: &Bridge, requests: f64) {
-    wait_until("the requests are held", LIMIT, || bridge.metric("causeway_in_flight_requests", &[]) == requests);
+    wait_until("the requests are held", || bridge.metric("causeway_in_flight_requests", &[]) == requests);
 }
 
 fn wait_committed(bridge: &Bridge) {
-    wait_until("all is committed", LIMIT, || bridge.metric("causeway_queue_records", &[]) == 0.0);
+    wait_until("all is committed", || bridge.metric("causeway_queue_records", &[]) == 0.0);
 }
 
 #[track_caller]
@@ -86,7 +84,7 @@ async fn a_sender_whose_streams_timed_out_together_keeps_its_connection() {
     assert_eq!(sender.post("/", &[], journey("before")).await.unwrap().status, 200);
     bridge.child.signal(Signal::Stop);
     let mut posts = JoinSet::new();
-    let patience = |number: usize| if number == 0 { LIMIT } else { Duration::from_millis(500) };
+    let patience = |number: usize| if number == 0 { HANG } else { Duration::from_millis(500) };
     for number in 0..200 {
         let sender = Arc::clone(&sender);
         let post = async move { sender.post("/", &[], journey(&format!("while-still-{number}"))).await };
@@ -110,6 +108,7 @@ async fn what_kafka_does_not_commit_in_time_is_503_at_the_deadline_and_committed
     let deadline = Duration::from_millis(7200);
     let bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "8000").start();
     kafka.brokers()[0].pause();
+    let watch = Stopwatch::start();
     let mut posts = JoinSet::new();
     post(&mut posts, bridge.sender(Http::Two), journey("http-2"));
     let mut pooled = Raw::open(&bridge.sender(Http::One)).await;
@@ -127,7 +126,8 @@ async fn what_kafka_does_not_commit_in_time_is_503_at_the_deadline_and_committed
     let third = (pooled.answer().await.unwrap(), asked.elapsed());
     for (answer, elapsed) in [first, second, third].into_iter().chain(posts.join_all().await) {
         assert_refused(&answer, 503, "no_commit_in_time");
-        assert!((deadline..deadline + SLACK).contains(&elapsed), "{elapsed:?}");
+        assert!(elapsed >= deadline, "{elapsed:?}");
+        watch.assert_allows(elapsed - deadline, SLACK);
     }
     kafka.brokers()[0].resume();
     wait_committed(&bridge);
@@ -197,7 +197,7 @@ async fn beyond_queue_bytes_max_requests_are_refused_at_once_and_the_queue_stays
         post(&mut posts, bridge.sender(BOTH[number % 2]), body);
     }
     let refused = || bridge.metric("causeway_answers_total", &["503", "overload"]);
-    wait_until("each is held or refused", LIMIT, || {
+    wait_until("each is held or refused", || {
         bridge.metric("causeway_in_flight_requests", &[]) + refused() == count as f64
     });
     let (refused, queued) = (refused(), bridge.metric("causeway_queue_bytes", &[]));
@@ -212,7 +212,7 @@ async fn beyond_queue_bytes_max_requests_are_refused_at_once_and_the_queue_stays
         assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
     }
     assert_eq!(copies(&kafka, &bridge, "journey").len(), good.len());
-    wait_until("the room is given back", LIMIT, || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
+    wait_until("the room is given back", || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
     assert_eq!(bridge.sender(Http::One).post("/", &[], journey("last")).await.unwrap().status, 200);
 }
 
@@ -234,12 +234,13 @@ async fn an_event_that_kafka_never_takes_is_given_up_and_its_room_given_back() {
     wait_committed(&bridge);
     let given_up = bridge.metric("causeway_undelivered_total", &["feed=\"journey\""]);
     assert_eq!(given_up + bridge.metric("causeway_joined_total", &["first_attempt=\"under_way\""]), 2.0);
-    wait_until("the room is given back", LIMIT, || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
+    wait_until("the room is given back", || bridge.metric("causeway_queue_bytes", &[]) == 0.0);
     kafka.brokers()[0].resume();
-    let resumed = Instant::now();
+    let resumed = Stopwatch::start();
     while bridge.sender(Http::One).post("/", &[], journey("next")).await.unwrap().status != 200 {
-        assert!(resumed.elapsed() < Duration::from_secs(15), "not healed within 15 s");
+        assert!(resumed.elapsed() < HANG, "never healed");
     }
+    resumed.assert_within(Duration::from_secs(15));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -335,7 +336,7 @@ async fn a_broker_that_is_killed_and_comes_back_costs_nothing_that_was_answered_
     let loads = [(&patient, Load::start(&patient, 4, true)), (&hasty, Load::start(&hasty, 4, true))];
     let wait_for_more = |count: usize| {
         let before = loads.each_ref().map(|(_, load)| load.acked());
-        wait_until("events are committed", LIMIT, || {
+        wait_until("events are committed", || {
             loads.iter().zip(before).all(|((_, load), before)| load.acked() >= before + count)
         });
     };
@@ -343,9 +344,9 @@ async fn a_broker_that_is_killed_and_comes_back_costs_nothing_that_was_answered_
     kafka.brokers()[0].kill();
     kafka.brokers()[0].start();
     kafka.wait_ready();
-    let ready = Instant::now();
+    let ready = Stopwatch::start();
     wait_for_more(100);
-    assert!(ready.elapsed() < Duration::from_secs(15), "healed only after {:?}", ready.elapsed());
+    ready.assert_within(Duration::from_secs(15));
     for (bridge, load) in loads {
         let posted = load.stop().await;
         assert_eq!(posted.errors, 0);
@@ -373,9 +374,7 @@ async fn without_a_file_descriptor_left_open_connections_are_served_and_acceptin
     for _ in 0..20 {
         idle.push(TcpStream::connect(bridge.ingress).await.unwrap());
     }
-    wait_until("the descriptors are used up", LIMIT, || {
-        bridge.child.stderr().contains("no connection could be accepted")
-    });
+    wait_until("the descriptors are used up", || bridge.child.stderr().contains("no connection could be accepted"));
     raw.post("/", &journey("meanwhile")).await;
     assert_eq!(raw.answer().await.unwrap().status, 200);
     drop(idle);

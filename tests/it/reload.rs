@@ -16,8 +16,6 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
-
 /// A bridge with a CRL that names nobody, in a file `crl.pem`.
 fn setup() -> Setup {
     let setup = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000").set("ingress.tls.crl", "crl.pem");
@@ -38,7 +36,7 @@ fn reloads(bridge: &Bridge, result: &str) -> f64 {
 fn change(bridge: &Bridge, result: &str, change: impl FnOnce(&Path)) {
     let before = reloads(bridge, result);
     change(&bridge.setup.dir);
-    wait_until(&format!("the change is {result}"), LIMIT, || reloads(bridge, result) > before);
+    wait_until(&format!("the change is {result}"), || reloads(bridge, result) > before);
 }
 
 /// The certificate that the server shows to a new connection.
@@ -54,7 +52,7 @@ fn der(pem: &str) -> CertificateDer<'static> {
 /// Every request of the load was answered 200, on connections that were never lost, and is in Kafka.
 async fn assert_undisturbed(bridge: &Bridge, load: Load) {
     let so_far = load.acked();
-    wait_until("the load goes on", LIMIT, || load.acked() > so_far + 10);
+    wait_until("the load goes on", || load.acked() > so_far + 10);
     let posted = load.stop().await;
     assert_eq!((posted.errors, &posted.others), (0, &Default::default()));
     assert_all_there(support::kafka(), bridge, &posted);
@@ -119,7 +117,7 @@ async fn who_is_revoked_is_shut_out_also_from_its_open_connections_and_sessions(
     let mut held = Raw::open(&open[0]).await;
     change(&bridge, "ok", |_| revoke(&bridge.setup, &[&revoked]));
     // The two that are kept, and this one.
-    wait_until("its open connections are closed", LIMIT, || {
+    wait_until("its open connections are closed", || {
         bridge.metric("causeway_connections_closed_total", &["certificate"]) == 3.0
     });
     held.post("/", &journey("revoked")).await;
@@ -128,7 +126,7 @@ async fn who_is_revoked_is_shut_out_also_from_its_open_connections_and_sessions(
         let answer = sender.post("/", &[], journey("revoked")).await;
         assert!(answer.is_err(), "{answer:?}");
     }
-    wait_until("they are counted", LIMIT, || bridge.metric("causeway_handshake_failures_total", &["revoked"]) == 4.0);
+    wait_until("they are counted", || bridge.metric("causeway_handshake_failures_total", &["revoked"]) == 4.0);
     assert_undisturbed(&bridge, load).await;
     assert!(!copies(support::kafka(), &bridge, "journey").contains_key("revoked"));
 }
@@ -143,7 +141,7 @@ async fn who_comes_from_a_ca_that_is_gone_is_shut_out() {
     let sender = bridge.sender_as(&second.client(ClientOptions::dns(SENDER)), Http::Two);
     assert_eq!(sender.post("/", &[], journey("old")).await.unwrap().status, 200);
     change(&bridge, "ok", |dir| drop(bridge.setup.authority.write(dir, "ca")));
-    wait_until("its connection is closed", LIMIT, || {
+    wait_until("its connection is closed", || {
         bridge.metric("causeway_connections_closed_total", &["certificate"]) == 1.0
     });
     assert!(sender.post("/", &[], journey("gone")).await.is_err());
@@ -162,11 +160,11 @@ async fn who_comes_from_an_intermediate_that_is_revoked_is_shut_out_though_it_st
     let sender = bridge.sender_as(&identity, Http::Two);
     assert_eq!(sender.post("/", &[], journey("below")).await.unwrap().status, 200);
     change(&bridge, "ok", |dir| fs::write(dir.join("crl.pem"), bridge.setup.authority.crl(&[&serial])).unwrap());
-    wait_until("its connection is closed", LIMIT, || {
+    wait_until("its connection is closed", || {
         bridge.metric("causeway_connections_closed_total", &["certificate"]) == 1.0
     });
     assert!(sender.post("/", &[], journey("revoked")).await.is_err());
-    wait_until("it is counted", LIMIT, || bridge.metric("causeway_handshake_failures_total", &["revoked"]) == 1.0);
+    wait_until("it is counted", || bridge.metric("causeway_handshake_failures_total", &["revoked"]) == 1.0);
     assert!(bridge.child.stderr().contains("\"certificate\":\"CN=A CA below it\""), "{}", bridge.child.tail());
     assert_undisturbed(&bridge, load).await;
 }
@@ -241,7 +239,7 @@ async fn a_crl_whose_time_is_over_is_warned_of_and_goes_on_to_hold() {
         let crl = bridge.setup.authority.crl_until(&[&revoked.serial], now - 2 * hour, now - hour);
         fs::write(dir.join("crl.pem"), crl).unwrap();
     });
-    wait_until("it is warned of", LIMIT, || bridge.child.stderr().contains("a newer CRL was due"));
+    wait_until("it is warned of", || bridge.child.stderr().contains("a newer CRL was due"));
     let at = bridge.metric("causeway_certificate_expiry_timestamp_seconds", &["\"crl\""]);
     assert_eq!(at, (now - hour).unix_timestamp() as f64);
     assert_eq!(bridge.sender(Http::One).post("/", &[], journey("good")).await.unwrap().status, 200);

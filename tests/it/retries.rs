@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
-    outage::{LIMIT, kafka, post, wait_held},
+    outage::{kafka, post, wait_held},
     sending::{BOTH, assert_refused, copies, journey},
     support::{
         self,
@@ -156,7 +156,7 @@ async fn a_feed_that_is_stuck_leaves_room_for_the_others() {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     kafka.create_topic(&bridge.topic("journey"), 3, &[]);
-    wait_until("all is committed", LIMIT, || bridge.metric("causeway_queue_records", &[]) == 0.0);
+    wait_until("all is committed", || bridge.metric("causeway_queue_records", &[]) == 0.0);
     let copies = copies(kafka, &bridge, "journey");
     assert_eq!(copies.len(), accepted);
     assert!(copies.values().all(|copies| *copies == 1), "{copies:?}");

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use apache_avro::{
@@ -347,7 +347,7 @@ async fn a_registry_that_comes_late_or_goes_away_turns_no_event_away() {
     assert_eq!(sender.post("/", &[], sample("journey")).await.unwrap().status, 200);
 
     door.open.shutdown().await;
-    wait_until("the door is shut", Duration::from_secs(10), || std::net::TcpStream::connect(door.address).is_err());
+    wait_until("the door is shut", || std::net::TcpStream::connect(door.address).is_err());
     for label in FEEDS {
         assert_eq!(sender.post("/", &[], sample(label)).await.unwrap().status, 200, "{label}: the registry is gone");
     }
@@ -374,18 +374,18 @@ async fn tail_decodes_once_the_registry_answers_and_says_why_it_could_not() {
     let mut command = bridge.setup.command(&["tail", "--beginning", "--feed", "journey"]);
     let tail = Child::spawn("tail", command.env("CAUSEWAY_REGISTRY__URL", door.url()), &bridge.setup.dir);
     let lines = |words: &str| tail.stdout().lines().filter(|line| line.contains(words)).count();
-    wait_until("it is shown undecoded", Duration::from_secs(20), || lines("does not answer") == 1);
+    wait_until("it is shown undecoded", || lines("does not answer") == 1);
     door.open().await;
     let opened = Instant::now();
     while lines("\"event\":{") == 0 {
         let shown = lines("");
-        assert!(opened.elapsed() < Duration::from_secs(20), "{}", tail.tail());
+        assert!(opened.elapsed() < support::HANG, "{}", tail.tail());
         post(shown).await;
-        wait_until("the next is shown", Duration::from_secs(20), || lines("") > shown);
+        wait_until("the next is shown", || lines("") > shown);
     }
     for _ in 0..2 {
         // No schema has this id.
         put(support::kafka(), &bridge.topic("journey"), "\0\0\u{1}\u{7}\u{8}", &[]);
     }
-    wait_until("both say why", Duration::from_secs(20), || lines("/schemas/ids/67336: HTTP 404") == 2);
+    wait_until("both say why", || lines("/schemas/ids/67336: HTTP 404") == 2);
 }

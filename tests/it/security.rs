@@ -6,13 +6,11 @@ use std::{
     path::Path,
     process::{Command, Output},
     sync::OnceLock,
-    time::Duration,
 };
 
 use serde_json::json;
 
 use crate::{
-    outage::LIMIT,
     sending::{Load, assert_all_there, copies},
     support::{
         self,
@@ -74,7 +72,7 @@ async fn commits_through(brokers: &str, toml: &str, files: &[(&str, &str)]) {
 
 fn wait_for_more(load: &Load) {
     let before = load.acked();
-    wait_until("events are committed", LIMIT, || load.acked() >= before + 50);
+    wait_until("events are committed", || load.acked() >= before + 50);
 }
 
 fn renewals(bridge: &Bridge, result: &str) -> f64 {
@@ -142,10 +140,10 @@ async fn a_client_certificate_that_changes_on_disk_is_taken_up_without_a_503() {
     // A key without its certificate lets nobody in.
     let other = security.authority().client(ClientOptions::cn("causeway"));
     fs::write(&files.private_key, &other.private_key).unwrap();
-    wait_until("a key that is not the certificate's is refused", LIMIT, || renewals(&bridge, "refused") > 0.0);
+    wait_until("a key that is not the certificate's is refused", || renewals(&bridge, "refused") > 0.0);
     wait_for_more(&load);
     renew(&bridge.setup.dir);
-    wait_until("the new certificate is in use", LIMIT, || renewals(&bridge, "ok") > 0.0);
+    wait_until("the new certificate is in use", || renewals(&bridge, "ok") > 0.0);
     wait_for_more(&load);
     let posted = load.stop().await;
     assert_all_there(secured(), &bridge, &posted);
@@ -175,15 +173,15 @@ async fn a_password_that_changes_in_kafka_and_then_on_disk_is_taken_up_without_a
     let load = Load::start(&bridge, 4, true);
     wait_for_more(&load);
     fs::write(&file, "canary-wrong").unwrap();
-    wait_until("the wrong password is refused", LIMIT, || renewals(&bridge, "refused") > 0.0);
+    wait_until("the wrong password is refused", || renewals(&bridge, "refused") > 0.0);
     let not_in_use = || bridge.metric("causeway_reload_refused", &["files=\"kafka\""]);
-    wait_until("and said not to be in use", LIMIT, || not_in_use() == 1.0);
+    wait_until("and said not to be in use", || not_in_use() == 1.0);
     wait_for_more(&load);
     assert_eq!(renewals(&bridge, "ok"), 0.0);
     set_password("canary-second");
     fs::write(&file, "canary-second").unwrap();
-    wait_until("the new password is in use", LIMIT, || renewals(&bridge, "ok") > 0.0);
-    wait_until("and said to be", LIMIT, || not_in_use() == 0.0);
+    wait_until("the new password is in use", || renewals(&bridge, "ok") > 0.0);
+    wait_until("and said to be", || not_in_use() == 0.0);
     wait_for_more(&load);
     let posted = load.stop().await;
     assert_all_there(secured(), &bridge, &posted);
@@ -373,7 +371,7 @@ async fn nothing_of_a_payload_gets_into_the_log() {
         let stranger = bridge.sender_as(&bridge.setup.identity(ClientOptions::cn("stranger")), http);
         assert_eq!(stranger.post("/", &[], bodies[0].2.clone()).await.unwrap().status, 403);
     }
-    wait_until("the refusals are logged", Duration::from_secs(10), || {
+    wait_until("the refusals are logged", || {
         ["no_commit_in_time", "body_too_large", "not_found", "certificate_not_allowed"]
             .iter()
             .all(|code| bridge.child.stderr().matches(&format!("\"code\":\"{code}\"")).count() == 2)

@@ -10,14 +10,16 @@ use tokio::{net::TcpSocket, task::JoinSet};
 
 use crate::{
     attacks::frames::{self, END_HEADERS, HEADERS, frame},
-    outage::{self, LIMIT, post, wait_held},
+    outage::{self, post, wait_held},
     sending::{Load, Raw, assert_all_there, assert_refused, copies, head, journey},
     support::{
         self,
         bridge::{Bridge, Setup},
         client::{Answer, Http},
         process::{Child, Signal},
-        scratch, wait_until,
+        scratch,
+        stopwatch::Stopwatch,
+        wait_until,
     },
 };
 
@@ -27,14 +29,14 @@ fn launch(setup: Setup) -> Bridge {
     let (ingress, admin) = (address(), address());
     let setup = setup.set("ingress.listen", &ingress.to_string()).set("admin.listen", &admin.to_string());
     let mut child = Child::spawn("causeway", &setup.command(&["serve"]), &setup.dir);
-    child.wait_ready(LIMIT, || TcpStream::connect(admin).is_ok());
+    child.wait_ready(|| TcpStream::connect(admin).is_ok());
     Bridge { setup, child, ingress, admin }
 }
 
 /// Waits until the bridge says that it is not ready because of `why`.
 fn wait_unready(bridge: &Bridge, why: &str) {
     let mut last = String::new();
-    wait_until(why, LIMIT, || {
+    wait_until(why, || {
         let (status, text) = bridge.get("/readyz");
         last = text;
         let answer: Json = serde_json::from_str(&last).unwrap();
@@ -45,7 +47,7 @@ fn wait_unready(bridge: &Bridge, why: &str) {
 }
 
 fn wait_ready(bridge: &Bridge) {
-    wait_until("the bridge is ready", LIMIT, || bridge.get("/readyz").0 == 200);
+    wait_until("the bridge is ready", || bridge.get("/readyz").0 == 200);
 }
 
 fn says_close(answer: &Answer) -> bool {
@@ -55,7 +57,7 @@ fn says_close(answer: &Answer) -> bool {
 /// What a start that fails writes on standard error; its exit code is 3.
 fn refused_start(setup: &Setup) -> String {
     let mut child = Child::spawn("causeway", &setup.command(&["serve"]), &setup.dir);
-    let status = child.wait(LIMIT);
+    let status = child.wait();
     assert_eq!(status.code(), Some(3), "{}", child.tail());
     child.stderr()
 }
@@ -72,13 +74,13 @@ async fn sigterm_lets_held_requests_finish() {
     bridge.child.signal(Signal::Terminate);
     wait_unready(&bridge, "stopping");
     assert_eq!(bridge.get("/livez").0, 200);
-    wait_until("new connections are refused", LIMIT, || TcpStream::connect(bridge.ingress).is_err());
+    wait_until("new connections are refused", || TcpStream::connect(bridge.ingress).is_err());
     assert_eq!(bridge.metric("causeway_in_flight_requests", &[]), 2.0);
     kafka.brokers()[0].resume();
     let answers: Vec<_> = posts.join_all().await.into_iter().map(|(answer, _)| answer).collect();
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert!(answers.iter().any(says_close), "over HTTP/1.1: {answers:?}");
-    assert_eq!(bridge.child.wait(LIMIT).code(), Some(0));
+    assert_eq!(bridge.child.wait().code(), Some(0));
     assert_eq!(copies(&kafka, &bridge, "journey").len(), 2);
 }
 
@@ -92,8 +94,10 @@ async fn sigterm_does_not_wait_for_connections_without_a_request() {
     }
     let fresh = Raw::open(&one).await;
     let mute = TcpStream::connect(bridge.ingress).unwrap();
+    let told = Stopwatch::start();
     bridge.child.signal(Signal::Terminate);
-    assert_eq!(bridge.child.wait(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(bridge.child.wait().code(), Some(0));
+    told.assert_within(Duration::from_secs(10));
     drop((fresh, mute));
 }
 
@@ -117,13 +121,15 @@ async fn sigterm_cuts_who_does_not_close_and_lets_held_requests_finish() {
     post(&mut posts, bridge.sender(Http::Two), journey("two"));
     wait_held(&bridge, 2.0);
     let deaf = deaf(&bridge).await;
-    wait_until("they are there", LIMIT, || bridge.metric("causeway_connections", &[]) == 5.0);
+    wait_until("they are there", || bridge.metric("causeway_connections", &[]) == 5.0);
+    let told = Stopwatch::start();
     bridge.child.signal(Signal::Terminate);
-    wait_until("they are cut", Duration::from_secs(10), || bridge.metric("causeway_connections", &[]) == 2.0);
+    wait_until("they are cut", || bridge.metric("causeway_connections", &[]) == 2.0);
     kafka.brokers()[0].resume();
     let answers: Vec<_> = posts.join_all().await.into_iter().map(|(answer, _)| answer.status).collect();
     assert_eq!(answers, [200, 200]);
-    assert_eq!(bridge.child.wait(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(bridge.child.wait().code(), Some(0));
+    told.assert_within(Duration::from_secs(20));
     drop(deaf);
 }
 
@@ -135,11 +141,11 @@ async fn sigterm_takes_no_longer_than_the_drain_for_a_request_without_an_end() {
     // Its body never comes, and its answer is never read.
     let (mut writer, reader) = frames::open(&bridge, &[(4, 0)]).await;
     assert!(writer.write(&frame(HEADERS, END_HEADERS, 1, &frames::post())).await);
-    wait_until("it is held", LIMIT, || bridge.metric("causeway_requests_received_total", &[]) == 1.0);
+    wait_until("it is held", || bridge.metric("causeway_requests_received_total", &[]) == 1.0);
     bridge.child.signal(Signal::Terminate);
-    let told = Instant::now();
-    assert_eq!(bridge.child.wait(LIMIT).code(), Some(0));
-    assert!(told.elapsed() < drain + Duration::from_millis(1500), "{:?}", told.elapsed());
+    let told = Stopwatch::start();
+    assert_eq!(bridge.child.wait().code(), Some(0));
+    told.assert_within(drain + Duration::from_millis(1500));
     drop((writer, reader));
 }
 
@@ -153,8 +159,10 @@ async fn a_second_sigterm_ends_the_drain() {
     wait_held(&bridge, 1.0);
     bridge.child.signal(Signal::Terminate);
     wait_unready(&bridge, "stopping");
+    let told = Stopwatch::start();
     bridge.child.signal(Signal::Terminate);
-    assert_eq!(bridge.child.wait(Duration::from_secs(10)).code(), Some(1));
+    assert_eq!(bridge.child.wait().code(), Some(1));
+    told.assert_within(Duration::from_secs(10));
     assert!(held.await.unwrap().is_err(), "nothing but a commit is answered 200");
 }
 
@@ -163,11 +171,11 @@ async fn sigterm_under_load_answers_200_only_and_loses_nothing() {
     let kafka = support::kafka();
     let mut bridge = Setup::new(kafka, None).set("sender.timeout_ms", "30000").start();
     let load = Load::start(&bridge, 8, false);
-    wait_until("the load is on", LIMIT, || load.acked() >= 200);
+    wait_until("the load is on", || load.acked() >= 200);
     bridge.child.signal(Signal::Terminate);
     let posted = load.ended().await;
     assert!(posted.others.is_empty(), "{:?}", posted.others);
-    assert_eq!(bridge.child.wait(LIMIT).code(), Some(0), "{}", bridge.child.tail());
+    assert_eq!(bridge.child.wait().code(), Some(0), "{}", bridge.child.tail());
     assert_all_there(kafka, &bridge, &posted);
 }
 
@@ -176,10 +184,10 @@ async fn sigkill_under_load_loses_nothing_that_was_answered_200() {
     let kafka = support::kafka();
     let mut bridge = Setup::new(kafka, None).set("sender.timeout_ms", "30000").start();
     let load = Load::start(&bridge, 8, false);
-    wait_until("the load is on", LIMIT, || load.acked() >= 200);
+    wait_until("the load is on", || load.acked() >= 200);
     bridge.child.signal(Signal::Kill);
     let posted = load.ended().await;
-    bridge.child.wait(LIMIT);
+    bridge.child.wait();
     assert!(posted.others.is_empty(), "{:?}", posted.others);
     assert_all_there(kafka, &bridge, &posted);
 }
@@ -213,7 +221,7 @@ async fn sigterm_while_kafka_stays_away_answers_503_and_says_so_by_its_exit_code
     post(&mut posts, two, journey("two"));
     wait_held(&bridge, 2.0);
     bridge.child.signal(Signal::Terminate);
-    let told = Instant::now();
+    let (told, watch) = (Instant::now(), Stopwatch::start());
     wait_unready(&bridge, "drain");
     tokio::time::sleep_until((told + Duration::from_millis(300)).into()).await;
     late.write(format!("{rest}{body}")).await;
@@ -231,9 +239,9 @@ async fn sigterm_while_kafka_stays_away_answers_503_and_says_so_by_its_exit_code
         assert!(says_close(&answer), "{answer:?}");
     }
     assert_eq!(bridge.metric("causeway_refused_total", &["feed=\"unknown\"", "stopping"]), 1.0);
-    assert!(told.elapsed() < drain + Duration::from_secs(1), "{:?}", told.elapsed());
-    assert_eq!(bridge.child.wait(LIMIT).code(), Some(4));
-    assert!(told.elapsed() < drain + Duration::from_secs(5), "{:?}", told.elapsed());
+    watch.assert_within(drain + Duration::from_secs(1));
+    assert_eq!(bridge.child.wait().code(), Some(4));
+    watch.assert_within(drain + Duration::from_secs(5));
     assert!(bridge.child.stderr().contains("\"given_up\":3"), "{}", bridge.child.tail());
     kafka.brokers()[0].resume();
 }
@@ -250,7 +258,7 @@ async fn a_port_that_another_one_takes_before_the_bridge_is_ready_is_named() {
     let _listener = socket.listen(1).unwrap();
     kafka.brokers()[0].start();
     kafka.wait_ready();
-    assert_eq!(bridge.child.wait(LIMIT).code(), Some(3));
+    assert_eq!(bridge.child.wait().code(), Some(3));
     let log = bridge.child.stderr();
     assert!(log.contains("ingress.listen = ") && log.contains("choose another address with --listen"), "{log}");
 }
@@ -292,8 +300,10 @@ fn a_bridge_that_is_not_ready_stops_when_it_is_told() {
     let nobody = format!("127.0.0.1:{}", scratch::port());
     let mut bridge = launch(setup.set("kafka.brokers", &nobody));
     wait_unready(&bridge, "no answer");
+    let told = Stopwatch::start();
     bridge.child.signal(Signal::Terminate);
-    assert_eq!(bridge.child.wait(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(bridge.child.wait().code(), Some(0));
+    told.assert_within(Duration::from_secs(10));
 }
 
 #[test]

@@ -16,8 +16,6 @@ use crate::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(10);
-
 /// As a cautious operator sets it up: TLS 1.3, a CRL, four names. With the certificate that the CRL names.
 fn strict() -> &'static (Bridge, Identity) {
     static STRICT: OnceLock<(Bridge, Identity)> = OnceLock::new();
@@ -75,7 +73,7 @@ async fn a_handshake_without_a_good_certificate_fails_and_is_counted_by_reason()
             let answer = sender.post("/", &[], journey(reason)).await;
             assert!(answer.is_err(), "{reason}: {answer:?}");
         }
-        wait_until(reason, LIMIT, || failures(bridge, reason) == before + 2.0);
+        wait_until(reason, || failures(bridge, reason) == before + 2.0);
     }
     assert!(copies(support::kafka(), bridge, "journey").keys().all(|id| id.starts_with("served-")));
 }
@@ -89,7 +87,7 @@ async fn what_is_not_tls_is_counted_and_closed() {
     let mut answer = Vec::new();
     let _ = tcp.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
-    wait_until("it is counted", LIMIT, || failures(bridge, "not_tls") >= 1.0);
+    wait_until("it is counted", || failures(bridge, "not_tls") >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,7 +140,7 @@ async fn tls_1_2_is_refused_unless_it_is_asked_for() {
             assert_eq!(answer.as_ref().is_ok_and(|answer| answer.status == 200), served, "{version:?}: {answer:?}");
         }
     }
-    wait_until("it is counted", LIMIT, || failures(strict, "incompatible") == 2.0);
+    wait_until("it is counted", || failures(strict, "incompatible") == 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,13 +158,13 @@ async fn a_resumed_session_is_served_until_its_certificate_expires() {
             assert_eq!(raw.resumed(), resumed);
         }
     }
-    wait_until("the certificate has expired", LIMIT, || OffsetDateTime::now_utc() > not_after + Duration::from_secs(1));
+    wait_until("the certificate has expired", || OffsetDateTime::now_utc() > not_after + Duration::from_secs(1));
     for (sender, count) in senders.iter().zip([1.0, 2.0]) {
         let mut raw = Raw::open(sender).await;
         assert!(raw.resumed());
         raw.post("/", &journey("expired")).await;
         assert!(raw.answer().await.is_none());
-        wait_until("it is counted", LIMIT, || failures(bridge, "expired") == count);
+        wait_until("it is counted", || failures(bridge, "expired") == count);
     }
     assert!(records(support::kafka(), bridge).iter().all(|record| record.header("ce_id") != Some("expired")));
 }

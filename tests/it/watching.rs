@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
-    outage::{LIMIT, kafka, post, wait_held},
+    outage::{kafka, post, wait_held},
     sending::{BOTH, assert_refused, event, journey, noise},
     support::{
         self,
@@ -77,9 +77,7 @@ async fn a_503_for_want_of_room_is_counted_whether_the_feed_was_read_or_not() {
         post(&mut posts, bridge.sender(BOTH[number % 2]), body);
     }
     let overloads = || bridge.metric("causeway_answers_total", &["503", "overload"]);
-    wait_until("each is held or refused", LIMIT, || {
-        bridge.metric("causeway_in_flight_requests", &[]) + overloads() == 60.0
-    });
+    wait_until("each is held or refused", || bridge.metric("causeway_in_flight_requests", &[]) + overloads() == 60.0);
     assert!(overloads() >= 1.0);
     assert_eq!(bridge.metric("causeway_refused_total", &["overload"]), overloads());
     kafka.brokers()[0].resume();
@@ -114,9 +112,9 @@ async fn files_that_cannot_be_used_are_told_until_they_can() {
     let file = bridge.setup.dir.join("server.crt");
     let good = fs::read(&file).unwrap();
     fs::write(&file, "no certificate").unwrap();
-    wait_until("the change is refused", LIMIT, || refused() == 1.0);
+    wait_until("the change is refused", || refused() == 1.0);
     fs::write(&file, good).unwrap();
-    wait_until("the files are right again", LIMIT, || refused() == 0.0);
+    wait_until("the files are right again", || refused() == 0.0);
 }
 
 fn faults(text: &str) -> Vec<(String, String, String)> {
@@ -142,7 +140,7 @@ async fn a_running_bridge_says_what_its_topics_do_not_keep() {
     let bridge = setup.start();
     let seen = || faults(&bridge.get("/metrics").1);
     // One of each of seven for each of five topics.
-    wait_until("the topics were looked at", LIMIT, || seen().len() == 35);
+    wait_until("the topics were looked at", || seen().len() == 35);
     let broken: Vec<_> = seen().into_iter().filter(|(.., value)| value != "0").collect();
     let with = |feed: &str, fault: &str| (feed.to_owned(), fault.to_owned(), "1".to_owned());
     let mut expected: Vec<_> =
@@ -172,11 +170,11 @@ async fn the_topics_are_looked_at_again_and_again() {
         found.map_or("unknown", |(.., value)| value) == value
     };
     let unclean = "unclean.leader.election.enable";
-    wait_until("one is well", LIMIT, || is("one", unclean, "0") && is("one", "missing", "0"));
-    wait_until("two is missing", LIMIT, || is("two", "missing", "1") && is("two", unclean, "unknown"));
+    wait_until("one is well", || is("one", unclean, "0") && is("one", "missing", "0"));
+    wait_until("two is missing", || is("two", "missing", "1") && is("two", unclean, "unknown"));
     kafka.alter_topic_config(&topics[0], &[(unclean, "true")]);
     kafka.create_topic(&topics[1], 1, &[]);
-    wait_until("the change is seen", LIMIT, || is("one", unclean, "1") && is("two", "missing", "0"));
+    wait_until("the change is seen", || is("one", unclean, "1") && is("two", "missing", "0"));
     kafka.delete_topic(&topics[0]);
-    wait_until("one is gone", LIMIT, || is("one", "missing", "1") && is("one", unclean, "unknown"));
+    wait_until("one is gone", || is("one", "missing", "1") && is("one", unclean, "unknown"));
 }

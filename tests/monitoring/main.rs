@@ -38,8 +38,6 @@ use self::{
     },
 };
 
-const SOON: Duration = Duration::from_secs(30);
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -58,7 +56,7 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
     let bridge = setup.start();
     // A cluster that has just started is slow for a while.
     let warm = Child::spawn("warm", &load(&bridge, 1, 8, 100), &bridge.setup.dir);
-    wait_until("the cluster is warm", SOON * 4, || bridge.metric("causeway_committed_total", &[]) > 3000.0);
+    wait_until("the cluster is warm", || bridge.metric("causeway_committed_total", &[]) > 3000.0);
     drop(warm);
     let prometheus = Prometheus::start(&rules(), bridge.admin);
     let load = Child::spawn("send", &load(&bridge, 2, 8, 100), &bridge.setup.dir);
@@ -66,7 +64,7 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
     // The sender's certificate ends in two days and a newer CRL is due in an hour: that is so all the time.
     let standing = ["CausewayCertificateExpiring", "CausewayCertificateExpiringNow", "CausewayCrlExpiring"];
     prometheus.wait_for(&standing);
-    wait_until("events are committed", SOON * 2, || bridge.metric("causeway_committed_total", &[]) > 6000.0);
+    wait_until("events are committed", || bridge.metric("causeway_committed_total", &[]) > 6000.0);
     assert_eq!(prometheus.fired(), standing.map(str::to_owned).into(), "while all is well: {}", prometheus.firing());
 
     bad_events(&bridge, &identity, &prometheus).await;
@@ -174,7 +172,7 @@ async fn bad_events(bridge: &Bridge, identity: &Identity, prometheus: &Prometheu
     let mut slow = sender.connect().await.unwrap();
     slow.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
     slow.flush().await.unwrap();
-    wait_until("it is closed", SOON, || bridge.metric("causeway_connections_closed_total", &["slow_head"]) == 1.0);
+    wait_until("it is closed", || bridge.metric("causeway_connections_closed_total", &["slow_head"]) == 1.0);
     prometheus.wait_for(&[
         "CausewayUnknownMembers",
         "CausewayNewMajorVersion",
@@ -198,7 +196,7 @@ fn broken_files(bridge: &Bridge, prometheus: &Prometheus) {
     fs::write(&file, "no certificate").unwrap();
     prometheus.wait_for(&["CausewayReloadRefused"]);
     fs::write(&file, good).unwrap();
-    wait_until("the files are right again", SOON, || bridge.metric("causeway_reload_refused", &["tls"]) == 0.0);
+    wait_until("the files are right again", || bridge.metric("causeway_reload_refused", &["tls"]) == 0.0);
 }
 
 fn no_broker(kafka: &Kafka, bridge: &Bridge, prometheus: &Prometheus) {
@@ -218,7 +216,7 @@ fn no_broker(kafka: &Kafka, bridge: &Bridge, prometheus: &Prometheus) {
     kafka.brokers().iter().for_each(support::kafka::Broker::start);
     kafka.wait_ready();
     let committed = bridge.metric("causeway_committed_total", &[]);
-    wait_until("it goes on", SOON, || bridge.metric("causeway_committed_total", &[]) > committed + 1000.0);
+    wait_until("it goes on", || bridge.metric("causeway_committed_total", &[]) > committed + 1000.0);
 }
 
 /// The bridge is killed; when it comes back, its topics are not what they were.
@@ -226,14 +224,14 @@ fn ended_and_started_again(kafka: &Kafka, bridge: Bridge, prometheus: &Prometheu
     let topic = bridge.topic("queue");
     kafka.alter_topic_config(&topic, &[("min.insync.replicas", "1")]);
     kafka.brokers()[2].kill();
-    wait_until("a replica is out of sync", Duration::from_secs(60), || kafka.in_sync(&topic) == Some(2));
+    wait_until("a replica is out of sync", || kafka.in_sync(&topic) == Some(2));
     let Bridge { setup, child, .. } = bridge;
     drop(child);
     prometheus.wait_for(&["CausewayDown", "CausewayNoneReady"]);
     let bridge = setup.start();
     prometheus.wait_for(&["CausewayRestarted", "CausewayTopicNotDurable", "CausewayTopicUnderReplicated"]);
     let committed = || bridge.metric("causeway_committed_total", &[]);
-    wait_until("there are events of each feed to be missed", SOON, || committed() > 3000.0);
+    wait_until("there are events of each feed to be missed", || committed() > 3000.0);
     bridge
 }
 

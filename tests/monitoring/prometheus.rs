@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value as Json;
 
-use crate::support::{SERVER_LIMIT, process::Child, scratch, wait_until};
+use crate::support::{process::Child, scratch, wait_until};
 
 pub struct Prometheus {
     _child: Child,
@@ -20,9 +20,6 @@ pub struct Prometheus {
     /// When each alert was last seen firing.
     fired: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
-
-/// Until an alert fires whose fault has happened; the longest has to see an hour of a minute ago.
-const LIMIT: Duration = Duration::from_secs(150);
 
 pub fn now() -> f64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
@@ -43,7 +40,7 @@ impl Prometheus {
         command.arg(format!("--web.listen-address={listen}"));
         let mut child = Child::spawn("prometheus", &command, &dir);
         let url = format!("http://{listen}");
-        child.wait_ready(SERVER_LIMIT, || ureq::get(format!("{url}/-/ready")).call().is_ok());
+        child.wait_ready(|| ureq::get(format!("{url}/-/ready")).call().is_ok());
         let prometheus = Self { _child: child, url, started: now(), fired: Arc::default() };
         prometheus.note_what_fires();
         prometheus
@@ -81,7 +78,7 @@ impl Prometheus {
         let since = Instant::now();
         for alert in alerts {
             let what = format!("{alert} fires");
-            wait_until(&what, LIMIT, || self.fired.lock().unwrap().get(*alert).is_some_and(|at| *at > since));
+            wait_until(&what, || self.fired.lock().unwrap().get(*alert).is_some_and(|at| *at > since));
             println!("{:5.0} s  {what}", now() - self.started);
         }
     }

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use super::LIMIT;
+use crate::support::HANG;
 use crate::support::{
     bridge::Bridge,
     client::{Http, Sender, TlsStream},
@@ -94,7 +94,7 @@ impl Writer {
 impl Reader {
     /// The next frame; none when the server has closed the connection.
     pub async fn next(&mut self) -> Option<Frame> {
-        tokio::time::timeout(LIMIT, self.read()).await.expect("a frame, or the end")
+        tokio::time::timeout(HANG, self.read()).await.expect("a frame, or the end")
     }
 
     async fn read(&mut self) -> Option<Frame> {

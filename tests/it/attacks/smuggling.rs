@@ -1,6 +1,6 @@
 //! Requests whose end two parsers could see at different places: one of them hides a second request.
 
-use super::LIMIT;
+use crate::support::HANG;
 use crate::{
     sending::{Raw, journey},
     support::{
@@ -84,7 +84,7 @@ async fn answers(bridge: &Bridge, headers: &str, body: &str) -> Vec<Answer> {
             answers.push(answer);
         }
     };
-    tokio::time::timeout(LIMIT, read).await.expect("the server closes the connection");
+    tokio::time::timeout(HANG, read).await.expect("the server closes the connection");
     answers
 }
 

@@ -9,13 +9,11 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use serde_json::Value as Json;
 
 use super::{
-    SERVER_LIMIT,
     certs::{Authority, ClientOptions, Identity},
     client::{Http, Sender},
     kafka::Kafka,
@@ -159,7 +157,7 @@ impl Setup {
         let command = self.command(&["serve", "--ready-file", "ready.json"]);
         let mut child = Child::spawn("causeway", &command, &self.dir);
         let mut addresses = Json::Null;
-        child.wait_ready(SERVER_LIMIT, || {
+        child.wait_ready(|| {
             addresses = fs::read(&ready).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
             !addresses.is_null()
         });
@@ -207,6 +205,6 @@ impl Bridge {
     /// Stops it as an orchestrator does, and waits for its end.
     pub fn stop(&mut self) -> ExitStatus {
         self.child.signal(Signal::Terminate);
-        self.child.wait(Duration::from_secs(30))
+        self.child.wait()
     }
 }

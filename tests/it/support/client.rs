@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -16,10 +15,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::HANG;
 use super::certs::Identity;
-
-/// A request of the tests has an answer within this time, or is an error.
-const LIMIT: Duration = Duration::from_secs(60);
 
 pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -94,7 +91,7 @@ impl Sender {
             }
             Http::Two => *request.uri_mut() = format!("https://{host}{}", request.uri()).parse()?,
         }
-        tokio::time::timeout(LIMIT, self.exchange(request)).await?
+        tokio::time::timeout(HANG, self.exchange(request)).await?
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Error> {

@@ -17,7 +17,7 @@ use super::namespace::Namespace;
 use super::process::{Child, Signal};
 use super::proxy::Proxy;
 use super::security::Security;
-use super::{SERVER_LIMIT, fetch, scratch, wait_until};
+use super::{fetch, scratch, wait_until};
 
 /// Any 16 bytes in base64: clusters of different data folders never meet.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
@@ -157,7 +157,7 @@ impl Kafka {
         // A broker that was killed stays in the metadata for a while. But one opens its port only when it has joined.
         let running: Vec<&Broker> =
             self.controllers.iter().chain(&self.brokers).filter(|broker| broker.wait_listening()).collect();
-        wait_until("all brokers are in the cluster", SERVER_LIMIT, || {
+        wait_until("all brokers are in the cluster", || {
             let Ok(metadata) = self.admin.inner().fetch_metadata(None, Duration::from_secs(2)) else { return false };
             let mut brokers = running.iter().filter(|it| it.id < 101);
             brokers.all(|broker| metadata.brokers().iter().any(|it| it.id() == broker.id))
@@ -185,7 +185,7 @@ impl Kafka {
         let mut command = java(&dir, 128);
         command.args([class, "--bootstrap-server", &self.bootstrap()]).args(args);
         let mut tool = Child::spawn("tool", &command, &dir);
-        assert!(tool.wait(SERVER_LIMIT).success(), "{class}\n{}", tool.tail());
+        assert!(tool.wait().success(), "{class}\n{}", tool.tail());
         tool.stdout()
     }
 }
@@ -210,7 +210,7 @@ impl Broker {
     pub fn stop(&self) {
         let mut process = self.process.lock().unwrap().take().expect("the broker runs");
         process.signal(Signal::Terminate);
-        process.wait(SERVER_LIMIT);
+        process.wait();
     }
 
     /// Leaves no byte free on the broker's disk.
@@ -264,7 +264,7 @@ impl Broker {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let mut process = self.process.lock().unwrap();
         let Some(process) = process.as_mut() else { return false };
-        process.wait_ready(SERVER_LIMIT, || TcpStream::connect(address).is_ok());
+        process.wait_ready(|| TcpStream::connect(address).is_ok());
         true
     }
 }
@@ -317,7 +317,7 @@ fn format<'b>(brokers: impl Iterator<Item = &'b Broker>, security: Option<&Secur
     };
     let running: Vec<Child> = brokers.map(start).collect();
     for mut child in running {
-        assert!(child.wait(SERVER_LIMIT).success(), "can't format\n{}", child.tail());
+        assert!(child.wait().success(), "can't format\n{}", child.tail());
     }
 }
 

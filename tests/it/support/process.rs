@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
 
+use super::{HANG, wait_until};
+
 /// The shell between us and the program. Its standard input is a pipe that only we hold the other end of: it closes when
 /// the [`Child`] is dropped and, by the kernel, when this process ends in any way, SIGKILL included. Then the "dog" kills
 /// the program. When the program ends first, the shell ends the dog and passes the exit code on.
@@ -111,6 +113,18 @@ impl Child {
         };
         let status = Command::new("kill").args([name, &self.pid.to_string()]).status().expect("kill starts");
         assert!(status.success(), "{}: can't send {signal:?} to {}", self.name, self.pid);
+        if matches!(signal, Signal::Stop) {
+            // Each thread stops by itself, as soon as it gets to run: until then it goes on with what it is at.
+            wait_until("every thread stands still", || self.stands_still());
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the program runs");
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok()).all(|stat| {
+            // The state follows the name, which may hold anything.
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['T', 't']))
+        })
     }
 
     /// How the program ended, or `None` while it runs. A program that a signal ended has the code 128 + signal.
@@ -119,7 +133,11 @@ impl Child {
     }
 
     /// Waits for the program's own end.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
+        self.wait_at_most(HANG)
+    }
+
+    pub fn wait_at_most(&mut self, limit: Duration) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.exited() {
@@ -130,14 +148,14 @@ impl Child {
         }
     }
 
-    /// Waits until `ready` holds; fails, with the log's tail, when the program ends before or `limit` is over.
-    pub fn wait_ready(&mut self, limit: Duration, mut ready: impl FnMut() -> bool) {
+    /// Waits until `ready` holds; fails, with the log's tail, when the program ends before or hangs.
+    pub fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) {
         let started = Instant::now();
         while !ready() {
             if let Some(status) = self.exited() {
                 panic!("{} ended ({status}) before it was ready\n{}", self.name, self.tail());
             }
-            assert!(started.elapsed() < limit, "{} is not ready after {limit:?}\n{}", self.name, self.tail());
+            assert!(started.elapsed() < HANG, "{} is not ready after {HANG:?}\n{}", self.name, self.tail());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::process::Child;
-use super::{SERVER_LIMIT, fetch, scratch};
+use super::{fetch, scratch};
 
 pub struct Registry {
     url: String,
@@ -29,7 +29,7 @@ impl Registry {
         };
         let subjects = format!("{}/subjects", registry.url);
         let agent = registry.agent.clone();
-        registry.process.wait_ready(SERVER_LIMIT, || agent.get(&subjects).call().is_ok_and(|it| it.status() == 200));
+        registry.process.wait_ready(|| agent.get(&subjects).call().is_ok_and(|it| it.status() == 200));
         registry
     }
 

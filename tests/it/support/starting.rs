@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value as Json, json};
 
 use super::{
-    SERVER_LIMIT,
+    HANG,
     bridge::{Bridge, Setup},
     process::Child,
     scratch,
@@ -21,9 +21,6 @@ pub struct Starting {
     pub admin: SocketAddr,
     ingress: SocketAddr,
 }
-
-/// For what takes a few seconds: topics and schemas are looked at every 2 s.
-const SOON: Duration = Duration::from_secs(20);
 
 impl Starting {
     pub fn new(setup: Setup) -> Self {
@@ -55,7 +52,7 @@ impl Starting {
             if let Some(reason) = reasons.iter().find(|reason| reason.contains(part)) {
                 return reason.clone();
             }
-            assert!(started.elapsed() < SOON, "none has {part:?}: {reasons:?}\n{}", self.child.tail());
+            assert!(started.elapsed() < HANG, "none has {part:?}: {reasons:?}\n{}", self.child.tail());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -67,7 +64,7 @@ impl Starting {
     /// Waits until it accepts events.
     pub fn ready(mut self) -> Bridge {
         let file = self.setup.dir.join("ready.json");
-        self.child.wait_ready(SERVER_LIMIT, || file.exists());
+        self.child.wait_ready(|| file.exists());
         Bridge { ingress: self.ingress, admin: self.admin, child: self.child, setup: self.setup }
     }
 }

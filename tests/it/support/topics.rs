@@ -18,10 +18,9 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::kafka::Kafka;
-use super::wait_until;
+use super::{HANG, wait_until};
 
 /// A request to the cluster has an answer within this time, or fails the test.
-const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -54,7 +53,7 @@ impl Kafka {
             });
         let results = wait(self.admin.create_topics([&topic], &options())).unwrap();
         assert!(results.iter().all(Result::is_ok), "create {name}: {results:?}");
-        wait_until("the new topic has its leaders", LIMIT, || {
+        wait_until("the new topic has its leaders", || {
             let leaders = self.leaders(name);
             leaders.len() == usize::try_from(partitions).unwrap() && leaders.iter().all(|leader| *leader >= 0)
         });
@@ -64,7 +63,7 @@ impl Kafka {
     pub fn delete_topic(&self, name: &str) {
         let results = wait(self.admin.delete_topics(&[name], &options())).unwrap();
         assert!(results.iter().all(Result::is_ok), "delete {name}: {results:?}");
-        wait_until("the topic is gone", LIMIT, || self.leaders(name).is_empty());
+        wait_until("the topic is gone", || self.leaders(name).is_empty());
     }
 
     /// Sets these and leaves what else was set on the topic.
@@ -77,7 +76,7 @@ impl Kafka {
             .fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |alter, (key, value)| alter.set(key, value));
         let results = wait(self.admin.alter_configs([&alter], &options())).unwrap();
         assert!(results.iter().all(Result::is_ok), "alter {name}: {results:?}");
-        wait_until("the topic's configuration has changed", LIMIT, || {
+        wait_until("the topic's configuration has changed", || {
             let now = self.topic_config(name);
             config.iter().all(|(key, value)| now.get(*key).is_some_and(|it| it == value))
         });
@@ -115,7 +114,7 @@ impl Kafka {
         loop {
             match self.admin.inner().fetch_metadata(Some(topic), Duration::from_secs(3)) {
                 Ok(metadata) => return metadata,
-                Err(error) => assert!(started.elapsed() < LIMIT, "metadata of {topic}: {error}"),
+                Err(error) => assert!(started.elapsed() < HANG, "metadata of {topic}: {error}"),
             }
         }
     }
@@ -132,7 +131,7 @@ impl Kafka {
         let more = NewPartitions::new(name, partitions);
         let results = wait(self.admin.create_partitions([&more], &options())).unwrap();
         assert!(results.iter().all(Result::is_ok), "partitions of {name}: {results:?}");
-        wait_until("the new partitions have their leaders", LIMIT, || {
+        wait_until("the new partitions have their leaders", || {
             let leaders = self.leaders(name);
             leaders.len() == partitions && leaders.iter().all(|leader| *leader >= 0)
         });
@@ -158,8 +157,8 @@ impl Kafka {
     /// A partition that was just made may have no leader yet, another one than the client knows, or not be known to it at all.
     fn watermark(&self, topic: &str, partition: i32) -> (i64, i64) {
         let mut found = Ok((0, 0));
-        wait_until("a partition's watermarks are told", LIMIT, || {
-            found = self.admin.inner().fetch_watermarks(topic, partition, LIMIT);
+        wait_until("a partition's watermarks are told", || {
+            found = self.admin.inner().fetch_watermarks(topic, partition, HANG);
             let code = found.as_ref().err().and_then(KafkaError::rdkafka_error_code);
             !matches!(code, Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::UnknownPartition))
         });
@@ -189,7 +188,7 @@ impl Kafka {
         let mut last = Instant::now();
         let mut records = Vec::new();
         while !ends.is_empty() {
-            assert!(last.elapsed() < LIMIT, "{topic}: stuck after {} records, before {ends:?}", records.len());
+            assert!(last.elapsed() < HANG, "{topic}: stuck after {} records, before {ends:?}", records.len());
             match consumer.poll(Duration::from_millis(100)) {
                 None => {}
                 Some(Ok(message)) => {
@@ -230,7 +229,7 @@ fn record(message: &impl Message) -> Record {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(LIMIT)).operation_timeout(Some(LIMIT))
+    AdminOptions::new().request_timeout(Some(HANG)).operation_timeout(Some(HANG))
 }
 
 /// Blocks on one of the admin client's futures, which its own thread completes. Tokio's `block_on` would panic inside an

@@ -42,7 +42,10 @@ const WARM_EVENTS: u64 = 200_000;
 fn ingress(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let kafka = support::kafka();
-    let bridge = Setup::new(kafka, Some(support::registry())).set("kafka.topics.partitions", "6").start();
+    let bridge = Setup::new(kafka, Some(support::registry()))
+        .set("sender.timeout_ms", "5000")
+        .set("kafka.topics.partitions", "6")
+        .start();
     let authority = &bridge.setup.authority;
     let bare = runtime.block_on(bare::start(&bridge.setup.dir));
     let bodies: Arc<[Template]> = bodies().into();

@@ -68,7 +68,9 @@ impl Site {
     /// The same, but for what `change` sets.
     pub fn bridge_with(&self, registry: bool, change: impl FnOnce(Setup) -> Setup) -> Target {
         let registry = registry.then(support::registry);
-        let setup = Setup::new(&self.kafka, registry).set("kafka.topics.partitions", &PARTITIONS.to_string());
+        let setup = Setup::new(&self.kafka, registry)
+            .set("sender.timeout_ms", "5000")
+            .set("kafka.topics.partitions", &PARTITIONS.to_string());
         let setup = change(setup);
         sender(&setup.authority, &setup.dir);
         let (dir, bridge) = (setup.dir.clone(), setup.start());

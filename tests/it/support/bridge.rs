@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use serde_json::Value as Json;
@@ -20,7 +21,7 @@ use super::{
     namespace::Namespace,
     process::{Child, Signal},
     registry::Registry,
-    scratch,
+    scratch, stopwatch,
 };
 
 /// The DNS name in the certificate of [`Bridge::sender`], which the allow-list has.
@@ -152,6 +153,20 @@ impl Setup {
 
     /// Starts the bridge and waits until it accepts events.
     pub fn start(self) -> Bridge {
+        self.patient().start_as_it_is()
+    }
+
+    /// A test that says nothing of the sender's timeout does not ask how soon: its sender is as patient as the machine is slow.
+    fn patient(self) -> Self {
+        const KEY: &str = "sender.timeout_ms";
+        if self.settings.iter().any(|(known, _)| known == KEY) {
+            return self;
+        }
+        let timeout = stopwatch::lately(Duration::from_secs(5));
+        self.set(KEY, &timeout.as_millis().to_string())
+    }
+
+    fn start_as_it_is(self) -> Bridge {
         let ready = self.dir.join("ready.json");
         let _ = fs::remove_file(&ready);
         let command = self.command(&["serve", "--ready-file", "ready.json"]);

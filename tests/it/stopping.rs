@@ -18,7 +18,7 @@ use crate::{
         client::{Answer, Http},
         process::{Child, Signal},
         scratch,
-        stopwatch::Stopwatch,
+        stopwatch::{self, Stopwatch},
         wait_until,
     },
 };
@@ -195,11 +195,15 @@ async fn sigkill_under_load_loses_nothing_that_was_answered_200() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_while_kafka_stays_away_answers_503_and_says_so_by_its_exit_code() {
     let kafka = outage::kafka();
-    // A drain is never shorter than D = 3600 ms and 500 ms before its end, when what is still held is cut off: that is what came
+    // A drain is never shorter than D and 500 ms before its end, when what is still held is cut off: that is what came
     // after its begin.
-    let drain = Duration::from_millis(4100);
-    let setup = Setup::new(&kafka, None).set("sender.timeout_ms", "4000").set("ingress.drain_ms_max", "4100");
-    let mut bridge = setup.start();
+    let timeout = stopwatch::lately(Duration::from_secs(4));
+    let deadline = timeout * 9 / 10;
+    let drain = deadline + Duration::from_millis(500);
+    let mut bridge = Setup::new(&kafka, None)
+        .set("sender.timeout_ms", &timeout.as_millis().to_string())
+        .set("ingress.drain_ms_max", &drain.as_millis().to_string())
+        .start();
     let (one, two) = (bridge.sender(Http::One), bridge.sender(Http::Two));
     // They are in the middle of their first heads, so that they are not closed as idle.
     let (mut late, mut half) = (Raw::open(&one).await, Raw::open(&one).await);
@@ -214,7 +218,7 @@ async fn sigterm_while_kafka_stays_away_answers_503_and_says_so_by_its_exit_code
         assert_eq!(sender.post("/", &[], journey("before")).await.unwrap().status, 200);
     }
     // A connection that is older than D/2 when its first head is there was not opened for it: its time begins with its head.
-    tokio::time::sleep_until((opened + Duration::from_millis(1600)).into()).await;
+    tokio::time::sleep_until((opened + deadline / 2 - Duration::from_millis(200)).into()).await;
     kafka.brokers()[0].pause();
     let mut posts = JoinSet::new();
     post(&mut posts, one, journey("one"));

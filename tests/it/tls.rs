@@ -12,7 +12,7 @@ use crate::{
         bridge::{Bridge, SENDER, Setup},
         certs::{Authority, ClientOptions, Identity},
         client::{Http, Sender, Tls},
-        wait_until,
+        stopwatch, wait_until,
     },
 };
 
@@ -146,8 +146,8 @@ async fn tls_1_2_is_refused_unless_it_is_asked_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resumed_session_is_served_until_its_certificate_expires() {
     let bridge = open();
-    // Certificates know no less than seconds.
-    let not_after = OffsetDateTime::now_utc() + Duration::from_secs(4);
+    // Certificates know no less than seconds. Four handshakes come before.
+    let not_after = OffsetDateTime::now_utc() + stopwatch::lately(Duration::from_secs(4));
     let identity = bridge.setup.identity(ClientOptions { not_after, ..ClientOptions::dns(SENDER) });
     let senders = [Tls::V12, Tls::V13].map(|version| with_tls(bridge, &identity, Http::One, version));
     for sender in &senders {

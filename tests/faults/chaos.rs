@@ -20,10 +20,7 @@ pub fn cases() -> Vec<Case> {
 const LASTS: Duration = Duration::from_secs(60);
 
 fn random_order(trial: &Trial) -> Outcome {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let seed = env::var("CAUSEWAY_FAULTS_SEED").map_or(now, |seed| seed.parse().expect("a number"));
-    let mut dice = Dice(seed.max(1));
-    eprintln!("    CAUSEWAY_FAULTS_SEED={seed}");
+    let mut dice = Dice::rolled();
     let rig = trial.rig(Plan::default(), &[]);
     let load = rig.load();
     let started = Instant::now();
@@ -40,7 +37,7 @@ fn random_order(trial: &Trial) -> Outcome {
 }
 
 /// One at a time, or what was broken before is still so: a wire heals only now and then.
-fn fault(rig: &Rig, dice: &mut Dice) {
+pub fn fault(rig: &Rig, dice: &mut Dice) {
     let at = dice.up_to(3) as usize;
     let (broker, wire) = (&rig.kafka.brokers()[at], &rig.kafka.proxies()[at]);
     let pause = Duration::from_millis(200 + dice.up_to(4000));
@@ -77,10 +74,18 @@ fn fault(rig: &Rig, dice: &mut Dice) {
 }
 
 /// xorshift64: what comes out depends on the seed alone.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn up_to(&mut self, limit: u64) -> u64 {
+    /// As `CAUSEWAY_FAULTS_SEED` says, or as nobody knows before.
+    pub fn rolled() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let seed = env::var("CAUSEWAY_FAULTS_SEED").map_or(now, |seed| seed.parse().expect("a number"));
+        eprintln!("    CAUSEWAY_FAULTS_SEED={seed}");
+        Self(seed.max(1))
+    }
+
+    pub fn up_to(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -11,18 +11,27 @@ use crate::{
 };
 
 /// What is in a bridge's topics, by feed.
+#[derive(Default)]
 pub struct Content {
     topics: BTreeMap<Feed, (String, Vec<Record>)>,
+    /// Up to which offset each partition was read.
+    read_to: BTreeMap<Feed, Vec<i64>>,
 }
 
 impl Content {
     pub fn read(kafka: &Kafka, setup: &Setup) -> Self {
-        let topics = Feed::ALL.map(|feed| {
+        let mut content = Self::default();
+        content.go_on(kafka, setup);
+        content
+    }
+
+    /// Instead of what was read before, what came since.
+    pub fn go_on(&mut self, kafka: &Kafka, setup: &Setup) {
+        for feed in Feed::ALL {
             let topic = setup.topic(feed.label());
-            let records = kafka.read(&topic);
-            (feed, (topic, records))
-        });
-        Self { topics: topics.into() }
+            let records = kafka.read_on(&topic, self.read_to.entry(feed).or_default());
+            self.topics.insert(feed, (topic, records));
+        }
     }
 
     pub fn records(&self, feed: Feed) -> &[Record] {
@@ -272,7 +281,8 @@ pub fn each_kind_is_found() {
         }
     };
     let kinds = |fates: &[Fate], records: Vec<Record>| {
-        let content = Content { topics: [(Feed::Journey, ("t".to_owned(), records))].into() };
+        let topics = [(Feed::Journey, ("t".to_owned(), records))].into();
+        let content = Content { topics, ..Content::default() };
         let (_, found) = Checker::check(fates, &content, &Expect::all_200(), false);
         found.into_iter().map(|it| it.kind).collect::<Vec<_>>()
     };
@@ -302,7 +312,7 @@ pub fn each_kind_is_found() {
     let letter = Event::new(0, 0, Feed::DeadLetter, 1, 10);
     let headers = vec![("causeway_body".to_owned(), letter.hash.clone().into_bytes())];
     let stored = Record { key: None, headers, value: Some(b"another".to_vec()), ..record(0, 0) };
-    let content = Content { topics: [(Feed::DeadLetter, ("d".to_owned(), vec![stored]))].into() };
+    let content = Content { topics: [(Feed::DeadLetter, ("d".to_owned(), vec![stored]))].into(), ..Content::default() };
     let fates = [Fate { event: letter, attempts: Vec::new() }];
     let (_, found) = Checker::check(&fates, &content, &Expect::all_200(), false);
     assert_eq!(found.into_iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::WrongBody]);

@@ -2,6 +2,7 @@
 //!
 //! `cargo test --test faults` runs the fast cases, `cargo test --release --test faults -- --include-slow` all of them;
 //! a name, or several with commas between, chooses among them. `--json FILE` writes what was measured. docs/RELIABILITY.md has the table.
+//! `--soak HOURS` runs none of them, but load and random faults for so long (`soak.rs`).
 
 #![allow(
     clippy::unwrap_used,
@@ -28,6 +29,7 @@ mod sender;
 #[path = "../it/sending.rs"]
 #[allow(dead_code)]
 mod sending;
+mod soak;
 mod surroundings;
 #[path = "../it/support/mod.rs"]
 mod support;
@@ -66,14 +68,20 @@ fn cases() -> Vec<Case> {
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().collect();
     let include_slow = take_flag(&mut arguments, "--include-slow").is_some();
+    if let Some(hours) = take_flag(&mut arguments, "--soak").map(|at| arguments.remove(at)) {
+        return soak::run(hours.parse().expect("--soak HOURS"));
+    }
     let json = take_flag(&mut arguments, "--json").map(|at| File::create(arguments.remove(at)).expect("--json FILE"));
     let json = Arc::new(Mutex::new(json));
     let late = Arc::new(Mutex::new(Vec::new()));
     let mut arguments = Arguments::from_iter(arguments);
     // Several with commas between, so that they share the clusters.
     let wanted = arguments.filter.take().unwrap_or_default();
-    let themselves: [(_, fn()); 2] =
-        [("murmur2_is_kafkas", event::murmur2_is_kafkas), ("checker_finds_each_kind", checker::each_kind_is_found)];
+    let themselves: [(_, fn()); 3] = [
+        ("murmur2_is_kafkas", event::murmur2_is_kafkas),
+        ("checker_finds_each_kind", checker::each_kind_is_found),
+        ("growth_is_found", soak::growth_is_found),
+    ];
     let mut tests: Vec<_> = themselves
         .map(|(name, test)| {
             Test::test(name, move || {

@@ -47,7 +47,7 @@ pub struct Trial {
 }
 
 /// All that must be all right for so long before a recovery counts.
-const CALM: Duration = Duration::from_millis(1500);
+pub const CALM: Duration = Duration::from_millis(1500);
 
 /// A killed broker's partitions go to others after 3 s instead of 9 s: every case that kills one would wait for it.
 const FAST_SESSIONS: [(&str, &str); 2] =
@@ -108,6 +108,13 @@ impl Rig {
         let load = Load::start(&self.bridge, self.plan.clone());
         load.wait_seconds(1);
         load
+    }
+
+    /// Sets a key of the configuration, for the next start.
+    pub fn set(self, key: &str, value: &str) -> Self {
+        let Self { bridge, kafka, plan } = self;
+        let Bridge { setup, child, ingress, admin } = bridge;
+        Self { bridge: Bridge { setup: setup.set(key, value), child, ingress, admin }, kafka, plan }
     }
 
     /// The same bridge again, from its configuration; the one before has ended.

@@ -167,15 +167,23 @@ impl Kafka {
 
     /// All records from the beginning to what is the end when the call begins, by partition and offset.
     pub fn read(&self, topic: &str) -> Vec<Record> {
+        self.read_on(topic, &mut Vec::new())
+    }
+
+    /// The same from where the last call ended: `read_to` has an offset for each partition, none before the first call.
+    pub fn read_on(&self, topic: &str, read_to: &mut Vec<i64>) -> Vec<Record> {
         let mut assignment = TopicPartitionList::new();
         // The partitions that are not read to their end yet, with the offset of it.
         let mut ends = HashMap::new();
-        for (partition, (low, high)) in (0..).zip(self.watermarks(topic)) {
-            if low < high {
-                assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
-                ends.insert(partition, high);
+        let watermarks = self.watermarks(topic);
+        for (partition, (low, high)) in (0..).zip(&watermarks) {
+            let from = read_to.get(partition as usize).map_or(*low, |read_to| *read_to.max(low));
+            if from < *high {
+                assignment.add_partition_offset(topic, partition, Offset::Offset(from)).unwrap();
+                ends.insert(partition, *high);
             }
         }
+        *read_to = watermarks.into_iter().map(|(_, high)| high).collect();
         let consumer: BaseConsumer = self
             .client()
             .set("group.id", "causeway-tests")

@@ -189,18 +189,22 @@ fn grown(samples: &[Sample]) -> Vec<Violation> {
     }
     let third = (samples.len() - 1) / 3;
     let (first, last) = (&samples[1..=third], &samples[samples.len() - third..]);
-    let middle = |samples: &[Sample], of: fn(&Sample) -> u64| {
-        let mut values: Vec<u64> = samples.iter().map(of).collect();
-        values.sort_unstable();
-        values[values.len() / 2]
-    };
-    let kinds: [(&str, fn(&Sample) -> u64, u64); 3] =
-        [("MiB", |it| it.memory_mb, 40), ("threads", |it| it.threads, 8), ("descriptors", |it| it.descriptors, 60)];
-    let compare = kinds.into_iter().filter_map(|(what, of, more)| {
+    let compare = |what: &str, of: fn(&Sample) -> u64, more: u64| {
         let (before, now) = (middle(first, of), middle(last, of));
         (now > before + more).then(|| Violation::new(Kind::TooMuchMemory, format!("{before} {what} have become {now}")))
-    });
-    compare.collect()
+    };
+    let found = [
+        compare("MiB", |it| it.memory_mb, 40),
+        compare("threads", |it| it.threads, 8),
+        compare("descriptors", |it| it.descriptors, 60),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+fn middle(samples: &[Sample], of: fn(&Sample) -> u64) -> u64 {
+    let mut values: Vec<u64> = samples.iter().map(of).collect();
+    values.sort_unstable();
+    values[values.len() / 2]
 }
 
 /// The judge of growth judges.

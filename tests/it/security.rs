@@ -33,7 +33,7 @@ pub fn secured() -> &'static Kafka {
     KAFKA.get_or_init(|| Kafka::start(KafkaOptions { secured: true, ..KafkaOptions::default() }))
 }
 
-fn client(properties: &[(&str, String)]) -> String {
+pub fn client(properties: &[(&str, String)]) -> String {
     let lines = properties.iter().map(|(name, value)| format!("\"{name}\" = {}\n", json!(value)));
     format!("[kafka.client]\n{}", lines.collect::<String>())
 }
@@ -70,12 +70,12 @@ async fn commits_through(brokers: &str, toml: &str, files: &[(&str, &str)]) {
     assert_nowhere(secured().security().password, &bridge.child);
 }
 
-fn wait_for_more(load: &Load) {
+pub fn wait_for_more(load: &Load) {
     let before = load.acked();
     wait_until("events are committed", || load.acked() >= before + 50);
 }
 
-fn renewals(bridge: &Bridge, result: &str) -> f64 {
+pub fn renewals(bridge: &Bridge, result: &str) -> f64 {
     bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")])
 }
 

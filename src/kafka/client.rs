@@ -42,8 +42,9 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(config: &Config) -> Self {
+        let protocol = config.kafka.client.get("security.protocol").map_or("", String::as_str);
         Self {
-            brokers: config.kafka.brokers.join(","),
+            brokers: config.kafka.brokers.iter().map(|broker| named(broker, protocol)).collect::<Vec<_>>().join(","),
             properties: config.kafka.client.clone(),
             secrets: Arc::default(),
             secret_files: config.kafka.client_files.clone(),
@@ -196,27 +197,44 @@ pub(super) fn be_patient() {
     let _ = set_thread_priority_and_policy(thread_native_id(), priority, batch);
 }
 
-fn millis(duration: Duration) -> String {
-    duration.as_millis().to_string()
+/// A broker as its certificate names it: in TLS no name ends in a dot (RFC 6066, section 3), and librdkafka would send it.
+fn named(broker: &str, protocol: &str) -> String {
+    let (protocol, _) = broker.split_once("://").unwrap_or((protocol, ""));
+    let (host, port) = match broker.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => (host, format!(":{port}")),
+        _ => (broker, String::new()),
+    };
+    match host.strip_suffix('.') {
+        Some(name) if protocol.to_ascii_lowercase().ends_with("ssl") => format!("{name}{port}"),
+        _ => broker.to_owned(),
+    }
 }
 
-/// What librdkafka has against a property, if anything.
-pub fn property_fault(name: &str, value: &str) -> Option<String> {
-    let mut client = ClientConfig::new();
-    client.set(name, value);
-    // The error's own text would repeat the value, which may be a secret.
-    client.create_native_config().err().map(|error| match error {
-        rdkafka::error::KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
-            "librdkafka does not know this property".to_owned()
-        }
-        _ => "librdkafka does not take this value for the property".to_owned(),
-    })
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
+
+    #[test]
+    fn under_tls_no_name_ends_in_a_dot() {
+        for (broker, protocol, expected) in [
+            ("kafka.example.:9093", "ssl", "kafka.example:9093"),
+            ("kafka.example.:9093", "SASL_SSL", "kafka.example:9093"),
+            ("kafka.example.", "sasl_ssl", "kafka.example"),
+            ("ssl://kafka.example.:9093", "", "ssl://kafka.example:9093"),
+            ("ssl://kafka.example.", "", "ssl://kafka.example"),
+            ("kafka.example.:9092", "", "kafka.example.:9092"),
+            ("plaintext://kafka.example.:9092", "ssl", "plaintext://kafka.example.:9092"),
+            ("[::1]:9093", "ssl", "[::1]:9093"),
+            ("kafka", "ssl", "kafka"),
+        ] {
+            assert_eq!(named(broker, protocol), expected, "{broker} {protocol}");
+        }
+    }
 
     #[test]
     fn what_is_configured_goes_before_our_defaults_and_behind_the_promise() {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -69,7 +70,7 @@ pub struct Unreached {
     pub misnamed: bool,
 }
 
-/// Asks each broker at the address that it has here, all at the same time: one that is silent takes a whole request's time.
+/// Asks each broker at the address that it has here, many at the same time: one that is silent takes a whole request's time.
 /// Gives those that do not let us in, in their order. `topic` is one that we may see; blocks.
 pub fn unreached<'a>(
     connection: &Connection,
@@ -93,13 +94,20 @@ pub(super) fn refused<'a>(
     ask_all(brokers, |broker| Some((broker, reach(connection, &broker.address, topic).err()?)))
 }
 
+/// So many clients are there at a time.
+const ASKED_AT_ONCE: usize = 16;
+
 fn ask_all<B: Send, T: Send>(brokers: impl IntoIterator<Item = B>, ask: impl Fn(B) -> Option<T> + Sync) -> Vec<T> {
-    let ask = &ask;
-    thread::scope(|scope| {
-        let asked: Vec<_> = brokers.into_iter().map(|broker| scope.spawn(move || ask(broker))).collect();
-        let answers = asked.into_iter().map(|asked| asked.join().unwrap_or_else(|it| std::panic::resume_unwind(it)));
-        answers.flatten().collect()
-    })
+    let (ask, mut brokers, mut answers) = (&ask, brokers.into_iter().peekable(), Vec::new());
+    while brokers.peek().is_some() {
+        thread::scope(|scope| {
+            let some = brokers.by_ref().take(ASKED_AT_ONCE);
+            let asked: Vec<_> = some.map(|broker| scope.spawn(move || ask(broker))).collect();
+            let answer = |asked: thread::ScopedJoinHandle<'_, _>| asked.join().unwrap_or_else(|it| resume_unwind(it));
+            answers.extend(asked.into_iter().filter_map(answer));
+        });
+    }
+    answers
 }
 
 /// The error says why not.

@@ -251,6 +251,27 @@ fn a_server_that_is_no_registry_is_not_taken_for_an_empty_one() {
 }
 
 #[test]
+fn what_librdkafka_refuses_when_a_client_is_made_is_told_with_its_place_beside_all_else() {
+    let setup = Setup::new(support::kafka(), None).set("sender.retries", "many").toml(
+        "[kafka.client]\nsecurity.protocol = \"sasl_ssl\"\nsasl.mechanism = \"SCRAM-SHA512\"\nssl.cipher.suites = \"NONE\"\n",
+    );
+    for command in ["serve", "check"] {
+        let output = run(&setup, &[command]);
+        let said = stdout(&output) + &stderr(&output);
+        assert_eq!(code(&output), 3, "{command}: {said}");
+        let told = |words: [&str; 2]| said.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        for words in [
+            ["causeway.toml:7", "kafka.client.sasl.mechanism is refused"],
+            ["causeway.toml:8", "kafka.client.ssl.cipher.suites is refused"],
+            ["CAUSEWAY_SENDER__RETRIES", "many"],
+        ] {
+            assert!(told(words), "{command}: {words:?}: {said}");
+        }
+        assert!(said.contains("write PLAIN, SCRAM-SHA-256"), "{command}: {said}");
+    }
+}
+
+#[test]
 fn tail_names_what_it_cannot_read_and_what_to_do() {
     let setup = Setup::new(support::kafka(), None);
     support::kafka().create_topic(&setup.topic("queue"), 1, &[]);

@@ -197,6 +197,14 @@ async fn events_are_committed_over_tls_as_the_name_in_our_certificate() {
     commits_through(&security.ssl_bootstrap(), &client(&security.ssl()), &[]).await;
 }
 
+/// RFC 6066, section 3: TLS knows no name that ends in a dot, and neither does a certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_committed_over_tls_where_the_name_of_a_broker_ends_in_a_dot() {
+    let security = secured().security();
+    let brokers = security.ssl_bootstrap().replace("127.0.0.1", "localhost.");
+    commits_through(&brokers, &client(&security.ssl()), &[]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_committed_without_tls_as_a_user_with_scram_sha_256() {
     let security = secured().security();

@@ -14,8 +14,8 @@ use crate::{
 pub fn look(config: &Config, survey: &Survey, findings: &mut Findings) {
     let connection = Connection::new(config);
     let advertised = survey.addresses();
-    let other = config.kafka.brokers.iter().map(String::as_str).filter(|broker| !advertised.contains(&plain(broker)));
-    let other: Vec<&str> = other.collect();
+    let given = connection.brokers().split(',');
+    let other: Vec<&str> = given.filter(|broker| !advertised.contains(&plain(broker))).collect();
     let topic = &config.dead_letter.topic;
     let found = unreached(&connection, other.iter().copied().chain(advertised.iter().copied()), topic);
     for broker in &found {
@@ -44,7 +44,11 @@ fn judge(broker: &Unreached, only_first: bool, findings: &mut Findings) {
 fn remedy(Unreached { address, why, misnamed }: &Unreached) -> String {
     let host = plain(address).rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
     let has = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    if *misnamed {
+    if host.ends_with('.') && (*misnamed || why.contains("SSL")) {
+        format!(
+            "in TLS no name ends in a dot (RFC 6066, section 3): take that of {host} off the broker's advertised.listeners"
+        )
+    } else if *misnamed {
         format!(
             "its certificate does not name {host}: have one issued that does, or correct the broker's advertised.listeners"
         )
@@ -68,5 +72,35 @@ fn remedy(Unreached { address, why, misnamed }: &Unreached) -> String {
     } else {
         "open the way to it (a firewall may drop what goes there), or correct the broker's advertised.listeners"
             .to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_remedy() {
+        for (address, misnamed, why, words) in [
+            ("kafka:9093", true, "SSL handshake failed: certificate verify failed", "does not name kafka:"),
+            ("kafka:9093", false, "SSL routines::certificate verify failed", "\"ssl.ca.location\" the CA"),
+            ("kafka.:9093", false, "SSL handshake failed: alert unrecognized name", "take that of kafka. off"),
+            ("kafka.:9093", true, "certificate verify failed", "take that of kafka. off"),
+            ("kafka.:9092", false, "Failed to resolve 'kafka.:9092'", "have kafka. resolved"),
+            ("kafka:9093", false, "SSL handshake failed: sslv3 alert bad certificate", "\"ssl.certificate.location\""),
+            (
+                "kafka:9093",
+                false,
+                "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+                "fit",
+            ),
+            ("kafka:9093", false, "SASL authentication error: Authentication failed", "\"sasl.password\""),
+            ("kafka:9092", false, "verify that security.protocol is correctly configured", "\"security.protocol\""),
+            ("[::1]:9092", false, "Connect to ipv6#[::1]:9092 failed: Connection refused", "start it"),
+            ("kafka:9092", false, "Local: Timed out", "open the way to it"),
+        ] {
+            let found = remedy(&Unreached { address: address.to_owned(), why: why.to_owned(), misnamed });
+            assert!(found.contains(words), "{why}: {found}");
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
     process::Output,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -269,6 +271,49 @@ fn what_librdkafka_refuses_when_a_client_is_made_is_told_with_its_place_beside_a
         }
         assert!(said.contains("write PLAIN, SCRAM-SHA-256"), "{command}: {said}");
     }
+}
+
+#[test]
+fn a_registry_is_asked_through_the_proxy_of_its_scheme_unless_no_proxy_names_it() {
+    let nobody = format!("127.0.0.1:{}", support::scratch::port());
+    let proxy = format!("http://{nobody}");
+    let asked = |variables: &[(&str, &str)]| {
+        let setup = Setup::new(support::kafka(), Some(support::registry())).set("registry.auto_register", "false");
+        let setup = variables.iter().fold(setup, |setup, (name, value)| setup.env(name, value));
+        let output = run(&setup, &["schemas"]);
+        (code(&output), stdout(&output) + &stderr(&output))
+    };
+    let direct = asked(&[]);
+    assert_eq!(direct.0, 3, "{direct:?}");
+    for variables in [
+        &[("HTTPS_PROXY", proxy.as_str())][..],
+        &[("http_proxy", &proxy), ("no_proxy", "10.0.0.0/8 , 127.0.0.0/8")],
+        &[("ALL_PROXY", &proxy), ("NO_PROXY", "registry.example 127.0.0.1")],
+    ] {
+        assert_eq!(asked(variables).0, 3, "{variables:?} is no proxy for it: {:?}", asked(variables));
+    }
+    let refused = asked(&[("http_proxy", &proxy), ("no_proxy", "127.0.0.1:1")]);
+    let named = format!("does not answer through the proxy {nobody} of http_proxy");
+    assert!(refused.0 == 1 && refused.1.contains(&named) && refused.1.contains("is that proxy up"), "{refused:?}");
+}
+
+#[test]
+fn a_registry_that_has_moved_is_told_with_its_new_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let to = "location: https://me:sesame@registry.example:8443/api/subjects?token=sesame";
+            let _ = write!(stream, "HTTP/1.1 308 Moved\r\n{to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let setup = Setup::new(support::kafka(), Some(support::registry())).set("registry.url", &url);
+    let output = run(&setup.set("registry.auto_register", "false"), &["schemas"]);
+    let said = stdout(&output) + &stderr(&output);
+    let moved = "answers HTTP 308, it has moved to https://registry.example:8443/api/subjects";
+    assert!(code(&output) == 1 && said.contains(moved) && !said.contains("sesame"), "{said}");
 }
 
 #[test]

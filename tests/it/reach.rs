@@ -1,14 +1,12 @@
 //! Brokers that take a connection and let nobody in: each is asked with the client's own TLS and SASL.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use serde_json::Value as Json;
-use tokio::task::JoinSet;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    task::JoinSet,
+};
 
 use crate::{
     security::{client, renewals, wait_for_more},
@@ -26,10 +24,10 @@ use crate::{
 
 const FEEDS: [&str; 5] = ["activity", "journey", "queue", "other", "dead-letter"];
 
-/// Three brokers whose certificates and passwords a test changes, and puts right at its end: one test at a time.
-fn cluster() -> MutexGuard<'static, Option<Kafka>> {
-    static KAFKA: Mutex<Option<Kafka>> = Mutex::new(None);
-    let mut kafka = KAFKA.lock().unwrap_or_else(PoisonError::into_inner);
+/// Three brokers whose certificates a test changes, and puts right at its end: one test at a time.
+async fn cluster() -> MutexGuard<'static, Option<Kafka>> {
+    static KAFKA: Mutex<Option<Kafka>> = Mutex::const_new(None);
+    let mut kafka = KAFKA.lock().await;
     let options = KafkaOptions { brokers: 3, secured: true, proxied: true, ..KafkaOptions::default() };
     // A proxy is started by a runtime of its own, which a test's thread may not wait for.
     kafka.get_or_insert_with(|| std::thread::spawn(|| Kafka::start(options)).join().unwrap());
@@ -68,9 +66,9 @@ fn assert_named(findings: &[[String; 3]], address: &str, reason: &str, remedy: &
     assert!(found[0][1].contains(reason) && found[0][2].contains(remedy), "{address}: {findings:#?}");
 }
 
-#[test]
-fn check_names_each_broker_that_lets_nobody_in_with_reason_and_remedy() {
-    let guard = cluster();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_names_each_broker_that_lets_nobody_in_with_reason_and_remedy() {
+    let guard = cluster().await;
     let kafka = guard.as_ref().unwrap();
     let security = kafka.security();
     let (tls, plain) = (security.sasl_ssl_bootstrap(), security.sasl_plaintext_bootstrap());
@@ -107,7 +105,7 @@ fn check_names_each_broker_that_lets_nobody_in_with_reason_and_remedy() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_is_ready_once_a_leader_of_each_topic_has_let_it_in_and_stays_so() {
-    let guard = cluster();
+    let guard = cluster().await;
     let kafka = guard.as_ref().unwrap();
     let security = kafka.security();
     let bootstrap = security.sasl_ssl_bootstrap();
@@ -134,7 +132,7 @@ async fn a_bridge_is_ready_once_a_leader_of_each_topic_has_let_it_in_and_stays_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_ca_is_in_use_once_the_last_leader_is_known_by_it_and_no_event_waits_for_that() {
-    let guard = cluster();
+    let guard = cluster().await;
     let kafka = guard.as_ref().unwrap();
     let security = kafka.security();
     let bootstrap = security.sasl_ssl_bootstrap();
@@ -182,7 +180,7 @@ async fn a_new_ca_is_in_use_once_the_last_leader_is_known_by_it_and_no_event_wai
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_events_after_a_quiet_time_are_committed_though_a_firewall_has_forgotten_all_quiet_connections() {
-    let guard = cluster();
+    let guard = cluster().await;
     let kafka = guard.as_ref().unwrap();
     let setup = Setup::new(kafka, None)
         .set("kafka.brokers", &kafka.proxied_bootstrap())

@@ -18,6 +18,7 @@ mod subject;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use client::PropertyFault;
 use fault::Wrong;
 pub use fault::{Fault, Faults};
 pub use keys::{KEYS, Key, Takes};

@@ -1,10 +1,10 @@
 //! Files that change while the bridge runs: certificates, keys, passwords.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Files that belong together. Their contents are compared, not times or inodes: a Kubernetes Secret changes by a
+/// Files that belong together; a folder stands for the certificates in it. Their contents are compared, not times or inodes: a Kubernetes Secret changes by a
 /// symbolic link.
 pub struct Files {
     paths: Vec<PathBuf>,
@@ -40,12 +40,40 @@ impl Files {
 }
 
 fn contents(paths: &[PathBuf]) -> Contents {
-    paths.iter().map(|path| std::fs::read(path).ok().map(|text| xxh3_128(&text))).collect()
+    let read = |path: &PathBuf| if path.is_dir() { certificates(path) } else { std::fs::read(path).ok() };
+    paths.iter().map(|path| read(path).map(|text| xxh3_128(&text))).collect()
+}
+
+/// Every `*.crt` of a folder, one after the other: how Kubernetes mounts a Secret with a CA and its successor. `None` where
+/// there is none, or one cannot be read.
+pub fn certificates(folder: &Path) -> Option<Vec<u8>> {
+    let entries = std::fs::read_dir(folder).ok()?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = entries.collect::<Result<Vec<_>, _>>().ok()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
+    paths.sort();
+    let texts = paths.iter().map(std::fs::read).collect::<Result<Vec<_>, _>>().ok()?;
+    (!texts.is_empty()).then(|| texts.join(&b'\n'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_the_certificates_in_it() {
+        let dir = temp_dir::TempDir::new().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("ca.password", "0");
+        assert_eq!(certificates(dir.path()), None);
+        write("ca.crt", "1");
+        write("ca-2018-07-06T17-54-49Z.crt", "2");
+        assert_eq!(certificates(dir.path()).unwrap(), b"2\n1");
+        let mut files = Files::new(vec![dir.path().to_owned()]);
+        write("ca.password", "3");
+        assert!(!files.have_changed() && !files.have_changed());
+        write("ca-2019.crt", "4");
+        assert!(!files.have_changed() && files.have_changed());
+    }
 
     #[test]
     fn a_change_is_told_once_and_when_it_is_complete() {

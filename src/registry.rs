@@ -1,13 +1,16 @@
 //! Schema -> id: a Confluent-compatible schema registry, asked at start and never again.
 
+mod proxy;
+
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use proxy::Through;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value as Json, json};
 use ureq::{
     Agent,
-    http::{Request, Response},
+    http::{Request, Response, Uri},
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
@@ -28,6 +31,7 @@ pub struct Registry {
     agent: Agent,
     url: String,
     authorization: Option<String>,
+    through: Option<Through>,
 }
 
 /// Why the registry did not do what it was asked.
@@ -35,8 +39,12 @@ pub struct Registry {
 pub enum RegistryError {
     #[error("the registry's CA file {file}: {reason}")]
     Ca { file: String, reason: String },
-    #[error("the registry at {url} does not answer: {source}")]
-    Unreachable { url: String, source: Box<ureq::Error> },
+    #[error("the way to the registry: {reason}")]
+    Proxy { reason: String },
+    #[error("the registry at {url} does not answer{through}: {source}")]
+    Unreachable { url: String, through: String, source: Box<ureq::Error> },
+    #[error("{url}{path} answers HTTP {status}, it has moved{to}: let registry.url name the registry itself")]
+    Moved { url: String, path: String, status: u16, to: String },
     #[error("the registry refused {method} {path}: HTTP {status}, {message}")]
     Refused { method: &'static str, path: String, status: u16, message: String },
     #[error(
@@ -57,7 +65,7 @@ pub struct Version {
 
 impl Registry {
     /// # Errors
-    /// When the CA file cannot be read.
+    /// When the CA file cannot be read, or a variable names a proxy that is none.
     pub fn new(config: &config::Registry) -> Result<Self, RegistryError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
@@ -72,7 +80,9 @@ impl Registry {
             }
             tls = tls.root_certs(RootCerts::new_with_certs(&roots));
         }
+        let through = proxy::of(&config.url, &environment).map_err(|reason| RegistryError::Proxy { reason })?;
         let agent = Agent::config_builder()
+            .proxy(through.as_ref().map(|through| through.proxy.clone()))
             .timeout_global(Some(Duration::from_secs(10)))
             .http_status_as_error(false)
             .max_redirects(0)
@@ -83,7 +93,7 @@ impl Registry {
             let password = config.password.as_ref().map_or("", |password| password.0.as_str());
             format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
         });
-        Ok(Self { agent, url: config.url.trim_end_matches('/').to_owned(), authorization })
+        Ok(Self { agent, url: config.url.trim_end_matches('/').to_owned(), authorization, through })
     }
 
     /// The id under which `subject` has this schema, or `None` when it has not.
@@ -152,7 +162,12 @@ impl Registry {
     }
 
     fn call(&self, method: &'static str, path: &str, body: Option<&Json>) -> Result<Json, RegistryError> {
-        let away = |source: ureq::Error| RegistryError::Unreachable { url: self.url.clone(), source: Box::new(source) };
+        let through = || self.through.as_ref().map(ToString::to_string).unwrap_or_default();
+        let away = |source: ureq::Error| RegistryError::Unreachable {
+            url: self.url.clone(),
+            through: through(),
+            source: Box::new(source),
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
@@ -170,6 +185,10 @@ impl Registry {
 
     fn read(&self, mut answer: Response<ureq::Body>, method: &'static str, path: &str) -> Result<Json, RegistryError> {
         let status = answer.status().as_u16();
+        if answer.status().is_redirection() {
+            let to = answer.headers().get("location").and_then(|to| shown(to.to_str().ok()?)).unwrap_or_default();
+            return Err(RegistryError::Moved { url: self.url.clone(), path: path.to_owned(), status, to });
+        }
         let wrong = |reason: String| RegistryError::Answer { path: path.to_owned(), reason };
         let text = answer
             .body_mut()
@@ -190,6 +209,19 @@ impl Registry {
         }
         json.map_err(|error| wrong(error.to_string()))
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "not of the configuration: variables that many programs share")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// An address, as far as a log may show it: neither user nor query.
+fn shown(location: &str) -> Option<String> {
+    let uri: Uri = location.parse().ok()?;
+    let host = uri.host().map(|host| format!("{}://{host}", uri.scheme_str().unwrap_or_default())).unwrap_or_default();
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!(" to {host}{port}{}", uri.path()))
 }
 
 fn number(json: &Json, member: &str, path: &str) -> Result<u32, RegistryError> {

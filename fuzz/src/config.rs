@@ -1,11 +1,15 @@
 //! File, environment and flags -> `Config`: every fault with its remedy, no secret shown, and what is understood reads back the same.
 
-use causeway::config::{Config, Sources, load};
+use std::collections::BTreeMap;
+
+use causeway::config::{Config, PropertyFault, Sources, load};
 
 /// In librdkafka's place: it knows no property with other characters in its name.
-fn property_fault(name: &str, _: &str) -> Option<String> {
+fn property_faults(properties: &BTreeMap<String, String>) -> Vec<PropertyFault> {
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (!name.bytes().all(is_known)).then(|| "librdkafka does not know this property".to_owned())
+    let unknown = properties.keys().filter(|name| !name.bytes().all(is_known));
+    let what = || "librdkafka does not know this property".to_owned();
+    unknown.map(|name| PropertyFault { name: name.clone(), what: what(), remedy: "leave it out" }).collect()
 }
 
 /// Between the file, the variables (`NAME=VALUE` a line) and the flags (`key=value` a line).
@@ -25,7 +29,7 @@ pub fn run(input: &[u8]) {
             assert!(!shown.contains(secret), "{secret:?} is shown\n{shown}");
         }
     };
-    match load(&sources, &property_fault) {
+    match load(&sources, &property_faults) {
         Ok(config) => {
             hidden(&config.resolved());
             hidden(&format!("{config:?}"));
@@ -87,7 +91,7 @@ fn holds(config: &Config) {
     assert!(config.topics().iter().all(|topic| !topic.is_empty()), "{config:?}");
     let resolved = config.resolved();
     let sources = Sources { file: Some(("causeway.toml".as_ref(), &resolved)), ..Sources::default() };
-    let again = load(&sources, &property_fault).unwrap_or_else(|faults| panic!("{faults}\n{resolved}"));
+    let again = load(&sources, &property_faults).unwrap_or_else(|faults| panic!("{faults}\n{resolved}"));
     // Secrets are comments there: a second reading has none.
     let open = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(open(&again.resolved()), open(&resolved));

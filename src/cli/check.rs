@@ -1,11 +1,7 @@
 //! `causeway check`: is everything as the promise needs it?
 
+mod brokers;
 mod budget;
-
-use std::{
-    net::{TcpStream, ToSocketAddrs},
-    time::Duration,
-};
 
 use budget::{BudgetLines, rate};
 use console::style;
@@ -213,44 +209,11 @@ fn look_at_brokers(admin: &Admin, target: &Target, findings: &mut Findings) -> R
     } else {
         runtime()?.block_on(admin.describe(&mut survey));
     }
-    let before = findings.count(Level::Error) + findings.count(Level::Warning);
-    for broker in config.kafka.brokers.iter().filter(|broker| !listens(broker)) {
-        findings.add(
-            Level::Warning,
-            "brokers",
-            format!("{broker} of kafka.brokers does not answer, others do"),
-            "correct it, or start it: it is no help when the others are down",
-        );
-    }
-    for broker in survey.brokers.iter().filter(|broker| !listens(broker)) {
-        let what =
-            format!("{broker} is in the cluster, and cannot be reached from here: what it leads cannot be written");
-        findings.add(Level::Error, "brokers", what, "open the way to it, or correct the broker's advertised.listeners");
-    }
-    if findings.count(Level::Error) + findings.count(Level::Warning) == before {
-        findings.ok(
-            "brokers",
-            format!("{} in the cluster, all reached: {}", survey.brokers.len(), survey.brokers.join(", ")),
-        );
-    }
+    brokers::look(config, &survey, findings);
     for topic in config.topics() {
         findings.append(topics::judge(&topic, &survey, &demands));
     }
     Ok(())
-}
-
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-
-/// Somebody listens at one of the addresses behind `[PROTOCOL://]host[:port]`.
-fn listens(broker: &str) -> bool {
-    let address = broker.split_once("://").map_or(broker, |(_, address)| address);
-    let with_port = if address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        address.to_owned()
-    } else {
-        format!("{address}:9092")
-    };
-    let Ok(addresses) = with_port.to_socket_addrs() else { return false };
-    addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, CONNECT_WITHIN).is_ok())
 }
 
 fn look_at_schemas(target: &Target, findings: &mut Findings) {

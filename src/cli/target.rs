@@ -152,7 +152,7 @@ fn read(file: &Path, flags: &[(String, String)]) -> Result<Result<Config, Faults
 fn of_text(file: &Path, text: &str, flags: &[(String, String)]) -> Result<Config, Faults> {
     let env: Vec<(String, String)> = environment();
     let sources = Sources { file: Some((file, text)), env: &env, flags };
-    config::load(&sources, &kafka::property_fault)
+    config::load(&sources, &kafka::property_faults)
 }
 
 /// The variables that are ours.

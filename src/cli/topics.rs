@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let topics: Vec<Json> = judged.iter().map(Judged::json).collect();
         say(format_args!(
             "{:#}",
-            json!({ "brokers": survey.brokers, "embedded": demands.embedded, "created": created, "topics": topics })
+            json!({ "brokers": survey.addresses(), "embedded": demands.embedded, "created": created, "topics": topics })
         ))?;
     } else {
         say(text(&judged, &created, &demands).trim_end())?;

@@ -158,12 +158,20 @@ pub(super) const FILE_PROPERTIES: &[&str] = &[
 const SECRET_WORDS: &[&str] =
     &["password", "passphrase", "secret", "key.pem", "private.key", "jaas", "oauthbearer.config"];
 
-/// Reads `[kafka.client]`; `property_fault` says what librdkafka has against a property that our rules let pass.
+/// Something that librdkafka has against the properties.
+pub struct PropertyFault {
+    /// The property that it is about; empty where that is none of those given.
+    pub name: String,
+    pub what: String,
+    pub remedy: &'static str,
+}
+
+/// Reads `[kafka.client]`; `property_faults` says what librdkafka has against the properties that our rules let pass.
 pub(super) fn read(
     settings: &mut Settings,
-    property_fault: &dyn Fn(&str, &str) -> Option<String>,
+    property_faults: &dyn Fn(&BTreeMap<String, String>) -> Vec<PropertyFault>,
 ) -> (BTreeMap<String, String>, BTreeMap<String, PathBuf>) {
-    let (mut properties, mut files) = (BTreeMap::new(), BTreeMap::new());
+    let (mut properties, mut files, mut keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (written, entry) in settings.below("kafka.client") {
         let key = key(&written);
         let name = written.strip_suffix("_file").unwrap_or(&written);
@@ -176,12 +184,14 @@ pub(super) fn read(
             settings.fault(&key, wrong);
             continue;
         }
-        if let Some(what) = property_fault(name, &value) {
-            settings.fault(&key, Wrong::new(format!("is refused: {what}"), "see librdkafka's CONFIGURATION.md"));
-            continue;
-        }
         properties.insert(name.to_owned(), value);
+        keys.insert(name.to_owned(), key);
         files.extend(file.map(|file| (name.to_owned(), file)));
+    }
+    for PropertyFault { name, what, remedy } in property_faults(&properties) {
+        let key = keys.get(&name).map_or("kafka.client", String::as_str);
+        settings.fault(key, Wrong::new(format!("is refused: {what}"), remedy));
+        properties.remove(&name);
     }
     for (alias, name) in ALIASES {
         if properties.contains_key(*alias) && properties.contains_key(*name) {
@@ -330,8 +340,15 @@ mod tests {
     fn asks_librdkafka() {
         let text = client("'no.such' = 1\n'client.rack' = 'a'");
         let sources = Sources { file: Some(("a.toml".as_ref(), &text)), ..Sources::default() };
-        let fault = |name: &str, value: &str| (name == "no.such" && value == "1").then(|| "never heard of".to_owned());
-        let faults = load(&sources, &fault).unwrap_err().to_string();
+        let faults = |properties: &BTreeMap<String, String>| {
+            assert_eq!(properties.get("no.such").map(String::as_str), Some("1"));
+            vec![PropertyFault {
+                name: "no.such".to_owned(),
+                what: "never heard of".to_owned(),
+                remedy: "leave it out",
+            }]
+        };
+        let faults = load(&sources, &faults).unwrap_err().to_string();
         assert!(faults.contains("kafka.client.no.such is refused: never heard of"), "{faults}");
         assert!(!faults.contains("client.rack"), "{faults}");
     }
@@ -343,7 +360,7 @@ mod tests {
         let text = client("sasl.password_file = 'word'");
         let path = folder.path().join("a.toml");
         let sources = Sources { file: Some((&path, &text)), ..Sources::default() };
-        let config = load(&sources, &|_, _| None).unwrap();
+        let config = load(&sources, &|_| Vec::new()).unwrap();
         assert_eq!(config.kafka.client["sasl.password"], "open sesame");
         assert!(!format!("{config:?}").contains("sesame"));
         assert!(!config.resolved().contains("sesame"));
@@ -363,7 +380,7 @@ mod tests {
         let located = |value: &str| {
             let text = client(&format!("'ssl.ca.location' = '{value}'"));
             let sources = Sources { file: Some((&path, &text)), ..Sources::default() };
-            load(&sources, &|_, _| None).map(|config| config.kafka.client["ssl.ca.location"].clone())
+            load(&sources, &|_| Vec::new()).map(|config| config.kafka.client["ssl.ca.location"].clone())
         };
         assert_eq!(located("ca.pem").unwrap(), dir.path().join("ca.pem").display().to_string());
         assert_eq!(located("probe").unwrap(), "probe");

@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = &[
     key("kafka.topics.partitions", whole(-1, 100_000), "6", "Partitions of a topic that we create; -1 is the broker's default"),
     key("kafka.topics.replication", whole(-1, i16::MAX as i64), "3", "Replicas of a topic that we create; -1 is the broker's default"),
     key("kafka.topics.retention_ms", whole(-1, i64::MAX), "604800000", "How long a topic that we create keeps its records, in milliseconds; -1 is for ever"),
-    key("kafka.client.PROPERTY", Text, "", "Any librdkafka property that breaks no promise; with _file after its name, the file that holds its value. Defaults other than librdkafka's: `compression.type` lz4, `linger.ms` 0, `enable.metrics.push` false"),
+    key("kafka.client.PROPERTY", Text, "", "Any librdkafka property that breaks no promise; with _file after its name, the file that holds its value. Defaults other than librdkafka's: `compression.type` lz4, `linger.ms` 0, `enable.metrics.push` false, `connections.max.idle.ms` 20000"),
 
     key("dedupe.bytes_max", whole(0, 1 << 32), "67108864", "Memory for the events committed of late, in bytes, whose retries get the same receipt; 0 remembers none"),
     key("dedupe.warm", Boolean, "false", "Fill that memory at the start from the topics' tails; needs Read on them, and Describe on the group `causeway-warm`"),

@@ -1,17 +1,24 @@
 //! Sources -> [`Config`], section by section.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     Admin, Budget, ClientName, Config, DeadLetter, Dedupe, Faults, Ingress, Kafka, NewTopics, Registry, Sender, Tls,
-    client, fault::Wrong, feeds, relations, settings::Settings, source::Sources,
+    client::{self, PropertyFault},
+    fault::Wrong,
+    feeds, relations,
+    settings::Settings,
+    source::Sources,
 };
 
-/// Reads a configuration. `property_fault(name, value)` says what librdkafka has against a property, if anything.
+/// Reads a configuration. `property_faults` says what librdkafka has against the properties of `[kafka.client]`.
 ///
 /// # Errors
 /// Every mistake in it at once; of a file that is not TOML, the first one.
-pub fn load(sources: &Sources<'_>, property_fault: &dyn Fn(&str, &str) -> Option<String>) -> Result<Config, Faults> {
+pub fn load(
+    sources: &Sources<'_>,
+    property_faults: &dyn Fn(&BTreeMap<String, String>) -> Vec<PropertyFault>,
+) -> Result<Config, Faults> {
     let mut settings = Settings::gather(sources)?;
     let sender = sender(&mut settings);
     let dead_letter = DeadLetter { topic: settings.parsed("dead_letter.topic", feeds::topic).unwrap_or_default() };
@@ -19,7 +26,7 @@ pub fn load(sources: &Sources<'_>, property_fault: &dyn Fn(&str, &str) -> Option
         ingress: ingress(&mut settings, &sender.budget()),
         sender,
         admin: Admin { listen: address(&mut settings, "admin.listen") },
-        kafka: kafka(&mut settings, property_fault),
+        kafka: kafka(&mut settings, property_faults),
         registry: registry(&mut settings),
         dedupe: Dedupe { bytes_max: settings.integer("dedupe.bytes_max"), warm: settings.boolean("dedupe.warm") },
         feeds: feeds::read(&mut settings, &dead_letter.topic),
@@ -34,7 +41,7 @@ pub fn load(sources: &Sources<'_>, property_fault: &dyn Fn(&str, &str) -> Option
 /// # Errors
 /// As [`load`].
 pub fn from_toml(text: &str) -> Result<Config, Faults> {
-    load(&Sources { file: Some(("causeway.toml".as_ref(), text)), ..Sources::default() }, &|_, _| None)
+    load(&Sources { file: Some(("causeway.toml".as_ref(), text)), ..Sources::default() }, &|_| Vec::new())
 }
 
 fn sender(settings: &mut Settings) -> Sender {
@@ -103,7 +110,7 @@ fn tls_1_2(version: &str) -> Result<bool, Wrong> {
     }
 }
 
-fn kafka(settings: &mut Settings, property_fault: &dyn Fn(&str, &str) -> Option<String>) -> Kafka {
+fn kafka(settings: &mut Settings, property_faults: &dyn Fn(&BTreeMap<String, String>) -> Vec<PropertyFault>) -> Kafka {
     const PARTITIONS: &str = "kafka.topics.partitions";
     const REPLICATION: &str = "kafka.topics.replication";
     let topics = NewTopics {
@@ -116,7 +123,7 @@ fn kafka(settings: &mut Settings, property_fault: &dyn Fn(&str, &str) -> Option<
             settings.fault(key, Wrong::new("is 0", "write 1 or more, or -1 for the broker's default"));
         }
     }
-    let (client, client_files) = client::read(settings, property_fault);
+    let (client, client_files) = client::read(settings, property_faults);
     Kafka {
         brokers: brokers(settings),
         create_topics: settings.boolean("kafka.create_topics"),

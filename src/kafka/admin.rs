@@ -1,7 +1,7 @@
 //! Topics: what they are, what they should be, and making them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,10 +12,11 @@ use rdkafka::{
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
+    metadata::{Metadata, MetadataBroker, MetadataPartition},
+    producer::{DeliveryResult, ProducerContext},
 };
 
-use super::Connection;
+use super::{Connection, reach::Asker};
 use crate::config;
 
 /// A topic as the cluster has it.
@@ -29,6 +30,8 @@ pub struct Topic {
     pub in_sync: usize,
     /// Partitions without a leader.
     pub leaderless: usize,
+    /// The ids of the brokers that lead the others.
+    pub leaders: BTreeSet<i32>,
     /// Its configuration, defaults included; `None` where the broker cannot tell (no DescribeConfigs right, or the embedded broker).
     pub settings: Option<BTreeMap<String, String>>,
 }
@@ -56,13 +59,63 @@ impl Topic {
     }
 }
 
+/// A broker as the cluster tells its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    pub id: i32,
+    /// What it advertises: `host:port`, an IPv6 address in brackets.
+    pub address: String,
+}
+
+impl Broker {
+    fn of(told: &MetadataBroker) -> Self {
+        let host = told.host();
+        let address = match host.contains(':') {
+            true => format!("[{host}]:{}", told.port()),
+            false => format!("{host}:{}", told.port()),
+        };
+        Self { id: told.id(), address }
+    }
+}
+
 /// What the cluster says of the topics that were asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Survey {
-    pub brokers: Vec<String>,
+    pub brokers: Vec<Broker>,
     pub found: Vec<Topic>,
     /// Not there, with the broker's word for it.
     pub missing: Vec<(String, String)>,
+}
+
+impl Survey {
+    /// Takes up what was answered about the topic of this name.
+    pub(super) fn add(&mut self, name: &str, metadata: &Metadata) {
+        self.brokers = metadata.brokers().iter().map(Broker::of).collect();
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+            self.missing.push((name.to_owned(), "not in the broker's answer".to_owned()));
+            return;
+        };
+        if let Some(error) = topic.error() {
+            let code = RDKafkaErrorCode::from(error);
+            self.missing.push((name.to_owned(), format!("{code:?}")));
+            return;
+        }
+        let partitions = topic.partitions();
+        self.found.push(Topic {
+            name: name.to_owned(),
+            partitions: partitions.len(),
+            replication: partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+            in_sync: partitions.iter().map(|partition| partition.isr().len()).min().unwrap_or(0),
+            leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
+            leaders: partitions.iter().map(MetadataPartition::leader).filter(|leader| *leader >= 0).collect(),
+            settings: None,
+        });
+    }
+
+    /// What the brokers advertise.
+    pub fn addresses(&self) -> Vec<&str> {
+        self.brokers.iter().map(|broker| broker.address.as_str()).collect()
+    }
 }
 
 /// A broker's own default of `max.message.bytes`.
@@ -71,15 +124,12 @@ const BROKER_MESSAGE_BYTES_MAX: i64 = 1_048_588;
 /// Asks and changes topics. Every call blocks for at most the connection's request timeout.
 pub struct Admin {
     client: AdminClient<DefaultClientContext>,
-    /// Asks for metadata. Nobody polls an `AdminClient`'s main queue, so what librdkafka says of a broker that cannot be
-    /// reached, or does not let us in, would never be heard from that one.
-    metadata: ThreadedProducer<Said>,
-    said: Arc<Mutex<Option<String>>>,
+    asker: Asker,
     timeout: Duration,
 }
 
 /// Logs, and keeps, why the cluster could not be reached: no reason twice in a row.
-struct Said(Arc<Mutex<Option<String>>>);
+pub(super) struct Said(pub(super) Arc<Mutex<Option<String>>>);
 
 impl ClientContext for Said {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -118,13 +168,18 @@ pub struct NoAnswer {
     said: Option<String>,
 }
 
+impl NoAnswer {
+    pub(super) fn new(error: KafkaError, said: &Mutex<Option<String>>) -> Self {
+        Self { error, said: said.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+    }
+}
+
 impl Admin {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
-        let said = Arc::new(Mutex::default());
-        let metadata = connection.client().create_with_context(Said(Arc::clone(&said)))?;
-        Ok(Self { client: connection.client().create()?, metadata, said, timeout: connection.request_timeout() })
+        let asker = Asker::new(connection)?;
+        Ok(Self { client: connection.client().create()?, asker, timeout: connection.request_timeout() })
     }
 
     /// Looks at `topics`.
@@ -132,39 +187,7 @@ impl Admin {
     /// # Errors
     /// When no broker answers.
     pub fn survey(&self, topics: &[String]) -> Result<Survey, NoAnswer> {
-        let mut survey = Survey::default();
-        for name in topics {
-            let metadata = self
-                .metadata
-                .client()
-                .fetch_metadata(Some(name), self.timeout)
-                .map_err(|error| self.no_answer(error))?;
-            survey.brokers =
-                metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
-            let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-                survey.missing.push((name.clone(), "not in the broker's answer".to_owned()));
-                continue;
-            };
-            if let Some(error) = topic.error() {
-                let code = RDKafkaErrorCode::from(error);
-                survey.missing.push((name.clone(), format!("{code:?}")));
-                continue;
-            }
-            let partitions = topic.partitions();
-            survey.found.push(Topic {
-                name: name.clone(),
-                partitions: partitions.len(),
-                replication: partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
-                in_sync: partitions.iter().map(|partition| partition.isr().len()).min().unwrap_or(0),
-                leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
-                settings: None,
-            });
-        }
-        Ok(survey)
-    }
-
-    fn no_answer(&self, error: KafkaError) -> NoAnswer {
-        NoAnswer { error, said: self.said.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+        self.asker.survey(topics.iter().map(String::as_str))
     }
 
     /// Fills in the settings of the topics found, where the broker tells them.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,8 +19,14 @@ use thread_priority::{
 
 use crate::{
     config::{Budget, Config},
+    files::certificates,
     sabotage::Sabotage,
 };
+
+/// A connection that was quiet for so long is replaced by a new one, with some seconds to spare before a NAT or a firewall
+/// forgets it without a word: the shortest-lived of them do after 30 s. What is sent on such a connection goes nowhere and is
+/// missed only by the end of D. The system's own keep-alives begin after two hours, and librdkafka cannot set that.
+const IDLE_MS_MAX: &str = "20000";
 
 /// Which cluster, and how to reach it. Not `Debug`: its properties hold secrets.
 #[derive(Clone)]
@@ -36,8 +42,9 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(config: &Config) -> Self {
+        let protocol = config.kafka.client.get("security.protocol").map_or("", String::as_str);
         Self {
-            brokers: config.kafka.brokers.join(","),
+            brokers: config.kafka.brokers.iter().map(|broker| named(broker, protocol)).collect::<Vec<_>>().join(","),
             properties: config.kafka.client.clone(),
             secrets: Arc::default(),
             secret_files: config.kafka.client_files.clone(),
@@ -48,6 +55,23 @@ impl Connection {
 
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// The same by way of one broker alone, under the name that it has here.
+    pub(super) fn at(&self, address: &str) -> Self {
+        let mut at = Self { brokers: address.to_owned(), ..self.clone() };
+        // The other way of looking names up calls the brokers to begin with by other names than those that they lead partitions by.
+        at.properties.insert("client.dns.lookup".to_owned(), "use_all_dns_ips".to_owned());
+        at
+    }
+
+    /// The same without a password, and without a look at the name in a broker's certificate.
+    pub(super) fn nameless(&self) -> Self {
+        let mut nameless = self.clone();
+        for (name, value) in [("security.protocol", "ssl"), ("ssl.endpoint.identification.algorithm", "none")] {
+            nameless.properties.insert(name.to_owned(), value.to_owned());
+        }
+        nameless
     }
 
     /// D.
@@ -64,7 +88,19 @@ impl Connection {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let named = self.properties.iter().filter(|(name, _)| name.ends_with(".location")).map(|(_, file)| file.into());
         let files = self.secret_files.values().cloned().chain(named);
-        files.filter(|file: &PathBuf| file.is_file()).collect()
+        let is_watched = |path: &PathBuf| path.is_file() || self.ca_folder().is_some_and(|folder| folder == path);
+        files.filter(is_watched).collect()
+    }
+
+    /// The folder of CAs, unless its files have the names that OpenSSL looks for by itself: a hash and a number.
+    fn ca_folder(&self) -> Option<&Path> {
+        let folder = self.properties.get("ssl.ca.location").map(Path::new).filter(|path| path.is_dir())?;
+        let is_hash = |name: &str| name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_hashed = |name: &str| {
+            name.split_once('.').is_some_and(|(hash, number)| is_hash(hash) && number.parse::<u32>().is_ok())
+        };
+        let mut names = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
+        (!names.any(|name| name.to_str().is_some_and(is_hashed))).then_some(folder)
     }
 
     /// Reads the secrets that stand in files again. One that cannot be read, or is empty, stays as it was.
@@ -84,8 +120,15 @@ impl Connection {
         client.set("client.id", "causeway");
         // KIP-714: brokers may ask clients for their metrics. Few do, and keeping them takes 300 KB a producer.
         client.set("enable.metrics.push", "false");
+        client.set("connections.max.idle.ms", IDLE_MS_MAX);
         client.extend(self.properties.clone());
         client.extend(self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        if let Some(pem) = self.ca_folder().and_then(certificates) {
+            client.remove("ssl.ca.location");
+            let given = client.get("ssl.ca.pem").unwrap_or_default();
+            let all = format!("{given}\n{}", String::from_utf8_lossy(&pem));
+            client.set("ssl.ca.pem", all);
+        }
         client.set("bootstrap.servers", &self.brokers);
         client.set("socket.timeout.ms", millis(self.budget.socket_timeout));
         // To look at a topic must not make it.
@@ -154,21 +197,21 @@ pub(super) fn be_patient() {
     let _ = set_thread_priority_and_policy(thread_native_id(), priority, batch);
 }
 
-fn millis(duration: Duration) -> String {
-    duration.as_millis().to_string()
+/// A broker as its certificate names it: in TLS no name ends in a dot (RFC 6066, section 3), and librdkafka would send it.
+fn named(broker: &str, protocol: &str) -> String {
+    let (protocol, _) = broker.split_once("://").unwrap_or((protocol, ""));
+    let (host, port) = match broker.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => (host, format!(":{port}")),
+        _ => (broker, String::new()),
+    };
+    match host.strip_suffix('.') {
+        Some(name) if protocol.to_ascii_lowercase().ends_with("ssl") => format!("{name}{port}"),
+        _ => broker.to_owned(),
+    }
 }
 
-/// What librdkafka has against a property, if anything.
-pub fn property_fault(name: &str, value: &str) -> Option<String> {
-    let mut client = ClientConfig::new();
-    client.set(name, value);
-    // The error's own text would repeat the value, which may be a secret.
-    client.create_native_config().err().map(|error| match error {
-        rdkafka::error::KafkaError::ClientConfig(rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => {
-            "librdkafka does not know this property".to_owned()
-        }
-        _ => "librdkafka does not take this value for the property".to_owned(),
-    })
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
 }
 
 #[cfg(test)]
@@ -177,15 +220,33 @@ mod tests {
     use crate::config;
 
     #[test]
+    fn under_tls_no_name_ends_in_a_dot() {
+        for (broker, protocol, expected) in [
+            ("kafka.example.:9093", "ssl", "kafka.example:9093"),
+            ("kafka.example.:9093", "SASL_SSL", "kafka.example:9093"),
+            ("kafka.example.", "sasl_ssl", "kafka.example"),
+            ("ssl://kafka.example.:9093", "", "ssl://kafka.example:9093"),
+            ("ssl://kafka.example.", "", "ssl://kafka.example"),
+            ("kafka.example.:9092", "", "kafka.example.:9092"),
+            ("plaintext://kafka.example.:9092", "ssl", "plaintext://kafka.example.:9092"),
+            ("[::1]:9093", "ssl", "[::1]:9093"),
+            ("kafka", "ssl", "kafka"),
+        ] {
+            assert_eq!(named(broker, protocol), expected, "{broker} {protocol}");
+        }
+    }
+
+    #[test]
     fn what_is_configured_goes_before_our_defaults_and_behind_the_promise() {
         let producer = |more: &str| {
             let text = format!("[ingress.tls]\nclient_names = ['*']\n[kafka]\nbrokers = ['localhost:9092']\n{more}");
             let made = Connection::new(&config::from_toml(&text).unwrap()).producer(false);
-            ["enable.metrics.push", "compression.type", "linger.ms", "acks"]
+            ["enable.metrics.push", "compression.type", "linger.ms", "connections.max.idle.ms", "acks"]
                 .map(|name| made.get(name).unwrap().to_owned())
         };
-        assert_eq!(producer(""), ["false", "lz4", "0", "all"]);
-        let set = "[kafka.client]\n'enable.metrics.push' = true\n'compression.type' = 'zstd'\n'linger.ms' = 2\n";
-        assert_eq!(producer(set), ["true", "zstd", "2", "all"]);
+        assert_eq!(producer(""), ["false", "lz4", "0", "20000", "all"]);
+        let set = "[kafka.client]\n'enable.metrics.push' = true\n'compression.type' = 'zstd'\n'linger.ms' = 2\n\
+                   'connections.max.idle.ms' = 0\n";
+        assert_eq!(producer(set), ["true", "zstd", "2", "0", "all"]);
     }
 }

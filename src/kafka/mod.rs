@@ -7,6 +7,8 @@ pub mod embedded;
 mod letter;
 mod pace;
 mod producer;
+mod properties;
+pub mod reach;
 pub mod reader;
 mod redelivery;
 mod renew;
@@ -17,8 +19,9 @@ mod window;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use client::{Connection, property_fault};
+pub use client::Connection;
 pub use producer::{Accepted, LaneSpec, Pending, Producers};
+pub use properties::property_faults;
 pub use warm::Warmed;
 pub use watch::end;
 pub use window::{Entered, Key, Ticket};

@@ -12,8 +12,10 @@ use rdkafka::{
 
 use super::{
     Connection,
+    admin::{Broker, NoAnswer},
     client::create_patient,
     producer::{Lane, Producers},
+    reach::{self, Asker},
     reports::Reports,
     watch,
 };
@@ -75,7 +77,7 @@ fn look(producers: &Weak<Producers>) -> Option<Arc<Producers>> {
     producers.upgrade()
 }
 
-/// The old producer stays until a new one was let in. The first one that is sets the time by which all are to settle:
+/// The old producer stays until a new one is let in by each leader. The first one that is sets the time by which all are to settle:
 /// where the old password is worth nothing any more no feed should wait for the others, too.
 fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant>) -> bool {
     match let_in(lane, connection) {
@@ -102,9 +104,38 @@ fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant
     }
 }
 
-fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>, KafkaError> {
+fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>, NotYet> {
+    by_each_leader(lane, connection)?;
     let fresh: BaseProducer<Reports> = create_patient(&connection.producer(false), lane.reports())?;
-    let topic = lane.topics.first().copied();
-    fresh.client().fetch_metadata(topic, connection.request_timeout())?;
+    fresh.client().fetch_metadata(lane.topics.first().copied(), connection.request_timeout())?;
     Ok(fresh)
+}
+
+/// Brokers take up a new CA or password one after the other: the new producer has to reach each leader of the lane's
+/// partitions that the old one still reaches. One that nobody reaches is no reason to stay with the old producer.
+fn by_each_leader(lane: &Lane, connection: &Connection) -> Result<(), NotYet> {
+    let topics = || lane.topics.iter().copied();
+    let survey = Asker::new(connection)?.survey(topics())?;
+    let leads = |broker: &&Broker| survey.found.iter().any(|topic| topic.leaders.contains(&broker.id));
+    let mut refused =
+        reach::refused(connection, survey.brokers.iter().filter(leads), topics().next().unwrap_or_default());
+    let old = lane.current();
+    // One that told nothing yet may have reached all of them.
+    refused.retain(|(broker, _)| old.context().heard() == 0 || old.context().met().lately(broker));
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let refused: Vec<_> = refused.iter().map(|(broker, why)| format!("{}: {why}", broker.address)).collect();
+    Err(NotYet::Leader(refused.join("; ")))
+}
+
+/// Why the new passwords or certificates are not in use yet.
+#[derive(Debug, thiserror::Error)]
+enum NotYet {
+    #[error(transparent)]
+    Client(#[from] KafkaError),
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    #[error("not every leader lets in who has them: {0}")]
+    Leader(String),
 }

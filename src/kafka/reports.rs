@@ -21,6 +21,7 @@ use super::{
     Receipt,
     letter::Letter,
     producer::{Accepted, Lane},
+    reach::Met,
     redelivery::Failed,
     window::Ticket,
 };
@@ -144,6 +145,7 @@ pub(super) struct Reports {
     reported: AtomicUsize,
     /// The producer knows no broker any more.
     lost: AtomicBool,
+    met: Met,
     last_error: Mutex<Option<String>>,
     /// Its statistics are the lane's gauges: not those of a second producer, beside the first.
     shown: bool,
@@ -158,6 +160,7 @@ impl Reports {
             heard: AtomicUsize::new(0),
             reported: AtomicUsize::new(0),
             lost: AtomicBool::new(false),
+            met: Met::default(),
             last_error: Mutex::default(),
         }
     }
@@ -187,6 +190,11 @@ impl Reports {
     /// A number that changes as long as delivery reports can come.
     pub(super) fn heard(&self) -> usize {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// The brokers that it was connected to.
+    pub(super) fn met(&self) -> &Met {
+        &self.met
     }
 }
 
@@ -294,6 +302,7 @@ impl ClientContext for Reports {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.met.note(&statistics);
         self.heard.fetch_add(1, Ordering::Relaxed);
         // Those of `bootstrap.servers` are among them from the beginning.
         let lost = statistics.brokers.is_empty();

@@ -1,11 +1,14 @@
 //! The topics that the bridge writes to: looked at, and created where that is wished, until they are as they must be.
 
+use std::collections::BTreeMap;
+
 use super::{Run, StartError};
 use crate::{
     config::Config,
     kafka::{
         Connection,
         admin::{Admin, CreateError, Survey},
+        reach::topics_without_leader,
     },
 };
 
@@ -75,8 +78,27 @@ impl Topics {
                 )
             })
             .collect();
-        if faults.is_empty() { Ok(Found::AllRight) } else { Err(StartError(faults)) }
+        if !faults.is_empty() {
+            return Err(StartError(faults));
+        }
+        let look = || topics_without_leader(connection, &survey.brokers, &survey.found);
+        let unreached = tokio::task::block_in_place(look);
+        Ok(if unreached.is_empty() { Found::AllRight } else { Found::NotYet(not_reached(&unreached)) })
     }
+}
+
+/// Topics whose leaders do not let us in, those with the same reason together.
+fn not_reached(topics: &BTreeMap<String, String>) -> String {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (topic, why) in topics {
+        reasons.entry(why).or_default().push(topic);
+    }
+    let say = |(why, topics): (&&str, &Vec<&str>)| match *why {
+        "" => format!("{} has no leader", topics.join(", ")),
+        why => format!("no leader of {} lets this bridge in: {why}", topics.join(", ")),
+    };
+    let reasons: Vec<_> = reasons.iter().map(say).collect();
+    format!("{}; `causeway check` tells what to do about each broker", reasons.join("; "))
 }
 
 /// Why topics could not be created, and what to do about it.

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
     process::Output,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -248,6 +250,70 @@ fn a_server_that_is_no_registry_is_not_taken_for_an_empty_one() {
             "answers 404 without Confluent's error code: it is no schema registry, or registry.url lacks its path";
         assert!(found.len() == 1 && found[0].0.contains(what), "{url}: {found:?}");
     }
+}
+
+#[test]
+fn what_librdkafka_refuses_when_a_client_is_made_is_told_with_its_place_beside_all_else() {
+    let setup = Setup::new(support::kafka(), None).set("sender.retries", "many").toml(
+        "[kafka.client]\nsecurity.protocol = \"sasl_ssl\"\nsasl.mechanism = \"SCRAM-SHA512\"\nssl.cipher.suites = \"NONE\"\n",
+    );
+    for command in ["serve", "check"] {
+        let output = run(&setup, &[command]);
+        let said = stdout(&output) + &stderr(&output);
+        assert_eq!(code(&output), 3, "{command}: {said}");
+        let told = |words: [&str; 2]| said.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        for words in [
+            ["causeway.toml:7", "kafka.client.sasl.mechanism is refused"],
+            ["causeway.toml:8", "kafka.client.ssl.cipher.suites is refused"],
+            ["CAUSEWAY_SENDER__RETRIES", "many"],
+        ] {
+            assert!(told(words), "{command}: {words:?}: {said}");
+        }
+        assert!(said.contains("write PLAIN, SCRAM-SHA-256"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn a_registry_is_asked_through_the_proxy_of_its_scheme_unless_no_proxy_names_it() {
+    let nobody = format!("127.0.0.1:{}", support::scratch::port());
+    let proxy = format!("http://{nobody}");
+    let asked = |variables: &[(&str, &str)]| {
+        let setup = Setup::new(support::kafka(), Some(support::registry())).set("registry.auto_register", "false");
+        let setup = variables.iter().fold(setup, |setup, (name, value)| setup.env(name, value));
+        let output = run(&setup, &["schemas"]);
+        (code(&output), stdout(&output) + &stderr(&output))
+    };
+    let direct = asked(&[]);
+    assert_eq!(direct.0, 3, "{direct:?}");
+    for variables in [
+        &[("HTTPS_PROXY", proxy.as_str())][..],
+        &[("http_proxy", &proxy), ("no_proxy", "10.0.0.0/8 , 127.0.0.0/8")],
+        &[("ALL_PROXY", &proxy), ("NO_PROXY", "registry.example 127.0.0.1")],
+    ] {
+        assert_eq!(asked(variables).0, 3, "{variables:?} is no proxy for it: {:?}", asked(variables));
+    }
+    let refused = asked(&[("http_proxy", &proxy), ("no_proxy", "127.0.0.1:1")]);
+    let named = format!("does not answer through the proxy {nobody} of http_proxy");
+    assert!(refused.0 == 1 && refused.1.contains(&named) && refused.1.contains("is that proxy up"), "{refused:?}");
+}
+
+#[test]
+fn a_registry_that_has_moved_is_told_with_its_new_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let to = "location: https://me:sesame@registry.example:8443/api/subjects?token=sesame";
+            let _ = write!(stream, "HTTP/1.1 308 Moved\r\n{to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let setup = Setup::new(support::kafka(), Some(support::registry())).set("registry.url", &url);
+    let output = run(&setup.set("registry.auto_register", "false"), &["schemas"]);
+    let said = stdout(&output) + &stderr(&output);
+    let moved = "answers HTTP 308, it has moved to https://registry.example:8443/api/subjects";
+    assert!(code(&output) == 1 && said.contains(moved) && !said.contains("sesame"), "{said}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod hostile;
 mod judgement;
 mod outage;
 mod overload;
+mod reach;
 mod reload;
 mod retries;
 mod schemas;

@@ -33,7 +33,7 @@ pub fn secured() -> &'static Kafka {
     KAFKA.get_or_init(|| Kafka::start(KafkaOptions { secured: true, ..KafkaOptions::default() }))
 }
 
-fn client(properties: &[(&str, String)]) -> String {
+pub fn client(properties: &[(&str, String)]) -> String {
     let lines = properties.iter().map(|(name, value)| format!("\"{name}\" = {}\n", json!(value)));
     format!("[kafka.client]\n{}", lines.collect::<String>())
 }
@@ -70,12 +70,12 @@ async fn commits_through(brokers: &str, toml: &str, files: &[(&str, &str)]) {
     assert_nowhere(secured().security().password, &bridge.child);
 }
 
-fn wait_for_more(load: &Load) {
+pub fn wait_for_more(load: &Load) {
     let before = load.acked();
     wait_until("events are committed", || load.acked() >= before + 50);
 }
 
-fn renewals(bridge: &Bridge, result: &str) -> f64 {
+pub fn renewals(bridge: &Bridge, result: &str) -> f64 {
     bridge.metric("causeway_kafka_renewals_total", &[&format!("result=\"{result}\"")])
 }
 
@@ -195,6 +195,14 @@ async fn a_password_that_changes_in_kafka_and_then_on_disk_is_taken_up_without_a
 async fn events_are_committed_over_tls_as_the_name_in_our_certificate() {
     let security = secured().security();
     commits_through(&security.ssl_bootstrap(), &client(&security.ssl()), &[]).await;
+}
+
+/// RFC 6066, section 3: TLS knows no name that ends in a dot, and neither does a certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_committed_over_tls_where_the_name_of_a_broker_ends_in_a_dot() {
+    let security = secured().security();
+    let brokers = security.ssl_bootstrap().replace("127.0.0.1", "localhost.");
+    commits_through(&brokers, &client(&security.ssl()), &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,8 +74,11 @@ def fill(root, spec, container, objects, samples):
             for name, text in config["data"].items():
                 (folder / name).write_text(text.replace(f'"{ETC}/', f'"{root}/'))
             continue
-        for item in (volume.get("secret") or volume["configMap"])["items"]:
-            (folder / item["path"]).write_bytes((samples / item["path"]).read_bytes())
+        # Without items it is all keys of a Secret with CAs.
+        whole = [{"path": "ca.crt"}, {"path": "ca-2018-07-06T17-54-49Z.crt"}]
+        for item in (volume.get("secret") or volume["configMap"]).get("items", whole):
+            sample = "ca.crt" if item in whole else item["path"]
+            (folder / item["path"]).write_bytes((samples / sample).read_bytes())
 
 
 def judge(bridge, root, spec, container, where):

@@ -73,6 +73,9 @@ pub fn survey(target: &Target) -> Result<Vec<Subject>, Failure> {
 /// What to do about a registry that cannot be asked.
 pub fn unanswered(error: RegistryError) -> Failure {
     let remedy = match &error {
+        RegistryError::Unreachable { through, .. } if !through.is_empty() => {
+            "is that proxy up, and may it connect there? Unset the variable, or name the registry's host in no_proxy"
+        }
         RegistryError::Unreachable { .. } => "is registry.url right, and the registry up?",
         RegistryError::Refused { status: 401 | 403, .. } => {
             "are registry.user and registry.password_file right, and may that user do it?"
@@ -80,12 +83,17 @@ pub fn unanswered(error: RegistryError) -> Failure {
         RegistryError::Refused { .. } | RegistryError::Answer { .. } => {
             "is registry.url the base of a Confluent-compatible API? (Apicurio's ends with /apis/ccompat/v7)"
         }
-        RegistryError::NoRegistry { .. } => "correct registry.url",
+        RegistryError::NoRegistry { .. } | RegistryError::Moved { .. } => "correct registry.url",
+        RegistryError::Proxy { .. } => "write http://HOST:PORT",
         RegistryError::Ca { .. } => "give a readable file with the registry's CA in PEM as registry.ca",
     };
     let message = format!("{error}\n  {remedy}");
     // A file that cannot be used is the configuration's fault, and none of the registry's.
-    if matches!(error, RegistryError::Ca { .. }) { Failure::findings(message) } else { Failure::new(message) }
+    if matches!(error, RegistryError::Ca { .. } | RegistryError::Proxy { .. }) {
+        Failure::findings(message)
+    } else {
+        Failure::new(message)
+    }
 }
 
 fn pinned(registry: &Registry, id: u32, ours: &Schema) -> State {

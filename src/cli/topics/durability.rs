@@ -268,8 +268,14 @@ mod tests {
         ];
         let all: BTreeMap<String, String> =
             sound.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let topic =
-            Topic { name: "t".to_owned(), partitions: 6, replication, in_sync, leaderless: 0, settings: Some(all) };
+        let topic = Topic {
+            name: "t".to_owned(),
+            partitions: 6,
+            replication,
+            in_sync,
+            settings: Some(all),
+            ..Topic::default()
+        };
         let findings = judge("t", &Survey { found: vec![topic], ..Survey::default() }, &demands());
         (findings.worst(), findings.text())
     }
@@ -335,6 +341,7 @@ mod tests {
                         in_sync,
                         leaderless,
                         settings: Some(settings),
+                        ..Topic::default()
                     };
                     let faults = topic.faults();
                     let text = judge("t", &Survey { found: vec![topic], ..Survey::default() }, &demands()).text();

@@ -9,7 +9,7 @@ pub const MINIMAL: &str = "# Senders\n[ingress.tls]\nclient_names = ['*']\n";
 /// Each fault of `text` as a file `a.toml`.
 pub fn faults(text: &str) -> Vec<String> {
     let sources = Sources { file: Some((Path::new("a.toml"), text)), ..Sources::default() };
-    match load(&sources, &|_, _| None) {
+    match load(&sources, &|_| Vec::new()) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.iter().map(ToString::to_string).collect(),
     }
@@ -69,7 +69,7 @@ fn flags_beat_environment_beats_file() {
     ]);
     let flags = pairs(&[("sender.retries", "3")]);
     let sources = Sources { file: Some((Path::new("/etc/a.toml"), &text)), env: &env, flags: &flags };
-    let config = load(&sources, &|_, _| None).unwrap();
+    let config = load(&sources, &|_| Vec::new()).unwrap();
     assert_eq!(config.sender.timeout, Duration::from_secs(1));
     assert_eq!(config.sender.retries, 3);
     assert_eq!(config.kafka.brokers, ["env-1:1", "env-2:2"]);
@@ -88,7 +88,7 @@ fn all_faults_at_once_with_their_places() {
     let env = pairs(&[("CAUSEWAY_KAFKA_BROKERS", "a:1"), ("CAUSEWAY_INGRESS__DEPTH_MAX", "1e3")]);
     let flags = pairs(&[("admin.lisen", "x")]);
     let sources = Sources { file: Some((Path::new("etc/causeway.toml"), text)), env: &env, flags: &flags };
-    let faults = load(&sources, &|_, _| None).unwrap_err().to_string();
+    let faults = load(&sources, &|_| Vec::new()).unwrap_err().to_string();
     let expected = r#"etc/causeway.toml:2: sender.timeout_ms is 100, less than 500
     write 500 to 600000
 etc/causeway.toml:3: sender.retries is "x", not a whole number
@@ -181,7 +181,7 @@ fn registry_password_from_a_file() {
     std::fs::write(folder.path().join("word"), " sesame\n").unwrap();
     let text = format!("{MINIMAL}[registry]\nurl = 'https://a/b'\nuser = 'u'\npassword_file = 'word'\n");
     let path = folder.path().join("a.toml");
-    let config = load(&Sources { file: Some((&path, &text)), ..Sources::default() }, &|_, _| None).unwrap();
+    let config = load(&Sources { file: Some((&path, &text)), ..Sources::default() }, &|_| Vec::new()).unwrap();
     assert_eq!(config.registry.unwrap().password, Some(Secret("sesame".to_owned())));
 }
 

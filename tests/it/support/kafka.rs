@@ -392,7 +392,7 @@ share.coordinator.state.topic.num.partitions=1
     );
     // Allocated at the start; its default is a quarter of the heap.
     text.push_str("log.cleaner.dedupe.buffer.size=8388608\n");
-    text.push_str(&security.map(Security::properties).unwrap_or_default());
+    text.push_str(&security.map(|it| it.properties(node.id)).unwrap_or_default());
     for (key, value) in &options.properties {
         writeln!(text, "{key}={value}").unwrap();
     }

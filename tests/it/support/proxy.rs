@@ -52,6 +52,9 @@ pub struct Wire {
     pub down: Link,
     /// Responses to metadata requests name no broker.
     pub nameless: bool,
+    /// A connection over which nothing went for so long is forgotten, as a NAT or a firewall does: what is written to it then
+    /// goes nowhere, and nobody is told.
+    pub forgets_after: Option<Duration>,
     /// Counts the resets: a connection ends when it changes.
     resets: u32,
 }
@@ -193,8 +196,9 @@ async fn carry(client: TcpStream, inside: &Inside) -> io::Result<()> {
     let (from_server, to_server) = server.into_split();
     let correlations = Responses::new(Arc::clone(&inside.wrong_responses));
     let requests = Requests::new(correlations.expected());
-    let up = pump(from_client, to_server, inside, Tracker::Up(requests));
-    let down = pump(from_server, to_client, inside, Tracker::Down(correlations));
+    let used = Mutex::new(Some(Instant::now()));
+    let up = pump(from_client, to_server, inside, &used, Tracker::Up(requests));
+    let down = pump(from_server, to_client, inside, &used, Tracker::Down(correlations));
     tokio::select! {
         // Either side's end is the end of both: Kafka knows no half-closed connection, and TLS none that matters here.
         result = up => result,
@@ -214,6 +218,7 @@ async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     inside: &Inside,
+    used: &Mutex<Option<Instant>>,
     mut tracker: Tracker,
 ) -> io::Result<()> {
     let (queue, mut queued) = mpsc::channel::<(Instant, Vec<u8>)>(256);
@@ -226,6 +231,9 @@ async fn pump(
             let count = from.read(&mut buffer).await?;
             if count == 0 {
                 return Ok(());
+            }
+            if is_forgotten(used, inside.wire.borrow().forgets_after) {
+                continue;
             }
             let link = of(&inside.wire.borrow());
             let due = Instant::now() + link.latency + link.jitter.mul_f64(random());
@@ -261,6 +269,14 @@ async fn pump(
         result = read => result,
         result = write => result,
     }
+}
+
+/// Whether a connection is forgotten now that something comes for it; none of those that are has a time of last use.
+fn is_forgotten(used: &Mutex<Option<Instant>>, after: Option<Duration>) -> bool {
+    let mut used = used.lock().unwrap();
+    let forgotten = used.is_none_or(|at| after.is_some_and(|after| at.elapsed() >= after));
+    *used = (!forgotten).then(Instant::now);
+    forgotten
 }
 
 /// From 0 to 1, without a crate: jitter needs no better.

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use super::certs::{Authority, ClientOptions, IdentityFiles};
-use super::scratch;
+use super::certs::{Authority, ClientOptions, Identity, IdentityFiles};
+use super::kafka::Kafka;
+use super::{scratch, wait_until};
 
 /// The plain listener stays open: who comes there is anonymous and may do everything. On the others, a client may do what
 /// no ACL forbids; add one with `Kafka::tool("org.apache.kafka.tools.AclCommand", ..)`.
@@ -17,6 +19,8 @@ pub struct Security {
     /// For the SASL listeners, with every mechanism: the principal is `User:causeway`.
     pub user: &'static str,
     pub password: &'static str,
+    /// For the SASL listeners of broker 1 alone, with PLAIN and the same password.
+    pub user_of_first: &'static str,
     authority: Authority,
     keystore: PathBuf,
     ports: Vec<Ports>,
@@ -39,6 +43,7 @@ impl Security {
             client: authority.client(ClientOptions::cn("causeway")).write(dir, "kafka-client"),
             user: "causeway",
             password: "causeway-secret",
+            user_of_first: "first",
             authority,
             keystore,
             ports: (0..brokers).map(|_| Ports::new()).collect(),
@@ -106,6 +111,12 @@ impl Security {
         self.ports.iter().map(|it| format!("127.0.0.1:{}", port(it))).collect::<Vec<_>>().join(",")
     }
 
+    /// The address of this broker's listener in a list of them, such as `sasl_ssl_bootstrap`.
+    pub fn address(bootstrap: &str, broker: i32) -> String {
+        let index = usize::try_from(broker - 1).unwrap();
+        bootstrap.split(',').nth(index).unwrap().to_owned()
+    }
+
     /// What follows the plain listener of broker `id` in `listeners` and `advertised.listeners`.
     pub(super) fn listeners(&self, id: i32) -> String {
         let ports = &self.ports[usize::try_from(id - 1).unwrap()];
@@ -127,8 +138,8 @@ impl Security {
             .collect()
     }
 
-    /// The lines of `server.properties`.
-    pub(super) fn properties(&self) -> String {
+    /// The lines of broker `id`'s `server.properties`.
+    pub(super) fn properties(&self, id: i32) -> String {
         const LOGIN: &str = "org.apache.kafka.common.security";
         let mut text = format!(
             "\
@@ -137,6 +148,8 @@ ssl.keystore.type=PEM
 ssl.keystore.location={keystore}
 ssl.truststore.type=PEM
 ssl.truststore.location={ca}
+ssl.allow.dn.changes=true
+ssl.allow.san.changes=true
 listener.name.ssl.ssl.client.auth=required
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
@@ -148,7 +161,10 @@ allow.everyone.if.no.acl.found=true
         for listener in ["sasl_ssl", "sasl_plaintext"] {
             let (user, password) = (self.user, self.password);
             let jaas = |mechanism: &str| format!("listener.name.{listener}.{mechanism}.sasl.jaas.config={LOGIN}");
-            writeln!(text, "{}.plain.PlainLoginModule required user_{user}=\"{password}\";", jaas("plain")).unwrap();
+            let first = format!(" user_{}=\"{password}\"", self.user_of_first);
+            let first = if id == 1 { first.as_str() } else { "" };
+            let users = format!("user_{user}=\"{password}\"{first}");
+            writeln!(text, "{}.plain.PlainLoginModule required {users};", jaas("plain")).unwrap();
             for mechanism in ["scram-sha-256", "scram-sha-512"] {
                 writeln!(text, "{}.scram.ScramLoginModule required;", jaas(mechanism)).unwrap();
             }
@@ -160,6 +176,39 @@ allow.everyone.if.no.acl.found=true
 fn write_keystore(authority: &Authority, keystore: &Path) {
     let server = authority.server(&["localhost"], [[127, 0, 0, 1]]);
     fs::write(keystore, format!("{}{}", server.private_key, server.certificate)).unwrap();
+}
+
+impl Kafka {
+    /// Who connects to this broker's TLS listeners from now on is shown this certificate; open connections stay.
+    pub fn show_certificate(&self, broker: i32, identity: &Identity) {
+        let keystore = scratch::dir("keystore").join("broker.pem");
+        fs::write(&keystore, format!("{}{}", identity.private_key, identity.certificate)).unwrap();
+        let location = |listener| format!("listener.name.{listener}.ssl.keystore.location={}", keystore.display());
+        self.configure_broker(broker, &format!("{},{}", location("ssl"), location("sasl_ssl")));
+        let security = self.security();
+        for bootstrap in [security.ssl_bootstrap(), security.sasl_ssl_bootstrap()] {
+            let address = Security::address(&bootstrap, broker);
+            wait_until("the broker shows its new certificate", || {
+                shown(&address).contains(&one_line(&identity.certificate))
+            });
+        }
+    }
+
+    fn configure_broker(&self, broker: i32, config: &str) {
+        let broker = broker.to_string();
+        let arguments = ["--alter", "--entity-type", "brokers", "--entity-name", &broker, "--add-config", config];
+        self.tool("kafka.admin.ConfigCommand", &arguments);
+    }
+}
+
+/// What openssl says of a server, its certificate in it, without an end of a line.
+fn shown(address: &str) -> String {
+    let client = Command::new("openssl").args(["s_client", "-connect", address]).stdin(Stdio::null()).output().unwrap();
+    one_line(&String::from_utf8_lossy(&client.stdout))
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect()
 }
 
 impl Ports {

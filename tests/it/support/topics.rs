@@ -59,6 +59,15 @@ impl Kafka {
         });
     }
 
+    /// Creates the topic with one partition and one replica: on this broker, which leads it.
+    pub fn create_topic_on(&self, name: &str, broker: i32) {
+        let replicas: &[&[i32]] = &[&[broker]];
+        let topic = NewTopic::new(name, 1, TopicReplication::Variable(replicas));
+        let results = wait(self.admin.create_topics([&topic], &options())).unwrap();
+        assert!(results.iter().all(Result::is_ok), "create {name}: {results:?}");
+        wait_until("the new topic has its leader", || self.leaders(name) == [broker]);
+    }
+
     /// Deletes the topic and waits until no broker that we ask knows it.
     pub fn delete_topic(&self, name: &str) {
         let results = wait(self.admin.delete_topics(&[name], &options())).unwrap();

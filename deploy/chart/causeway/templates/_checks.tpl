@@ -59,6 +59,9 @@
 {{- range $name, $given := dict "kafka.ca" $values.kafka.ca "registry.ca" $values.registry.ca -}}
 {{- include "causeway.checkOneSource" (list $name $given) -}}
 {{- end -}}
+{{- if eq $values.registry.ca.key "*" -}}
+{{- fail "registry.ca.key names one key, in which all CAs of the registry stand; only kafka.ca.key may be \"*\"" -}}
+{{- end -}}
 {{- $setup := include "causeway.setupKafka" . | fromJson -}}
 {{- range $name, $sasl := dict "kafka.sasl" $kafka.sasl "setup.kafka.sasl" $setup.sasl -}}
 {{- $parts := list $sasl.mechanism $sasl.username $sasl.secretName | compact | len -}}

@@ -1,6 +1,7 @@
 {{- /*
 What is mounted, and where: JSON list of {name, secret | configMap, items}. Below /etc/causeway, a folder each; the
-names of the files in it are always the same, whatever the keys in the Secret are called. Only these keys are mounted.
+names of the files in it are always the same, whatever the keys in the Secret are called. Only these keys are mounted, but
+for a Kafka CA of all keys: Strimzi keeps a CA and the one before it in one Secret, under names that change.
 `root`; `kafka` as of `causeway.kafka`; `ingress`: whether the bridge itself runs there.
 */ -}}
 {{- define "causeway.files" -}}
@@ -49,10 +50,13 @@ names of the files in it are always the same, whatever the keys in the Secret ar
 {{- $file := dict "name" .name -}}
 {{- if .given.secretName -}}
 {{- $_ := set $file "secret" .given.secretName -}}
-{{- $_ := set $file "items" (dict .given.key .file) -}}
 {{- else if .given.configMapName -}}
 {{- $_ := set $file "configMap" .given.configMapName -}}
+{{- end -}}
+{{- if or .given.secretName .given.configMapName -}}
+{{- if ne .given.key "*" -}}
 {{- $_ := set $file "items" (dict .given.key .file) -}}
+{{- end -}}
 {{- else -}}
 {{- $_ := set $file "configMap" .own -}}
 {{- $_ := set $file "items" (dict .ownKey .file) -}}

@@ -13,7 +13,7 @@ where the values say nothing. `root`; `given`: the block of values.
 {{- end -}}
 {{- if eq (include "causeway.strimziNamespace" .root) .root.Release.Namespace -}}
 {{- if and $strimzi.listenerTLS (not (include "causeway.given" $kafka.ca)) -}}
-{{- $_ := set $kafka "ca" (dict "secretName" (printf "%s-cluster-ca-cert" $strimzi.cluster) "key" "ca.crt") -}}
+{{- $_ := set $kafka "ca" (dict "secretName" (printf "%s-cluster-ca-cert" $strimzi.cluster) "key" "*") -}}
 {{- end -}}
 {{- if and $strimzi.user.enabled (not $kafka.clientCertificate.secretName) (not $kafka.sasl.mechanism) -}}
 {{- $user := include "causeway.strimziUser" .root -}}
@@ -41,7 +41,7 @@ where the values say nothing. `root`; `given`: the block of values.
 {{- $tls := .tls -}}
 {{- if include "causeway.given" .ca -}}
 {{- $tls = true -}}
-{{- $_ := set $client "ssl.ca.location" "/etc/causeway/kafka-ca/ca.crt" -}}
+{{- $_ := set $client "ssl.ca.location" (ternary "/etc/causeway/kafka-ca" "/etc/causeway/kafka-ca/ca.crt" (eq .ca.key "*")) -}}
 {{- end -}}
 {{- if .clientCertificate.secretName -}}
 {{- $tls = true -}}

@@ -47,7 +47,7 @@ fn look(connection: &Connection, topics: &[String], metrics: &Weak<Metrics>) -> 
 }
 
 /// By clients of its own: those of the flow are not held up, and new ones have the newest passwords.
-fn survey(connection: &Connection, topics: &[String]) -> Result<Survey, String> {
+pub(super) fn survey(connection: &Connection, topics: &[String]) -> Result<Survey, String> {
     let admin = Admin::new(connection).map_err(|error| error.to_string())?;
     let mut survey = admin.survey(topics).map_err(|error| error.to_string())?;
     let runtime = runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     brokers::{hasty, held_and_200, patient},
+    event::Feed,
     load::Plan,
     rig::{Case, Trial},
     support::{proxy::Proxy, wait_until},
@@ -22,6 +23,8 @@ pub fn cases() -> Vec<Case> {
         Case::slow("row_12_half_a_second_of_latency_with_jitter", slow_wire),
         Case::slow("row_13_64_kb_a_second_under_load", narrow_wire),
         Case::fast("row_21_fatal_producer_error", fatal_error),
+        Case::fast("an_epoch_is_refused", epoch_refused),
+        Case::fast("a_sequence_is_refused_again_and_again", sequence_refused),
         Case::fast("the_cluster_names_no_broker", no_broker_named),
     ]
 }
@@ -132,6 +135,36 @@ fn fatal_error(trial: &Trial) -> Outcome {
         let replaced = bridge.child.stderr().contains("the producer is replaced");
         if replaced { Vec::new() } else { vec![Violation::new(Kind::Other, "no producer was replaced")] }
     })
+}
+
+/// The broker's word for an epoch that is over: of a producer that has used up all of its own, or that the broker knows otherwise.
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+
+/// Nothing of a producer is stored any more, as librdkafka's epochs begin with 0 again: until it has a new producer id.
+fn epoch_refused(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| wire.refuse(u32::MAX, INVALID_PRODUCER_EPOCH));
+    let reason = "reason=\"epoch_refused\"";
+    wait_until("each producer is replaced", || {
+        Feed::ALL.iter().all(|feed| {
+            let feed = format!("feed=\"{}\"", feed.label());
+            rig.bridge.metric("causeway_producer_replaced_total", &[reason, &feed]) > 0.0
+        })
+    });
+    rig.each_wire(Proxy::heal);
+    let healed = Instant::now();
+    rig.verdict(load, &held_and_200().healed(healed))
+}
+
+/// As in row 21, but for records that are not stored, and for those of the new producers too.
+fn sequence_refused(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| wire.refuse(8, OUT_OF_ORDER_SEQUENCE_NUMBER));
+    wait_until("each wire has refused as often", || rig.kafka.proxies().iter().all(|wire| wire.refusals_left() == 0));
+    let healed = Instant::now();
+    rig.verdict(load, &held_and_200().healed(healed))
 }
 
 /// A broker's answer while the whole cluster is fenced: librdkafka believes it, and forgets all brokers. Mostly it then begins

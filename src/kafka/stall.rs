@@ -1,0 +1,171 @@
+//! A producer whose records stand still, though Kafka would take them: found out by a new client, and replaced by it. Where that
+//! one does not even try, the process ends itself.
+//!
+//! Nothing is ever written for a test: the new client asks the leaders of the lane's topics whether they are there, and then
+//! is given the records that wait.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use rdkafka::producer::{BaseProducer, Producer as _};
+
+use super::{
+    admin::Topic,
+    client::create_patient,
+    durability,
+    health::Ailment,
+    producer::{Lane, Producers, retire},
+    reports::Reports,
+    watch,
+};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two new clients. Doubled with each producer that was replaced in vain, up to the longest.
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// When a new client reaches all leaders the old one has so long to do so too: after an outage both come back.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// For so long a replaced producer may keep what it holds.
+const KEEPS_MAX: Duration = Duration::from_secs(20);
+
+/// One for each lane.
+#[derive(Default)]
+pub(super) struct Stalls {
+    lanes: Vec<Stall>,
+    looked: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Stall {
+    /// A new client is on its way.
+    asked: Option<mpsc::Receiver<Result<BaseProducer<Reports>, String>>>,
+    ask_from: Option<Instant>,
+    /// Producers that were replaced since one last reported anything.
+    in_vain: u32,
+}
+
+impl Stalls {
+    /// Looks at each lane once a second. Never waits for Kafka.
+    pub(super) fn look(&mut self, producers: &Producers) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        self.lanes.resize_with(producers.lanes.len(), Stall::default);
+        for (lane, stall) in producers.lanes.iter().zip(&mut self.lanes) {
+            stall.look(lane);
+        }
+    }
+}
+
+impl Stall {
+    fn look(&mut self, lane: &Lane) {
+        let current = lane.current();
+        let alone = lane.made_alone().is_some_and(|alone| alone.context().health().stands_still());
+        let stands_still = current.context().health().stands_still();
+        if self.in_vain > 0 && !stands_still && current.context().reported() > 0 {
+            tracing::info!(feed = lane.label, "the new producer commits");
+            self.in_vain = 0;
+            lane.set_own_fault(false);
+        }
+        match self.asked.as_ref().map(mpsc::Receiver::try_recv) {
+            None if stands_still || alone => self.ask(lane),
+            None | Some(Err(mpsc::TryRecvError::Empty)) => {}
+            Some(Ok(Ok(fresh))) => {
+                self.asked = None;
+                match (stands_still, alone) {
+                    (true, _) => self.replace(lane, &current, fresh),
+                    (false, true) => {
+                        lane.replaced(Ailment::StandsStill);
+                        lane.retire_alone();
+                        drop_aside(fresh);
+                    }
+                    (false, false) => drop_aside(fresh),
+                }
+            }
+            Some(Ok(Err(why))) => {
+                self.asked = None;
+                tracing::info!(feed = lane.label, why, "records wait for Kafka: a new client gets no further");
+            }
+            Some(Err(mpsc::TryRecvError::Disconnected)) => self.asked = None,
+        }
+    }
+
+    /// Sends a new client on its way.
+    fn ask(&mut self, lane: &Lane) {
+        let now = Instant::now();
+        if self.ask_from.is_some_and(|from| now < from) {
+            return;
+        }
+        self.ask_from = Some(now + PAUSE);
+        let (answer, asked) = mpsc::sync_channel(1);
+        self.asked = Some(asked);
+        let (connection, topics, reports) = (lane.connection.clone(), lane.topics.clone(), lane.reports());
+        watch::spawn("probe", move || {
+            let reached = (|| {
+                let topics: Vec<_> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+                let survey = durability::survey(&connection, &topics)?;
+                if let Some((topic, why)) = survey.missing.first() {
+                    return Err(format!("topic {topic}: {why}"));
+                }
+                survey.found.iter().try_for_each(can_store)?;
+                let fresh = create_patient(&connection.producer(false), reports).map_err(|error| error.to_string())?;
+                for topic in &topics {
+                    reach_leaders(&fresh, topic, connection.request_timeout())?;
+                }
+                std::thread::sleep(GRACE);
+                Ok(fresh)
+            })();
+            let _ = answer.send(reached);
+        });
+    }
+
+    fn replace(&mut self, lane: &Lane, current: &BaseProducer<Reports>, fresh: BaseProducer<Reports>) {
+        if self.in_vain > 0 && current.context().health().sends_nothing() {
+            watch::end(&format!(
+                "{}'s producer takes records and sends none, as did the one before, though every leader can be reached",
+                lane.label
+            ));
+        }
+        lane.replaced(Ailment::StandsStill);
+        lane.set_own_fault(true);
+        lane.replace(fresh, Some(KEEPS_MAX));
+        self.ask_from = Some(Instant::now() + (PAUSE * 2_u32.saturating_pow(self.in_vain)).min(PAUSE_MAX));
+        self.in_vain += 1;
+    }
+}
+
+/// Ends a client that is not needed; on a thread of its own, as that takes a moment.
+fn drop_aside(fresh: BaseProducer<Reports>) {
+    retire(fresh.into(), None);
+}
+
+/// Whether each partition has a leader and as many replicas in sync as its topic asks for.
+fn can_store(topic: &Topic) -> Result<(), String> {
+    let name = &topic.name;
+    if topic.leaderless > 0 {
+        return Err(format!("topic {name}: a partition has no leader"));
+    }
+    // Where the cluster does not tell what it asks for it may be all.
+    let least = topic.number("min.insync.replicas").and_then(|least| usize::try_from(least).ok());
+    if topic.in_sync < least.unwrap_or(topic.replication) {
+        return Err(format!("topic {name}: too few replicas are in sync"));
+    }
+    Ok(())
+}
+
+/// Asks each broker that leads a partition of the topic for an offset: it answers as the leader, or not at all.
+fn reach_leaders(client: &BaseProducer<Reports>, topic: &str, timeout: Duration) -> Result<(), String> {
+    let said = |error: rdkafka::error::KafkaError| format!("topic {topic}: {error}");
+    let metadata = client.client().fetch_metadata(Some(topic), timeout).map_err(said)?;
+    let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+    let led: BTreeMap<i32, i32> = partitions.map(|partition| (partition.leader(), partition.id())).collect();
+    led.into_values()
+        .try_for_each(|partition| client.client().fetch_watermarks(topic, partition, timeout).map(|_| ()).map_err(said))
+}

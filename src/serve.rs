@@ -274,7 +274,8 @@ async fn tell_own_faults(producers: Weak<Producers>, readiness: Arc<Readiness>) 
         if lanes.is_empty() {
             readiness.done("producers");
         } else {
-            readiness.wait_for("producers", format!("{lanes}: records stand still that Kafka could store"));
+            readiness
+                .wait_for("producers", format!("{lanes}: records are not sent though every leader can be reached"));
         }
         sleep(OWN_FAULTS_EVERY).await;
     }

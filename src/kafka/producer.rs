@@ -71,7 +71,7 @@ pub(super) struct Lane {
     pub(super) failed: mpsc::Sender<Failed>,
     pub(super) redelivered: IntCounter,
     pub(super) undelivered: IntCounter,
-    /// Records stood still that Kafka could store, and none was committed since.
+    /// Its producer sent nothing though it had records and could reach each leader, and the one after it has not reported any yet.
     own_fault: AtomicBool,
 }
 
@@ -193,7 +193,7 @@ impl Producers {
         self.lanes.iter().map(|lane| lane.counts.outstanding()).sum()
     }
 
-    /// The lanes whose records stand still though Kafka could store them, as far as that is known.
+    /// The lanes whose producer does not send its records though it could.
     pub fn at_fault(&self) -> Vec<&str> {
         let lanes = self.lanes.iter().filter(|lane| lane.own_fault.load(Ordering::Relaxed));
         lanes.map(|lane| lane.label.as_str()).collect()

@@ -1,9 +1,12 @@
 //! Records read back: for `tail` and `replay`. No group membership, so nothing rebalances.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use rdkafka::{
-    ClientContext, Message, Offset, TopicPartitionList,
+    ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::KafkaError,
@@ -50,15 +53,24 @@ pub enum Start {
 
 /// Reads topics from a start on, all partitions.
 pub struct Reader {
+    config: ClientConfig,
     consumer: BaseConsumer<Quiet>,
     /// (topic, partition, end when opened)
     ends: Vec<(String, i32, i64)>,
     timeout: Duration,
 }
 
-struct Quiet;
+#[derive(Default)]
+struct Quiet {
+    /// It knows no broker any more.
+    lost: AtomicBool,
+}
 
 impl ClientContext for Quiet {
+    fn stats(&self, statistics: Statistics) {
+        self.lost.store(statistics.brokers.is_empty(), Ordering::Relaxed);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         super::reports::log("reader", level, fac, message);
     }
@@ -81,8 +93,9 @@ impl Reader {
         config.set("enable.auto.commit", "false");
         config.set("enable.partition.eof", "false");
         config.set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
-        let mut reader = Self { consumer, ends: Vec::new(), timeout: connection.request_timeout() };
+        config.set("statistics.interval.ms", "5000");
+        let consumer = config.create_with_context(Quiet::default())?;
+        let mut reader = Self { config, consumer, ends: Vec::new(), timeout: connection.request_timeout() };
         let mut list = TopicPartitionList::new();
         for topic in topics {
             for partition in reader.partitions(topic)? {
@@ -132,7 +145,10 @@ impl Reader {
     ///
     /// # Errors
     /// When the cluster reports a fault that does not pass by itself.
-    pub fn next(&self, wait: Duration) -> Result<Option<Stored>, KafkaError> {
+    pub fn next(&mut self, wait: Duration) -> Result<Option<Stored>, KafkaError> {
+        if self.consumer.client().context().lost.load(Ordering::Relaxed) {
+            self.begin_again()?;
+        }
         let Some(message) = self.consumer.poll(wait) else { return Ok(None) };
         let message = message?;
         let headers = message.headers().map(|headers| {
@@ -147,6 +163,20 @@ impl Reader {
             headers: headers.unwrap_or_default(),
             value: message.payload().unwrap_or_default().to_vec(),
         }))
+    }
+
+    /// Takes another consumer, which goes on where this one is. The cluster named none of its brokers, and librdkafka forgot
+    /// them all (its issue 5301; `health.rs`).
+    fn begin_again(&mut self) -> Result<(), KafkaError> {
+        tracing::warn!(client = "reader", "the cluster named none of its brokers: a new consumer goes on");
+        let mut list = self.consumer.assignment()?;
+        for element in self.consumer.position()?.elements() {
+            if let Offset::Offset(next) = element.offset() {
+                list.set_partition_offset(element.topic(), element.partition(), Offset::Offset(next))?;
+            }
+        }
+        self.consumer = self.config.create_with_context(Quiet::default())?;
+        self.consumer.assign(&list)
     }
 
     /// How many records lay between here and the end when the reader was opened.

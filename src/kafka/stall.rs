@@ -134,7 +134,7 @@ impl Stall {
             ));
         }
         lane.replaced(Ailment::StandsStill);
-        lane.set_own_fault(true);
+        lane.set_own_fault(current.context().health().sends_nothing());
         lane.replace(fresh, Some(KEEPS_MAX));
         self.ask_from = Some(Instant::now() + (PAUSE * 2_u32.saturating_pow(self.in_vain)).min(PAUSE_MAX));
         self.in_vain += 1;

@@ -10,7 +10,7 @@ use crate::{
     event::Feed,
     load::Plan,
     rig::{Case, Trial},
-    support::{proxy::Proxy, wait_until},
+    support::{process::Child, proxy::Proxy, wait_until},
     topics::client,
     verdict::{Expect, Kind, OVERLOAD, Outcome, Violation},
 };
@@ -169,18 +169,25 @@ fn sequence_refused(trial: &Trial) -> Outcome {
 
 /// A broker's answer while the whole cluster is fenced: librdkafka believes it, and forgets all brokers. Mostly it then begins
 /// with `bootstrap.servers` again, but not when another answer comes at that moment (its issue 5301). That moment cannot be
-/// timed, so here it is told never to do so.
+/// timed, so here it is told never to do so. A `tail` is no better off, and goes on too.
 fn no_broker_named(trial: &Trial) -> Outcome {
     let stays_lost = client(&[("metadata.recovery.strategy", "none".to_owned())]);
     let rig = trial.rig_with(patient(), |setup| setup.toml(&stays_lost));
+    let tail =
+        Child::spawn("tail", &rig.bridge.setup.command(&["tail", "--beginning", "--json"]), &rig.bridge.setup.dir);
     let load = rig.load();
+    wait_until("what is committed is shown", || !tail.stdout().is_empty());
     rig.each_wire(|wire| wire.change(|wire| wire.nameless = true));
     // Whoever connects anew asks for metadata at once.
     rig.each_wire(Proxy::reset);
     wait_until("a producer that knows no broker is replaced", || {
         rig.bridge.child.stderr().contains("the cluster named none of its brokers")
     });
+    wait_until("a consumer that knows no broker is replaced", || tail.stderr().contains("a new consumer goes on"));
     rig.each_wire(Proxy::heal);
     let healed = Instant::now();
+    load.wait_seconds(2);
+    let committed = rig.bridge.metric("causeway_committed_total", &[]);
+    wait_until("all that is committed is shown", || tail.stdout().lines().count() as f64 >= committed);
     rig.verdict(load, &held_and_200().healed(healed))
 }

@@ -77,7 +77,8 @@ fn sends_nothing() -> Outcome {
     let twice = twice
         .map(|feed| Violation::new(Kind::Other, format!("{feed}'s producer was replaced again")))
         .collect::<Vec<_>>();
-    rig.verdict_with(load, &held_and_200().healed(healed), |_, _| twice)
+    let expect = Expect { own_fault: true, ..held_and_200().healed(healed) };
+    rig.verdict_with(load, &expect, |_, _| twice)
 }
 
 /// The new producer is no better: the process says that it is its own fault, then ends itself.

@@ -57,8 +57,8 @@ impl Ailment {
 /// each 5 s.
 const EPOCH_MAX: i64 = 8192;
 
-/// So many statistics in a row (one each 5 s) a partition may stand still while its broker has yet to answer a request: each
-/// ends with `socket.timeout.ms`, which is 10 s at most, and so does the next one.
+/// So many statistics in a row (one each 5 s) a partition may stand still while its broker has a request to answer: that ends
+/// with `socket.timeout.ms`, which is 10 s at most, and so does the next one.
 const UNANSWERED_MAX: u32 = 5;
 
 /// One producer's.
@@ -124,11 +124,11 @@ impl Health {
         self.epochs_used_up.store(eos.is_some_and(|eos| eos.producer_epoch >= EPOCH_MAX), Ordering::Relaxed);
         let mut flow = self.flow();
         let requests_before = flow.produce_requests;
-        let stands_still = flow.observe(statistics, Instant::now());
-        self.stands_still.store(stands_still, Ordering::Relaxed);
+        let Standing { any, connected } = flow.observe(statistics, Instant::now());
+        self.stands_still.store(any, Ordering::Relaxed);
         // Without a producer id, which the cluster gives, nothing can be sent.
-        let may_send = eos.is_some_and(|eos| eos.idemp_state == "Assigned");
-        let sends_nothing = stands_still && may_send && flow.produce_requests == requests_before;
+        let may_send = connected && eos.is_some_and(|eos| eos.idemp_state == "Assigned");
+        let sends_nothing = any && may_send && flow.produce_requests == requests_before;
         self.sends_nothing.store(sends_nothing, Ordering::Relaxed);
     }
 
@@ -158,14 +158,20 @@ impl Health {
     }
 }
 
+/// Partitions that stand still.
+struct Standing {
+    any: bool,
+    /// With the leader of each there is a connection.
+    connected: bool,
+}
+
 impl Flow {
-    /// Whether a partition stands still.
-    fn observe(&mut self, statistics: &Statistics, now: Instant) -> bool {
+    fn observe(&mut self, statistics: &Statistics, now: Instant) -> Standing {
         let brokers: HashMap<i32, &Broker> =
             statistics.brokers.values().map(|broker| (broker.nodeid, broker)).collect();
         let throttled = self.is_throttled(statistics, now);
         let failed = std::mem::take(&mut self.failed);
-        let mut stands_still = false;
+        let mut standing = Standing { any: false, connected: true };
         for (topic, partition) in statistics
             .topics
             .values()
@@ -176,11 +182,14 @@ impl Flow {
             let key = (topic, partition.partition);
             let excused = throttled || failed.contains(&key);
             let still = self.partitions.entry(key).or_default().observe(partition, excused);
-            stands_still |= still > if unanswered { UNANSWERED_MAX } else { 0 };
+            if still > if unanswered { UNANSWERED_MAX } else { 0 } {
+                standing.any = true;
+                standing.connected &= broker.is_some_and(|broker| broker.state == "UP");
+            }
         }
         self.answers = brokers.into_iter().map(|(id, broker)| (id, broker.rx)).collect();
         self.produce_requests = statistics.brokers.values().filter_map(|broker| broker.req.get("Produce")).sum();
-        stands_still
+        standing
     }
 
     /// A broker that throttles us takes nothing for as long as it said, and librdkafka waits.
@@ -194,11 +203,11 @@ impl Flow {
         longest > 0 || self.throttled_until.is_some_and(|until| now < until)
     }
 
-    /// Whether the broker has a request, and has answered none since the last statistics.
+    /// Whether the broker has records to answer for, or another request and has answered none since the last statistics.
     fn is_unanswered(&self, broker: &Broker) -> bool {
+        let none_answered = self.answers.get(&broker.nodeid) == Some(&broker.rx);
         broker.state == "UP"
-            && broker.waitresp_cnt + broker.outbuf_cnt > 0
-            && self.answers.get(&broker.nodeid) == Some(&broker.rx)
+            && (broker.waitresp_msg_cnt > 0 || none_answered && broker.waitresp_cnt + broker.outbuf_cnt > 0)
     }
 }
 
@@ -259,7 +268,7 @@ mod tests {
         let throttled = looks(|_, broker, _| broker.throttle.clone_from(&throttles));
         assert!(!throttled.contains(&true), "a broker that throttles has said so");
         let asked = looks(|_, broker, _| broker.waitresp_cnt = 1);
-        assert_eq!(asked, [false, true, false, false, false, false, true], "a request that is seen twice has its time");
+        assert_eq!(asked, [false, false, false, false, false, false, true], "a request has its time");
         assert!(looks(|_, _, partition| (partition.partition, partition.msgq_cnt) = (-1, 1))[1], "without a partition");
         assert!(!looks(|_, _, partition| partition.partition = -1).contains(&true), "they have one by now");
     }

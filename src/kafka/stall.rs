@@ -46,8 +46,18 @@ struct Stall {
     /// A new client is on its way.
     asked: Option<mpsc::Receiver<Result<BaseProducer<Reports>, String>>>,
     ask_from: Option<Instant>,
+    /// What the old one had reported by then.
+    reported: usize,
+    /// A new client that has reached each leader.
+    arrived: Option<Arrived>,
     /// Producers that were replaced since one last reported anything.
     in_vain: u32,
+}
+
+struct Arrived {
+    client: BaseProducer<Reports>,
+    /// Statistics of the old one by then.
+    heard: usize,
 }
 
 impl Stalls {
@@ -75,19 +85,11 @@ impl Stall {
             lane.set_own_fault(false);
         }
         match self.asked.as_ref().map(mpsc::Receiver::try_recv) {
-            None if stands_still || alone => self.ask(lane),
+            None if self.arrived.is_none() && (stands_still || alone) => self.ask(lane, &current),
             None | Some(Err(mpsc::TryRecvError::Empty)) => {}
-            Some(Ok(Ok(fresh))) => {
+            Some(Ok(Ok(client))) => {
                 self.asked = None;
-                match (stands_still, alone) {
-                    (true, _) => self.replace(lane, &current, fresh),
-                    (false, true) => {
-                        lane.replaced(Ailment::StandsStill);
-                        lane.retire_alone();
-                        drop_aside(fresh);
-                    }
-                    (false, false) => drop_aside(fresh),
-                }
+                self.arrived = Some(Arrived { client, heard: current.context().heard() });
             }
             Some(Ok(Err(why))) => {
                 self.asked = None;
@@ -95,15 +97,31 @@ impl Stall {
             }
             Some(Err(mpsc::TryRecvError::Disconnected)) => self.asked = None,
         }
+        if let Some(Arrived { client, .. }) = self.arrived.take_if(|arrived| {
+            // What does not even try needs no second look. All others had some time to come back too.
+            let hopeless = current.context().health().sends_nothing() && current.context().reported() == self.reported;
+            hopeless || current.context().heard() != arrived.heard
+        }) {
+            match (stands_still, alone) {
+                (true, _) => self.replace(lane, &current, client),
+                (false, true) => {
+                    lane.replaced(Ailment::StandsStill);
+                    lane.retire_alone();
+                    drop_aside(client);
+                }
+                (false, false) => drop_aside(client),
+            }
+        }
     }
 
     /// Sends a new client on its way.
-    fn ask(&mut self, lane: &Lane) {
+    fn ask(&mut self, lane: &Lane, current: &BaseProducer<Reports>) {
         let now = Instant::now();
         if self.ask_from.is_some_and(|from| now < from) {
             return;
         }
         self.ask_from = Some(now + PAUSE);
+        self.reported = current.context().reported();
         let (answer, asked) = mpsc::sync_channel(1);
         self.asked = Some(asked);
         let (connection, topics, reports) = (lane.connection.clone(), lane.topics.clone(), lane.reports());

@@ -13,6 +13,7 @@ use std::{
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::{
+    Connection,
     admin::Topic,
     client::create_patient,
     durability,
@@ -39,6 +40,8 @@ const KEEPS_MAX: Duration = Duration::from_secs(20);
 pub(super) struct Stalls {
     lanes: Vec<Stall>,
     looked: Option<Instant>,
+    /// The last new client got no further. Until one does there is one at a time, for all lanes.
+    refused: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -68,80 +71,92 @@ impl Stalls {
         }
         self.looked = Some(Instant::now());
         self.lanes.resize_with(producers.lanes.len(), Stall::default);
+        let mut under_way = self.lanes.iter().filter(|stall| stall.asked.is_some()).count();
         for (lane, stall) in producers.lanes.iter().zip(&mut self.lanes) {
-            stall.look(lane);
+            let may_ask = self.refused.is_none_or(|at| under_way == 0 && at.elapsed() >= PAUSE);
+            match stall.look(lane, may_ask) {
+                Look::Asked => under_way += 1,
+                Look::Reached => self.refused = None,
+                Look::Refused => self.refused = Some(Instant::now()),
+                Look::Nothing => {}
+            }
         }
     }
 }
 
+/// What became of the question to Kafka.
+enum Look {
+    Nothing,
+    Asked,
+    Reached,
+    Refused,
+}
+
 impl Stall {
-    fn look(&mut self, lane: &Lane) {
+    fn look(&mut self, lane: &Lane, may_ask: bool) -> Look {
         let current = lane.current();
-        let alone = lane.made_alone().is_some_and(|alone| alone.context().health().stands_still());
-        let stands_still = current.context().health().stands_still();
-        if self.in_vain > 0 && !stands_still && current.context().reported() > 0 {
-            tracing::info!(feed = lane.label, "the new producer commits");
+        let (main, alone) = stand_still(lane, &current);
+        if self.in_vain > 0 && !main && current.context().reported() > 0 {
+            tracing::info!(feed = lane.label, "the new producer is at work");
             self.in_vain = 0;
             lane.set_own_fault(false);
         }
-        match self.asked.as_ref().map(mpsc::Receiver::try_recv) {
-            None if self.arrived.is_none() && (stands_still || alone) => self.ask(lane, &current),
-            None | Some(Err(mpsc::TryRecvError::Empty)) => {}
-            Some(Ok(Ok(client))) => {
-                self.asked = None;
+        self.settle(lane, &current);
+        let Some(asked) = &self.asked else {
+            let wanted = self.arrived.is_none() && (main || alone);
+            if wanted && may_ask && self.ask_from.is_none_or(|from| from <= Instant::now()) {
+                self.ask(lane, &current);
+                return Look::Asked;
+            }
+            return Look::Nothing;
+        };
+        let answer = match asked.try_recv() {
+            Ok(answer) => answer,
+            Err(mpsc::TryRecvError::Empty) => return Look::Nothing,
+            Err(mpsc::TryRecvError::Disconnected) => Err("its thread ended".to_owned()),
+        };
+        self.asked = None;
+        match answer {
+            Ok(client) => {
                 self.arrived = Some(Arrived { client, heard: current.context().heard() });
+                Look::Reached
             }
-            Some(Ok(Err(why))) => {
-                self.asked = None;
-                tracing::info!(feed = lane.label, why, "records wait for Kafka: a new client gets no further");
-            }
-            Some(Err(mpsc::TryRecvError::Disconnected)) => self.asked = None,
-        }
-        if let Some(Arrived { client, .. }) = self.arrived.take_if(|arrived| {
-            // What does not even try needs no second look. All others had some time to come back too.
-            let hopeless = current.context().health().sends_nothing() && current.context().reported() == self.reported;
-            hopeless || current.context().heard() != arrived.heard
-        }) {
-            match (stands_still, alone) {
-                (true, _) => self.replace(lane, &current, client),
-                (false, true) => {
-                    lane.replaced(Ailment::StandsStill);
-                    lane.retire_alone();
-                    drop_aside(client);
-                }
-                (false, false) => drop_aside(client),
+            Err(why) => {
+                tracing::debug!(feed = lane.label, why, "records wait for Kafka: a new client gets no further");
+                Look::Refused
             }
         }
     }
 
     /// Sends a new client on its way.
     fn ask(&mut self, lane: &Lane, current: &BaseProducer<Reports>) {
-        let now = Instant::now();
-        if self.ask_from.is_some_and(|from| now < from) {
-            return;
-        }
-        self.ask_from = Some(now + PAUSE);
         self.reported = current.context().reported();
         let (answer, asked) = mpsc::sync_channel(1);
         self.asked = Some(asked);
         let (connection, topics, reports) = (lane.connection.clone(), lane.topics.clone(), lane.reports());
-        watch::spawn("probe", move || {
-            let reached = (|| {
-                let topics: Vec<_> = topics.iter().map(|topic| (*topic).to_owned()).collect();
-                let survey = durability::survey(&connection, &topics)?;
-                if let Some((topic, why)) = survey.missing.first() {
-                    return Err(format!("topic {topic}: {why}"));
-                }
-                survey.found.iter().try_for_each(can_store)?;
-                let fresh = create_patient(&connection.producer(false), reports).map_err(|error| error.to_string())?;
-                for topic in &topics {
-                    reach_leaders(&fresh, topic, connection.request_timeout())?;
-                }
-                std::thread::sleep(GRACE);
-                Ok(fresh)
-            })();
-            let _ = answer.send(reached);
-        });
+        watch::spawn("probe", move || drop(answer.send(reach(&connection, &topics, reports))));
+    }
+
+    /// Decides what becomes of a new client that has arrived, once the old one had its time.
+    fn settle(&mut self, lane: &Lane, current: &BaseProducer<Reports>) {
+        let health = current.context().health();
+        let Some(Arrived { client, .. }) = self.arrived.take_if(|arrived| {
+            // What does not even try needs no second look.
+            let hopeless = health.sends_nothing() && current.context().reported() == self.reported;
+            hopeless || current.context().heard() != arrived.heard
+        }) else {
+            return;
+        };
+        match stand_still(lane, current) {
+            (true, _) => return self.replace(lane, current, client),
+            (false, true) => {
+                lane.replaced(Ailment::StandsStill);
+                lane.retire_alone();
+            }
+            (false, false) => {}
+        }
+        // It is not needed. Its end is on a thread of its own, as that takes a moment.
+        retire(client.into(), None);
     }
 
     fn replace(&mut self, lane: &Lane, current: &BaseProducer<Reports>, fresh: BaseProducer<Reports>) {
@@ -159,9 +174,24 @@ impl Stall {
     }
 }
 
-/// Ends a client that is not needed; on a thread of its own, as that takes a moment.
-fn drop_aside(fresh: BaseProducer<Reports>) {
-    retire(fresh.into(), None);
+/// The lane's producer, and the one of suspects.
+fn stand_still(lane: &Lane, current: &BaseProducer<Reports>) -> (bool, bool) {
+    let alone = lane.made_alone().is_some_and(|alone| alone.context().health().stands_still());
+    (current.context().health().stands_still(), alone)
+}
+
+/// A new client that has reached the leader of each partition, or why it got no further. Blocks.
+fn reach(connection: &Connection, topics: &[&str], reports: Reports) -> Result<BaseProducer<Reports>, String> {
+    let names: Vec<_> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    let survey = durability::survey(connection, &names, true)?;
+    if let Some((topic, why)) = survey.missing.first() {
+        return Err(format!("topic {topic}: {why}"));
+    }
+    survey.found.iter().try_for_each(can_store)?;
+    let client = create_patient(&connection.producer(false), reports).map_err(|error| error.to_string())?;
+    topics.iter().try_for_each(|topic| reach_leaders(&client, topic, connection.request_timeout()))?;
+    std::thread::sleep(GRACE);
+    Ok(client)
 }
 
 /// Whether each partition has a leader and as many replicas in sync as its topic asks for.

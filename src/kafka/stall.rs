@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::{
     Connection,
-    admin::Topic,
+    admin::{Survey, Topic},
     client::create_patient,
     durability,
     health::Ailment,
@@ -31,6 +31,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// When a new client reaches all leaders the old one has so long to do so too: after an outage both come back.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Then it has until its next statistics: one each 5 s.
+const SECOND_LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// For so long a replaced producer may keep what it holds.
 const KEEPS_MAX: Duration = Duration::from_secs(20);
@@ -49,18 +52,8 @@ struct Stall {
     /// A new client is on its way.
     asked: Option<mpsc::Receiver<Result<BaseProducer<Reports>, String>>>,
     ask_from: Option<Instant>,
-    /// What the old one had reported by then.
-    reported: usize,
-    /// A new client that has reached each leader.
-    arrived: Option<Arrived>,
     /// Producers that were replaced since one last reported anything.
     in_vain: u32,
-}
-
-struct Arrived {
-    client: BaseProducer<Reports>,
-    /// Statistics of the old one by then.
-    heard: usize,
 }
 
 impl Stalls {
@@ -101,11 +94,9 @@ impl Stall {
             self.in_vain = 0;
             lane.set_own_fault(false);
         }
-        self.settle(lane, &current);
         let Some(asked) = &self.asked else {
-            let wanted = self.arrived.is_none() && (main || alone);
-            if wanted && may_ask && self.ask_from.is_none_or(|from| from <= Instant::now()) {
-                self.ask(lane, &current);
+            if (main || alone) && may_ask && self.ask_from.is_none_or(|from| from <= Instant::now()) {
+                self.ask(lane, current);
                 return Look::Asked;
             }
             return Look::Nothing;
@@ -117,46 +108,29 @@ impl Stall {
         };
         self.asked = None;
         match answer {
-            Ok(client) => {
-                self.arrived = Some(Arrived { client, heard: current.context().heard() });
-                Look::Reached
+            Ok(fresh) if main => self.replace(lane, &current, fresh),
+            Ok(fresh) => {
+                if alone {
+                    lane.replaced(Ailment::StandsStill);
+                    lane.retire_alone();
+                }
+                // It is not needed. Its end is on a thread of its own, as that takes a moment.
+                retire(fresh.into(), None);
             }
             Err(why) => {
                 tracing::debug!(feed = lane.label, why, "records wait for Kafka: a new client gets no further");
-                Look::Refused
+                return Look::Refused;
             }
         }
+        Look::Reached
     }
 
     /// Sends a new client on its way.
-    fn ask(&mut self, lane: &Lane, current: &BaseProducer<Reports>) {
-        self.reported = current.context().reported();
+    fn ask(&mut self, lane: &Lane, current: Arc<BaseProducer<Reports>>) {
         let (answer, asked) = mpsc::sync_channel(1);
         self.asked = Some(asked);
         let (connection, topics, reports) = (lane.connection.clone(), lane.topics.clone(), lane.reports());
-        watch::spawn("probe", move || drop(answer.send(reach(&connection, &topics, reports))));
-    }
-
-    /// Decides what becomes of a new client that has arrived, once the old one had its time.
-    fn settle(&mut self, lane: &Lane, current: &BaseProducer<Reports>) {
-        let health = current.context().health();
-        let Some(Arrived { client, .. }) = self.arrived.take_if(|arrived| {
-            // What does not even try needs no second look.
-            let hopeless = health.sends_nothing() && current.context().reported() == self.reported;
-            hopeless || current.context().heard() != arrived.heard
-        }) else {
-            return;
-        };
-        match stand_still(lane, current) {
-            (true, _) => return self.replace(lane, current, client),
-            (false, true) => {
-                lane.replaced(Ailment::StandsStill);
-                lane.retire_alone();
-            }
-            (false, false) => {}
-        }
-        // It is not needed. Its end is on a thread of its own, as that takes a moment.
-        retire(client.into(), None);
+        watch::spawn("probe", move || drop(answer.send(reach(&connection, &topics, reports, &current))));
     }
 
     fn replace(&mut self, lane: &Lane, current: &BaseProducer<Reports>, fresh: BaseProducer<Reports>) {
@@ -180,22 +154,43 @@ fn stand_still(lane: &Lane, current: &BaseProducer<Reports>) -> (bool, bool) {
     (current.context().health().stands_still(), alone)
 }
 
-/// A new client that has reached the leader of each partition, or why it got no further. Blocks.
-fn reach(connection: &Connection, topics: &[&str], reports: Reports) -> Result<BaseProducer<Reports>, String> {
+/// A new client that has reached the leader of each partition, and still does after the old one had time to do so too; or why
+/// it got no further. Blocks.
+fn reach(
+    connection: &Connection,
+    topics: &[&str],
+    reports: Reports,
+    old: &BaseProducer<Reports>,
+) -> Result<BaseProducer<Reports>, String> {
     let names: Vec<_> = topics.iter().map(|topic| (*topic).to_owned()).collect();
-    let survey = durability::survey(connection, &names, true)?;
-    if let Some((topic, why)) = survey.missing.first() {
-        return Err(format!("topic {topic}: {why}"));
-    }
-    survey.found.iter().try_for_each(can_store)?;
+    let reported = old.context().reported();
+    can_store(&durability::survey(connection, &names, true)?)?;
     let client = create_patient(&connection.producer(false), reports).map_err(|error| error.to_string())?;
-    topics.iter().try_for_each(|topic| reach_leaders(&client, topic, connection.request_timeout()))?;
+    let reach_leaders =
+        || topics.iter().try_for_each(|topic| reach_leaders(&client, topic, connection.request_timeout()));
+    reach_leaders()?;
     std::thread::sleep(GRACE);
+    // What does not even try needs no second look.
+    let hopeless = || old.context().health().sends_nothing() && old.context().reported() == reported;
+    let (heard, until) = (old.context().heard(), Instant::now() + SECOND_LOOK_MAX);
+    while !hopeless() && old.context().heard() == heard && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The cluster's word may have been old: a broker that was killed is in sync until it is missed.
+    can_store(&durability::survey(connection, &names, true)?)?;
+    reach_leaders()?;
     Ok(client)
 }
 
+fn can_store(survey: &Survey) -> Result<(), String> {
+    match survey.missing.first() {
+        Some((topic, why)) => Err(format!("topic {topic}: {why}")),
+        None => survey.found.iter().try_for_each(can_store_in),
+    }
+}
+
 /// Whether each partition has a leader and as many replicas in sync as its topic asks for.
-fn can_store(topic: &Topic) -> Result<(), String> {
+fn can_store_in(topic: &Topic) -> Result<(), String> {
     let name = &topic.name;
     if topic.leaderless > 0 {
         return Err(format!("topic {name}: a partition has no leader"));

@@ -9,7 +9,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
 };
 
@@ -143,6 +143,8 @@ impl Reader {
 
     /// The next record, or `None` when none came within `wait`.
     ///
+    /// Waits on while no broker can be reached.
+    ///
     /// # Errors
     /// When the cluster reports a fault that does not pass by itself.
     pub fn next(&mut self, wait: Duration) -> Result<Option<Stored>, KafkaError> {
@@ -150,7 +152,13 @@ impl Reader {
             self.begin_again()?;
         }
         let Some(message) = self.consumer.poll(wait) else { return Ok(None) };
-        let message = message?;
+        let message = match message {
+            Err(error) if passes(&error) => {
+                tracing::warn!(client = "reader", %error, "no broker can be reached; the reader goes on when one can");
+                return Ok(None);
+            }
+            message => message?,
+        };
         let headers = message.headers().map(|headers| {
             headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
         });
@@ -227,4 +235,17 @@ impl Reader {
         list.add_partition_offset(&record.topic, record.partition, Offset::Offset(record.offset + 1))?;
         self.consumer.commit(&list, CommitMode::Sync)
     }
+}
+
+/// librdkafka connects again by itself.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+        )
+    )
 }

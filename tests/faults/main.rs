@@ -57,6 +57,7 @@ fn cases() -> Vec<Case> {
         process::cases(),
         topics::cases(),
         hostile::cases(),
+        sabotage::cases(),
     ]
     .into_iter()
     .flatten()

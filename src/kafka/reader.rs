@@ -68,7 +68,9 @@ struct Quiet {
 
 impl ClientContext for Quiet {
     fn stats(&self, statistics: Statistics) {
-        self.lost.store(statistics.brokers.is_empty(), Ordering::Relaxed);
+        // The group's coordinator has no address of its own.
+        let lost = statistics.brokers.values().all(|broker| broker.source == "logical");
+        self.lost.store(lost, Ordering::Relaxed);
     }
 
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {

@@ -13,7 +13,7 @@ use rdkafka::{
     message::Headers,
 };
 
-use super::Connection;
+use super::{Connection, watch};
 
 /// A record as it stands in its topic.
 #[derive(Debug, Clone)]
@@ -185,7 +185,10 @@ impl Reader {
                 list.set_partition_offset(element.topic(), element.partition(), Offset::Offset(next))?;
             }
         }
-        self.consumer = self.config.create_with_context(Quiet::default())?;
+        let fresh = self.config.create_with_context(Quiet::default())?;
+        let lost = std::mem::replace(&mut self.consumer, fresh);
+        // Its end waits for brokers that it does not know.
+        watch::spawn("retire", move || drop(lost));
         self.consumer.assign(&list)
     }
 

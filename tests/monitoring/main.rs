@@ -51,7 +51,10 @@ fn results() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
-    let kafka = Kafka::start(KafkaOptions { brokers: 3, proxied: true, ..KafkaOptions::default() });
+    // The proxies have a runtime of their own.
+    let kafka = tokio::task::block_in_place(|| {
+        Kafka::start(KafkaOptions { brokers: 3, proxied: true, ..KafkaOptions::default() })
+    });
     let (setup, identity) = setup(&kafka);
     let bridge = setup.start();
     // A cluster that has just started is slow for a while.

@@ -179,11 +179,16 @@ impl Reader {
     /// them all (its issue 5301; `health.rs`).
     fn begin_again(&mut self) -> Result<(), KafkaError> {
         tracing::warn!(client = "reader", "the cluster named none of its brokers: a new consumer goes on");
-        let mut list = self.consumer.assignment()?;
-        for element in self.consumer.position()?.elements() {
-            if let Offset::Offset(next) = element.offset() {
-                list.set_partition_offset(element.topic(), element.partition(), Offset::Offset(next))?;
-            }
+        let (assigned, positions) = (self.consumer.assignment()?, self.consumer.position()?);
+        // A list of its own: those hold the old consumer's partitions, which librdkafka would take for the new one's.
+        let mut list = TopicPartitionList::new();
+        for element in assigned.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let next = match positions.find_partition(topic, partition).map(|position| position.offset()) {
+                Some(Offset::Offset(next)) => Offset::Offset(next),
+                _ => element.offset(),
+            };
+            list.add_partition_offset(topic, partition, next)?;
         }
         let fresh = self.config.create_with_context(Quiet::default())?;
         let lost = std::mem::replace(&mut self.consumer, fresh);

@@ -149,10 +149,10 @@ fn too_large(trial: &Trial) -> Outcome {
 }
 
 /// Each refused batch costs its producer an epoch, of which there are 32,767; with the next one they begin again, and the broker
-/// takes none of them any more. Of these events every second one is such a batch at least: one producer is replaced.
+/// takes none of them any more. Of three of these events one is such a batch at least: a producer is replaced.
 fn epochs_used_up(trial: &Trial) -> Outcome {
     const WORKERS: usize = 32;
-    const REFUSED: usize = 16_000;
+    const REFUSED: usize = 33_000;
     let rig = trial.rig(patient(), &[]);
     rig.kafka.alter_topic_config(&rig.topic(Feed::Journey), &[("max.message.bytes", "4000")]);
     let refused = (0..WORKERS).map(|worker| {

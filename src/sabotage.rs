@@ -21,11 +21,15 @@ pub enum Sabotage {
     ProducerThreadDies,
     /// The same thread stands still.
     ProducerThreadHangs,
+    /// The first producer of each feed takes records and never sends them.
+    FirstProducerSendsNothing,
+    /// Every producer does.
+    ProducersSendNothing,
 }
 
 #[cfg(debug_assertions)]
 impl Sabotage {
-    const ALL: [(&str, Self); 9] = [
+    const ALL: [(&str, Self); 11] = [
         ("ack-before-report", Self::AckBeforeReport),
         ("remember-before-commit", Self::RememberBeforeCommit),
         ("producer-closed-first", Self::ProducerClosedFirst),
@@ -35,6 +39,8 @@ impl Sabotage {
         ("key-hashed-another-way", Self::KeyHashedAnotherWay),
         ("producer-thread-dies", Self::ProducerThreadDies),
         ("producer-thread-hangs", Self::ProducerThreadHangs),
+        ("first-producer-sends-nothing", Self::FirstProducerSendsNothing),
+        ("producers-send-nothing", Self::ProducersSendNothing),
     ];
 
     pub fn is_on(self) -> bool {

@@ -5,7 +5,7 @@ mod topics;
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -174,6 +174,7 @@ impl Bound {
             self.ingress.listen(4096).map_err(|error| port_fault("ingress.listen", port_flag, address, &error))?;
         let mut serving = tokio::spawn(server.run(listener));
         let mut reloading = tokio::spawn(self.certificates.watch());
+        let telling = tokio::spawn(tell_own_faults(Arc::downgrade(&producers), Arc::clone(&self.readiness)));
         self.readiness.done("start");
         tracing::info!(ingress = %self.addresses.ingress, admin = %self.addresses.admin, brokers = connection.brokers(), "ready");
         ready(&self.addresses);
@@ -193,6 +194,7 @@ impl Bound {
         draining.cancel();
         let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
         reloading.abort();
+        telling.abort();
         if let Ok(connections) = serving.await
             && timeout_at(end - Budget::CUT_OFF_BEFORE_DRAIN_END, connections.ended()).await.is_err()
         {
@@ -260,6 +262,22 @@ impl Bound {
         tracing::warn!(part, "not ready: {why}");
         self.readiness.wait_for(part, why);
         sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Between two looks at what may be wrong with this instance alone.
+const OWN_FAULTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Another instance can commit what this one cannot: whoever balances between them should know.
+async fn tell_own_faults(producers: Weak<Producers>, readiness: Arc<Readiness>) {
+    while let Some(lanes) = producers.upgrade().map(|producers| producers.at_fault().join(", ")) {
+        if lanes.is_empty() {
+            readiness.done("producers");
+        } else {
+            readiness
+                .wait_for("producers", format!("{lanes}: records are not sent though every leader can be reached"));
+        }
+        sleep(OWN_FAULTS_EVERY).await;
     }
 }
 

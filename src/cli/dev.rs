@@ -169,7 +169,7 @@ Stop:                    Ctrl-C
 /// A line per committed event, read back from the broker like any other reader would. From when it returns, none is missed.
 fn show_events(config: &Config) -> Result<(), Failure> {
     let mut decoder = Decoder::new(config)?;
-    let reader = Reader::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)
+    let mut reader = Reader::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)
         .map_err(|error| Failure::new(format!("committed events could not be read back: {error}")))?;
     let mut show = move || -> Result<(), String> {
         loop {

@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let connection = Connection::new(config);
     require(&target, &connection, &topics)?;
-    let reader =
+    let mut reader =
         Reader::open(&connection, GROUP, &topics, start).map_err(|error| unread(&error, &topics, &connection))?;
     let as_json = args.json || !std::io::stdout().is_terminal();
     let mut shown = 0;

@@ -129,22 +129,29 @@ pub struct Admin {
 }
 
 /// Logs, and keeps, why the cluster could not be reached: no reason twice in a row.
-pub(super) struct Said(pub(super) Arc<Mutex<Option<String>>>);
+pub(super) struct Said {
+    pub(super) said: Arc<Mutex<Option<String>>>,
+    pub(super) quiet: bool,
+}
 
 impl ClientContext for Said {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        super::reports::log("admin", level, fac, message);
+        if !self.quiet {
+            super::reports::log("admin", level, fac, message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         // That all brokers are down follows from what was said before of each, and comes again with every attempt to
         // connect: forty times a second, each time twice (rdkafka 0.39).
         let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         if said.as_deref().is_some_and(|said| follows || cause(said) == cause(reason)) {
             return;
         }
-        tracing::warn!(client = "admin", %error, reason, "Kafka client error");
+        if !self.quiet {
+            tracing::warn!(client = "admin", %error, reason, "Kafka client error");
+        }
         *said = Some(reason.to_owned());
     }
 }
@@ -178,7 +185,19 @@ impl Admin {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
-        let asker = Asker::new(connection)?;
+        Self::make(connection, false)
+    }
+
+    /// One that logs nothing: whoever asks again and again tells by itself.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn quiet(connection: &Connection) -> Result<Self, KafkaError> {
+        Self::make(connection, true)
+    }
+
+    fn make(connection: &Connection, quiet: bool) -> Result<Self, KafkaError> {
+        let asker = if quiet { Asker::quiet(connection) } else { Asker::new(connection) }?;
         Ok(Self { client: connection.client().create()?, asker, timeout: connection.request_timeout() })
     }
 

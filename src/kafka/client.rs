@@ -171,7 +171,24 @@ impl Connection {
         client.set("topic.metadata.propagation.max.ms", "5000");
         client.set("enable.sparse.connections", "false");
         client.set("statistics.interval.ms", "5000");
+        if Sabotage::ProducersSendNothing.is_on() {
+            self.send_nothing(&mut client);
+        }
         client
+    }
+
+    /// A lane's first one.
+    pub(super) fn first_producer(&self) -> ClientConfig {
+        let mut client = self.producer(false);
+        if Sabotage::FirstProducerSendsNothing.is_on() {
+            self.send_nothing(&mut client);
+        }
+        client
+    }
+
+    /// For as long as records live.
+    fn send_nothing(&self, client: &mut ClientConfig) {
+        client.set("linger.ms", millis(self.budget.message_timeout.saturating_sub(Duration::from_millis(1))));
     }
 }
 

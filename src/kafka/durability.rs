@@ -37,7 +37,7 @@ pub fn watch(connection: &Connection, topics: Vec<String>, metrics: &Arc<Metrics
 
 /// Whether there is a next time.
 fn look(connection: &Connection, topics: &[String], metrics: &Weak<Metrics>) -> bool {
-    let survey = survey(connection, topics);
+    let survey = survey(connection, topics, false);
     let Some(metrics) = metrics.upgrade() else { return false };
     match survey {
         Ok(survey) => topics.iter().for_each(|topic| publish(topic, &survey, &metrics)),
@@ -47,8 +47,9 @@ fn look(connection: &Connection, topics: &[String], metrics: &Weak<Metrics>) -> 
 }
 
 /// By clients of its own: those of the flow are not held up, and new ones have the newest passwords.
-fn survey(connection: &Connection, topics: &[String]) -> Result<Survey, String> {
-    let admin = Admin::new(connection).map_err(|error| error.to_string())?;
+pub(super) fn survey(connection: &Connection, topics: &[String], quiet: bool) -> Result<Survey, String> {
+    let admin = if quiet { Admin::quiet(connection) } else { Admin::new(connection) };
+    let admin = admin.map_err(|error| error.to_string())?;
     let mut survey = admin.survey(topics).map_err(|error| error.to_string())?;
     let runtime = runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     runtime.block_on(admin.describe(&mut survey));

@@ -4,7 +4,11 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     task::{Context, Poll},
     thread::Thread,
     time::{Duration, Instant},
@@ -20,6 +24,7 @@ use tokio::sync::oneshot;
 use super::{
     Connection, Undelivered,
     client::create_patient,
+    health::Ailment,
     letter::Letter,
     pace::{self, Gate},
     redelivery::{self, Failed},
@@ -57,7 +62,7 @@ pub(super) struct Lane {
     pub(super) label: String,
     pub(super) topics: Vec<&'static str>,
     pub(super) gate: Gate,
-    /// Replaced when librdkafka calls an error fatal, and when passwords or certificates have changed.
+    /// Replaced when it can send nothing more (`health.rs`), and when passwords or certificates have changed.
     pub(super) producer: RwLock<Arc<BaseProducer<Reports>>>,
     /// Produces suspects one to a batch; made at the first one.
     pub(super) alone: Mutex<Option<Arc<BaseProducer<Reports>>>>,
@@ -66,6 +71,8 @@ pub(super) struct Lane {
     pub(super) failed: mpsc::Sender<Failed>,
     pub(super) redelivered: IntCounter,
     pub(super) undelivered: IntCounter,
+    /// Its producer sent nothing though it had records and could reach each leader, and the one after it has not reported any yet.
+    own_fault: AtomicBool,
 }
 
 /// A body that was let in, with the room that was taken for it.
@@ -186,6 +193,12 @@ impl Producers {
         self.lanes.iter().map(|lane| lane.counts.outstanding()).sum()
     }
 
+    /// The lanes whose producer does not send its records though it could.
+    pub fn at_fault(&self) -> Vec<&str> {
+        let lanes = self.lanes.iter().filter(|lane| lane.own_fault.load(Ordering::Relaxed));
+        lanes.map(|lane| lane.label.as_str()).collect()
+    }
+
     /// Waits until every record is committed, at most until `deadline`; then gives the rest up.
     ///
     /// Returns how many were given up. Blocks.
@@ -235,13 +248,14 @@ impl Lane {
             label: spec.label.clone(),
             topics: spec.topics.iter().map(|topic| &*topic.clone().leak()).collect(),
             gate: Gate::new(opener, &counts, connection.request_timeout().min(connection.answer_by() / 2)),
-            producer: RwLock::new(Arc::new(create_patient(&connection.producer(false), reports)?)),
+            producer: RwLock::new(Arc::new(create_patient(&connection.first_producer(), reports)?)),
             alone: Mutex::default(),
             connection: connection.clone(),
             counts,
             failed: failed.clone(),
             redelivered: metrics.redelivered.with_label_values(&label),
             undelivered: metrics.undelivered.with_label_values(&label),
+            own_fault: AtomicBool::new(false),
         })
     }
 
@@ -309,27 +323,56 @@ impl Lane {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts `fresh` in the producer's place. What the old one still held comes back as purged and is produced again.
-    pub(super) fn replace(&self, fresh: BaseProducer<Reports>) {
+    /// Counts and tells that a producer is replaced.
+    pub(super) fn replaced(&self, ailment: Ailment) {
+        tracing::warn!(feed = self.label, reason = ailment.reason(), "{}: the producer is replaced", ailment.why());
+        self.counts.replaced(ailment);
+    }
+
+    pub(super) fn set_own_fault(&self, is: bool) {
+        self.own_fault.store(is, Ordering::Relaxed);
+    }
+
+    /// Puts `fresh` in the producer's place. What the old one still held comes back as purged and is produced again; the
+    /// process ends when that takes longer than `keeps_max`.
+    pub(super) fn replace(&self, fresh: BaseProducer<Reports>, keeps_max: Option<Duration>) {
         let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
         let old = mem::replace(&mut *current, Arc::new(fresh));
         drop(current);
-        retire(old);
+        retire(old, keeps_max);
         self.retire_alone();
+    }
+
+    /// The same, once the old one has committed what it has, as far as that goes until `settled_by`. What comes meanwhile
+    /// waits.
+    pub(super) fn replace_settled(&self, fresh: BaseProducer<Reports>, settled_by: Instant) {
+        self.gate.shut();
+        settle(&self.current(), settled_by);
+        self.replace(fresh, None);
+        self.gate.reopen();
     }
 
     /// The next suspect has a new one made.
     pub(super) fn retire_alone(&self) {
         let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
-        alone.into_iter().for_each(retire);
+        alone.into_iter().for_each(|alone| retire(alone, None));
+    }
+}
+
+/// Waits until the producer has reported all that it holds, at most until `settled_by`.
+pub(super) fn settle(producer: &BaseProducer<Reports>, settled_by: Instant) {
+    while producer.in_flight_count() > 0 && Instant::now() < settled_by {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 /// Ends a producer that nobody is given any more, on a thread of its own: its broker threads may be waiting for a name
 /// to be resolved.
 ///
-/// It is asked until all that it held has been reported: what it keeps beyond its end would never be.
-fn retire(producer: Arc<BaseProducer<Reports>>) {
+/// It is asked until all that it held has been reported: what it keeps beyond its end would never be. One of which it is known
+/// that Kafka is not why has `keeps_max` for it, as its records cannot be produced again before.
+pub(super) fn retire(producer: Arc<BaseProducer<Reports>>, keeps_max: Option<Duration>) {
+    let asked = Instant::now();
     watch::spawn("retire", move || {
         while Arc::strong_count(&producer) > 1 {
             std::thread::sleep(Duration::from_millis(1));
@@ -337,6 +380,9 @@ fn retire(producer: Arc<BaseProducer<Reports>>) {
         while producer.in_flight_count() > 0 {
             producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
             producer.poll(Duration::from_millis(100));
+            if keeps_max.is_some_and(|max| asked.elapsed() > max) {
+                watch::end("a producer that was replaced does not give back the records that it holds");
+            }
         }
     });
 }
@@ -390,7 +436,7 @@ mod tests {
         wait_reported(1);
         drop(broker);
         (1..RECORDS).for_each(hand_over);
-        lane.replace(create_patient(&connection.producer(false), lane.reports()).unwrap());
+        lane.replace(create_patient(&connection.producer(false), lane.reports()).unwrap(), None);
         wait_reported(RECORDS);
         assert_eq!(lane.counts.outstanding(), RECORDS - 1, "they go on");
         assert_eq!(room.taken(), RECORDS - 1);

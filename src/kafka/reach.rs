@@ -37,8 +37,20 @@ impl Asker {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub(super) fn new(connection: &Connection) -> Result<Self, KafkaError> {
+        Self::make(connection, false)
+    }
+
+    /// One that logs nothing.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn quiet(connection: &Connection) -> Result<Self, KafkaError> {
+        Self::make(connection, true)
+    }
+
+    fn make(connection: &Connection, quiet: bool) -> Result<Self, KafkaError> {
         let said = Arc::new(Mutex::default());
-        let client = connection.client().create_with_context(Said(Arc::clone(&said)))?;
+        let client = connection.client().create_with_context(Said { said: Arc::clone(&said), quiet })?;
         Ok(Self { client, said, timeout: connection.request_timeout() })
     }
 

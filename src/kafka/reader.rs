@@ -1,16 +1,19 @@
 //! Records read back: for `tail` and `replay`. No group membership, so nothing rebalances.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use rdkafka::{
-    ClientContext, Message, Offset, TopicPartitionList,
+    ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::Headers,
 };
 
-use super::Connection;
+use super::{Connection, watch};
 
 /// A record as it stands in its topic.
 #[derive(Debug, Clone)]
@@ -50,15 +53,26 @@ pub enum Start {
 
 /// Reads topics from a start on, all partitions.
 pub struct Reader {
+    config: ClientConfig,
     consumer: BaseConsumer<Quiet>,
     /// (topic, partition, end when opened)
     ends: Vec<(String, i32, i64)>,
     timeout: Duration,
 }
 
-struct Quiet;
+#[derive(Default)]
+struct Quiet {
+    /// It knows no broker any more.
+    lost: AtomicBool,
+}
 
 impl ClientContext for Quiet {
+    fn stats(&self, statistics: Statistics) {
+        // The group's coordinator has no address of its own.
+        let lost = statistics.brokers.values().all(|broker| broker.source == "logical");
+        self.lost.store(lost, Ordering::Relaxed);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         super::reports::log("reader", level, fac, message);
     }
@@ -81,8 +95,9 @@ impl Reader {
         config.set("enable.auto.commit", "false");
         config.set("enable.partition.eof", "false");
         config.set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
-        let mut reader = Self { consumer, ends: Vec::new(), timeout: connection.request_timeout() };
+        config.set("statistics.interval.ms", "5000");
+        let consumer = config.create_with_context(Quiet::default())?;
+        let mut reader = Self { config, consumer, ends: Vec::new(), timeout: connection.request_timeout() };
         let mut list = TopicPartitionList::new();
         for topic in topics {
             for partition in reader.partitions(topic)? {
@@ -130,11 +145,22 @@ impl Reader {
 
     /// The next record, or `None` when none came within `wait`.
     ///
+    /// Waits on while no broker can be reached.
+    ///
     /// # Errors
     /// When the cluster reports a fault that does not pass by itself.
-    pub fn next(&self, wait: Duration) -> Result<Option<Stored>, KafkaError> {
+    pub fn next(&mut self, wait: Duration) -> Result<Option<Stored>, KafkaError> {
+        if self.consumer.client().context().lost.load(Ordering::Relaxed) {
+            self.begin_again()?;
+        }
         let Some(message) = self.consumer.poll(wait) else { return Ok(None) };
-        let message = message?;
+        let message = match message {
+            Err(error) if passes(&error) => {
+                tracing::warn!(client = "reader", %error, "no broker can be reached; the reader goes on when one can");
+                return Ok(None);
+            }
+            message => message?,
+        };
         let headers = message.headers().map(|headers| {
             headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
         });
@@ -147,6 +173,28 @@ impl Reader {
             headers: headers.unwrap_or_default(),
             value: message.payload().unwrap_or_default().to_vec(),
         }))
+    }
+
+    /// Takes another consumer, which goes on where this one is. The cluster named none of its brokers, and librdkafka forgot
+    /// them all (its issue 5301; `health.rs`).
+    fn begin_again(&mut self) -> Result<(), KafkaError> {
+        tracing::warn!(client = "reader", "the cluster named none of its brokers: a new consumer goes on");
+        let (assigned, positions) = (self.consumer.assignment()?, self.consumer.position()?);
+        // A list of its own: those hold the old consumer's partitions, which librdkafka would take for the new one's.
+        let mut list = TopicPartitionList::new();
+        for element in assigned.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let next = match positions.find_partition(topic, partition).map(|position| position.offset()) {
+                Some(Offset::Offset(next)) => Offset::Offset(next),
+                _ => element.offset(),
+            };
+            list.add_partition_offset(topic, partition, next)?;
+        }
+        let fresh = self.config.create_with_context(Quiet::default())?;
+        let lost = std::mem::replace(&mut self.consumer, fresh);
+        // Its end waits for brokers that it does not know.
+        watch::spawn("retire", move || drop(lost));
+        self.consumer.assign(&list)
     }
 
     /// How many records lay between here and the end when the reader was opened.
@@ -197,4 +245,17 @@ impl Reader {
         list.add_partition_offset(&record.topic, record.partition, Offset::Offset(record.offset + 1))?;
         self.consumer.commit(&list, CommitMode::Sync)
     }
+}
+
+/// librdkafka connects again by itself.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+        )
+    )
 }

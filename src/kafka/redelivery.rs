@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BinaryHeap, HashMap},
     sync::{Arc, Weak, mpsc},
     time::{Duration, Instant},
 };
@@ -18,10 +18,12 @@ use rdkafka::{
 
 use super::{
     client::create_patient,
+    health::Ailment,
     letter::Letter,
     millis_now,
-    producer::Producers,
+    producer::{Lane, Producers, settle},
     reports::{Fate, Reports},
+    stall::Stalls,
     watch::{self, Watch},
 };
 use crate::record::{Record, Refused};
@@ -33,8 +35,8 @@ pub(super) enum Failed {
         error: KafkaError,
         letter: Letter,
     },
-    /// The producer can send nothing more and is replaced.
-    Fatal {
+    /// A producer can send nothing more and is replaced.
+    Producer {
         lane: usize,
     },
     /// The drain is over: what waits here is given up.
@@ -53,7 +55,8 @@ pub(super) fn start(producers: &Arc<Producers>, failures: mpsc::Receiver<Failed>
     let producers = Arc::downgrade(producers);
     let run = move || {
         let waiting = BinaryHeap::new();
-        Redelivery { producers, waiting, giving_up: false, rebuild_from: None, watch: Watch::default() }.run(&failures);
+        let (rebuild_from, watch, stalls) = (HashMap::new(), Watch::default(), Stalls::default());
+        Redelivery { producers, waiting, giving_up: false, rebuild_from, watch, stalls }.run(&failures);
     };
     watch::spawn("redelivery", run);
 }
@@ -62,16 +65,20 @@ struct Redelivery {
     producers: Weak<Producers>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     giving_up: bool,
-    /// A dead producer could not be replaced, as one of its files cannot be read: not tried again before.
-    rebuild_from: Option<Instant>,
+    /// By lane: its producer was replaced, or could not be, as one of its files cannot be read. Not done again before.
+    rebuild_from: HashMap<usize, Instant>,
     watch: Watch,
+    stalls: Stalls,
 }
 
 /// How often the thread looks whether the producers are still there.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Before a dead producer is tried to be replaced again.
+/// Before a lane's producer is replaced again, or that is tried again.
 const REBUILD_PAUSE: Duration = Duration::from_secs(1);
+
+/// A producer that is replaced before it has to be may first commit what it has, while all failed records wait.
+const SETTLE_MAX: Duration = Duration::from_millis(500);
 
 impl Redelivery {
     fn run(mut self, failures: &mpsc::Receiver<Failed>) {
@@ -82,7 +89,7 @@ impl Redelivery {
             let Some(producers) = self.producers.upgrade() else { return };
             match failed {
                 Ok(Failed::Record { lane, error, letter }) => self.take(&producers, lane, &error, letter),
-                Ok(Failed::Fatal { lane }) => self.rebuild(&producers, lane),
+                Ok(Failed::Producer { lane }) => self.rebuild(&producers, lane),
                 Ok(Failed::GiveUp) => {
                     self.giving_up = true;
                     for Reverse(waiting) in self.waiting.drain() {
@@ -94,6 +101,9 @@ impl Redelivery {
             }
             self.send_due(&producers);
             self.watch.look(&producers);
+            if !self.giving_up {
+                self.stalls.look(&producers);
+            }
         }
     }
 
@@ -110,9 +120,7 @@ impl Redelivery {
             return give_up(producers, lane, letter);
         }
         let code = error.rdkafka_error_code();
-        if code == Some(RDKafkaErrorCode::Fatal) {
-            self.rebuild(producers, lane);
-        }
+        self.rebuild(producers, lane);
         if code == Some(RDKafkaErrorCode::InvalidTimestamp) {
             // It is this machine's clock that is wrong, or the record waited for longer than its topic allows.
             letter.record.timestamp = millis_now();
@@ -135,30 +143,21 @@ impl Redelivery {
     }
 
     /// Replaces a producer that can send nothing any more. What it still held comes back as purged and is produced again;
-    /// what is given to a dead one comes back too, and asks for this again, as do the statistics of one that knows no broker.
-    fn rebuild(&mut self, producers: &Producers, lane: usize) {
-        let Some(lane) = producers.lanes.get(lane) else { return };
-        if let Some(why) = lane.made_alone().and_then(|alone| end_of(&alone)) {
-            tracing::warn!(feed = lane.label, "{why}: the producer of suspects is replaced");
+    /// what is given to such a one comes back too, and asks for this again, as do its statistics.
+    fn rebuild(&mut self, producers: &Producers, index: usize) {
+        let Some(lane) = producers.lanes.get(index) else { return };
+        if let Some(alone) = lane.made_alone()
+            && let Some(ailment) = ailment(&alone)
+        {
+            // Nobody else gives it records.
+            settle(&alone, settled_by(ailment));
+            lane.replaced(ailment);
             lane.retire_alone();
         }
-        let Some(why) = end_of(&lane.current()) else { return };
-        if self.rebuild_from.is_some_and(|from| Instant::now() < from) {
-            return;
-        }
-        match create_patient(&lane.connection.producer(false), lane.reports()) {
-            Ok(fresh) => {
-                tracing::warn!(feed = lane.label, "{why}: the producer is replaced");
-                lane.replace(fresh);
-            }
-            Err(error) => {
-                tracing::error!(
-                    feed = lane.label,
-                    %error,
-                    "{why}, and the producer cannot be replaced yet: are the files that [kafka.client] names right?"
-                );
-                self.rebuild_from = Some(Instant::now() + REBUILD_PAUSE);
-            }
+        let Some(ailment) = ailment(&lane.current()) else { return };
+        if self.rebuild_from.get(&index).is_none_or(|from| *from <= Instant::now()) {
+            replace(lane, ailment);
+            self.rebuild_from.insert(index, Instant::now() + REBUILD_PAUSE);
         }
     }
 
@@ -173,11 +172,30 @@ impl Redelivery {
 }
 
 /// Why the producer can send nothing any more, if that is so.
-fn end_of(producer: &BaseProducer<Reports>) -> Option<&'static str> {
-    if producer.client().fatal_error().is_some() {
-        return Some("fatal producer error");
+fn ailment(producer: &BaseProducer<Reports>) -> Option<Ailment> {
+    let fatal = producer.client().fatal_error().map(|_| Ailment::Fatal);
+    fatal.or_else(|| producer.context().health().ailment())
+}
+
+fn replace(lane: &Lane, ailment: Ailment) {
+    match create_patient(&lane.connection.producer(false), lane.reports()) {
+        Ok(fresh) => {
+            lane.replaced(ailment);
+            lane.replace_settled(fresh, settled_by(ailment));
+        }
+        Err(error) => tracing::error!(
+            feed = lane.label,
+            %error,
+            "{}, and the producer cannot be replaced yet: are the files that [kafka.client] names right?",
+            ailment.why()
+        ),
     }
-    producer.context().is_lost().then_some("the cluster named none of its brokers, and librdkafka forgot them all")
+}
+
+/// Only a producer whose epochs are nearly used up can still commit.
+fn settled_by(ailment: Ailment) -> Instant {
+    let patience = if ailment == Ailment::EpochsUsedUp { SETTLE_MAX } else { Duration::ZERO };
+    Instant::now() + patience
 }
 
 /// The broker's objection is to the record, whatever else was in its batch.

@@ -84,12 +84,7 @@ fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant
         Ok(fresh) => {
             let settle = SETTLE_MAX.min(connection.answer_by() / 2);
             let settled_by = *settled_by.get_or_insert_with(|| Instant::now() + settle);
-            lane.gate.shut();
-            while lane.current().in_flight_count() > 0 && Instant::now() < settled_by {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            lane.replace(fresh);
-            lane.gate.reopen();
+            lane.replace_settled(fresh, settled_by);
             tracing::info!(feed = lane.label, "a producer with the new passwords or certificates is in use");
             true
         }

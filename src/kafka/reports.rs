@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc,
     },
     time::Instant,
@@ -19,6 +19,7 @@ use rdkafka::{
 
 use super::{
     Receipt,
+    health::{Ailment, Health},
     letter::Letter,
     producer::{Accepted, Lane},
     reach::Met,
@@ -92,6 +93,8 @@ impl Counts {
             metrics: Arc::clone(metrics),
         });
         metrics.show(metrics.queue_records.with_label_values(&labels), &counts, Self::outstanding);
+        // From 0, so that an alert sees the first one.
+        let _ = Ailment::ALL.map(|ailment| metrics.producer_replaced.with_label_values(&[label, ailment.reason()]));
         counts
     }
 
@@ -125,6 +128,10 @@ impl Counts {
         self.reported.fetch_add(1, Ordering::AcqRel);
     }
 
+    pub(super) fn replaced(&self, ailment: Ailment) {
+        self.metrics.producer_replaced.with_label_values(&[&self.label, ailment.reason()]).inc();
+    }
+
     /// Gives how many there were before.
     pub(super) fn begin(&self) -> usize {
         self.outstanding.fetch_add(1, Ordering::AcqRel)
@@ -143,8 +150,7 @@ pub(super) struct Reports {
     heard: AtomicUsize,
     /// Reports that came.
     reported: AtomicUsize,
-    /// The producer knows no broker any more.
-    lost: AtomicBool,
+    health: Health,
     met: Met,
     last_error: Mutex<Option<String>>,
     /// Its statistics are the lane's gauges: not those of a second producer, beside the first.
@@ -159,7 +165,7 @@ impl Reports {
             failed: failed.clone(),
             heard: AtomicUsize::new(0),
             reported: AtomicUsize::new(0),
-            lost: AtomicBool::new(false),
+            health: Health::default(),
             met: Met::default(),
             last_error: Mutex::default(),
         }
@@ -180,11 +186,8 @@ impl Reports {
         self.reported.load(Ordering::Relaxed)
     }
 
-    /// Whether the producer knows no broker any more. librdkafka (since 2.10; its issue 5301) forgets each broker that a
-    /// response to a metadata request does not name. Where it names none, as a broker's does while the whole cluster is
-    /// fenced, nobody is left to be asked again.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+    pub(super) fn health(&self) -> &Health {
+        &self.health
     }
 
     /// A number that changes as long as delivery reports can come.
@@ -214,6 +217,7 @@ impl ProducerContext for Reports {
                 parcel.committed(&receipt, &self.counts);
             }
             Err((error, message)) => {
+                self.health.failed(parcel.topic, message.partition(), error.rdkafka_error_code());
                 let letter = Letter::returned(&message.detach(), parcel);
                 let _ = self.failed.send(Failed::Record { lane: self.counts.lane, error: error.clone(), letter });
             }
@@ -297,18 +301,16 @@ impl ClientContext for Reports {
         }
         tracing::warn!(producer = self.counts.label, %error, reason, "Kafka client error");
         if let KafkaError::Global(RDKafkaErrorCode::Fatal) = error {
-            let _ = self.failed.send(Failed::Fatal { lane: self.counts.lane });
+            let _ = self.failed.send(Failed::Producer { lane: self.counts.lane });
         }
     }
 
     fn stats(&self, statistics: Statistics) {
         self.met.note(&statistics);
         self.heard.fetch_add(1, Ordering::Relaxed);
-        // Those of `bootstrap.servers` are among them from the beginning.
-        let lost = statistics.brokers.is_empty();
-        self.lost.store(lost, Ordering::Relaxed);
-        if lost {
-            let _ = self.failed.send(Failed::Fatal { lane: self.counts.lane });
+        self.health.observe(&statistics);
+        if self.health.ailment().is_some() {
+            let _ = self.failed.send(Failed::Producer { lane: self.counts.lane });
         }
         if self.shown {
             observe(&self.counts.metrics.producer, &self.counts.label, &statistics);

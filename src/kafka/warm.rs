@@ -32,7 +32,7 @@ impl Producers {
         let until = Instant::now() + WARMING_MAX;
         let topics: Vec<String> = self.window.topics().iter().map(ToString::to_string).collect();
         let age = i64::try_from(self.window.age().as_millis()).unwrap_or(i64::MAX);
-        let reader = Reader::open(connection, "causeway-warm", &topics, Start::Since(now.saturating_sub(age)))?;
+        let mut reader = Reader::open(connection, "causeway-warm", &topics, Start::Since(now.saturating_sub(age)))?;
         let mut left = reader.behind()?;
         let mut events = 0;
         while left > 0 && Instant::now() < until && !is_to_stop() {

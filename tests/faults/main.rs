@@ -59,6 +59,7 @@ fn cases() -> Vec<Case> {
         process::cases(),
         topics::cases(),
         hostile::cases(),
+        sabotage::cases(),
     ]
     .into_iter()
     .flatten()

@@ -7,9 +7,10 @@ use std::{
 
 use crate::{
     brokers::{hasty, held_and_200, patient},
+    event::Feed,
     load::Plan,
     rig::{Case, Trial},
-    support::{proxy::Proxy, wait_until},
+    support::{process::Child, proxy::Proxy, wait_until},
     topics::client,
     verdict::{Expect, Kind, OVERLOAD, Outcome, Violation},
 };
@@ -22,6 +23,8 @@ pub fn cases() -> Vec<Case> {
         Case::slow("row_12_half_a_second_of_latency_with_jitter", slow_wire),
         Case::slow("row_13_64_kb_a_second_under_load", narrow_wire),
         Case::fast("row_21_fatal_producer_error", fatal_error),
+        Case::fast("an_epoch_is_refused", epoch_refused),
+        Case::fast("a_sequence_is_refused_again_and_again", sequence_refused),
         Case::fast("the_cluster_names_no_broker", no_broker_named),
     ]
 }
@@ -134,20 +137,57 @@ fn fatal_error(trial: &Trial) -> Outcome {
     })
 }
 
+/// The broker's word for an epoch that is over: of a producer that has used up all of its own, or that the broker knows otherwise.
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+
+/// Nothing of a producer is stored any more, as librdkafka's epochs begin with 0 again: until it has a new producer id.
+fn epoch_refused(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| wire.refuse(u32::MAX, INVALID_PRODUCER_EPOCH));
+    let reason = "reason=\"epoch_refused\"";
+    wait_until("each producer is replaced", || {
+        Feed::ALL.iter().all(|feed| {
+            let feed = format!("feed=\"{}\"", feed.label());
+            rig.bridge.metric("causeway_producer_replaced_total", &[reason, &feed]) > 0.0
+        })
+    });
+    rig.each_wire(Proxy::heal);
+    let healed = Instant::now();
+    rig.verdict(load, &held_and_200().healed(healed))
+}
+
+/// As in row 21, but for records that are not stored, and for those of the new producers too.
+fn sequence_refused(trial: &Trial) -> Outcome {
+    let rig = trial.rig(patient(), &[]);
+    let load = rig.load();
+    rig.each_wire(|wire| wire.refuse(8, OUT_OF_ORDER_SEQUENCE_NUMBER));
+    wait_until("each wire has refused as often", || rig.kafka.proxies().iter().all(|wire| wire.refusals_left() == 0));
+    let healed = Instant::now();
+    rig.verdict(load, &held_and_200().healed(healed))
+}
+
 /// A broker's answer while the whole cluster is fenced: librdkafka believes it, and forgets all brokers. Mostly it then begins
 /// with `bootstrap.servers` again, but not when another answer comes at that moment (its issue 5301). That moment cannot be
-/// timed, so here it is told never to do so.
+/// timed, so here it is told never to do so. A `tail` is no better off, and goes on too.
 fn no_broker_named(trial: &Trial) -> Outcome {
     let stays_lost = client(&[("metadata.recovery.strategy", "none".to_owned())]);
     let rig = trial.rig_with(patient(), |setup| setup.toml(&stays_lost));
+    let tail =
+        Child::spawn("tail", &rig.bridge.setup.command(&["tail", "--beginning", "--json"]), &rig.bridge.setup.dir);
     let load = rig.load();
+    wait_until("what is committed is shown", || !tail.stdout().is_empty());
     rig.each_wire(|wire| wire.change(|wire| wire.nameless = true));
     // Whoever connects anew asks for metadata at once.
     rig.each_wire(Proxy::reset);
     wait_until("a producer that knows no broker is replaced", || {
         rig.bridge.child.stderr().contains("the cluster named none of its brokers")
     });
+    wait_until("a consumer that knows no broker is replaced", || tail.stderr().contains("a new consumer goes on"));
     rig.each_wire(Proxy::heal);
     let healed = Instant::now();
+    load.wait_seconds(2);
+    let committed = rig.bridge.metric("causeway_committed_total", &[]);
+    wait_until("all that is committed is shown", || tail.stdout().lines().count() as f64 >= committed);
     rig.verdict(load, &held_and_200().healed(healed))
 }

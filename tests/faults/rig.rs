@@ -280,6 +280,10 @@ fn metrics(bridge: &Bridge, fates: &[Fate], expect: &Expect, content: &Content) 
     if undelivered > 0.0 && !expect.undelivered {
         wrong(format!("{undelivered} records were given up"));
     }
+    let stood_still = bridge.metric("causeway_producer_replaced_total", &["reason=\"stands_still\""]);
+    if stood_still > 0.0 && !expect.own_fault {
+        wrong(format!("{stood_still} producers were replaced for a fault of Kafka's"));
+    }
     if expect.copies == Copies::Restarted {
         return found;
     }

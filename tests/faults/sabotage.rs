@@ -2,14 +2,17 @@
 //!
 //! `CAUSEWAY_SABOTAGE` is read by debug builds only, so these are not part of `--release`.
 
+use std::time::Instant;
+
 use libtest_mimic::{Failed, Trial as Test};
 
 use crate::{
-    brokers::patient,
-    load::Plan,
+    brokers::{held_and_200, patient},
+    event::Feed,
+    load::{Load, Plan},
     rig::{Case, Trial},
     sender::events,
-    support::client::Http,
+    support::{client::Http, wait_until},
     verdict::{Expect, Kind, NO_COMMIT_IN_TIME, Outcome, Violation, describe},
 };
 
@@ -41,6 +44,12 @@ pub fn tests(cases: &[Case]) -> Vec<Test> {
     tests.chain([dies]).collect()
 }
 
+/// Faults that only a switch can make, and by which the bridge must do right.
+pub fn cases() -> Vec<Case> {
+    let cases = [Case::fast("a_producer_sends_nothing", sends_nothing), Case::fast("no_producer_sends", none_sends)];
+    if cfg!(debug_assertions) { cases.into() } else { Vec::new() }
+}
+
 /// No fault from outside ends one thread of a process: here the switch is the fault, and the bridge must do right by it.
 fn thread_dies() -> Outcome {
     let plan = Plan { retries: 0, ..patient() };
@@ -52,6 +61,43 @@ fn thread_dies() -> Outcome {
     rig.judge_ended(&fates, &expect, wrong.into_iter().collect()).and_then(|summary| match summary.acked {
         0 => Ok(summary),
         _ => Err(vec![Violation::new(Kind::WrongAnswer, "200 without the thread that reports")]),
+    })
+}
+
+/// A fault that nobody named: records are taken, and never sent.
+fn sends_nothing(_: &Trial) -> Outcome {
+    let rig = Trial { sabotage: Some("first-producer-sends-nothing") }.rig(patient(), &[]);
+    let load = Load::start(&rig.bridge, rig.plan.clone());
+    let replaced = |feed: &Feed| {
+        let labels = ["reason=\"stands_still\"", &format!("feed=\"{}\"", feed.label())];
+        rig.bridge.metric("causeway_producer_replaced_total", &labels)
+    };
+    wait_until("each producer is replaced", || Feed::ALL.iter().all(|feed| replaced(feed) > 0.0));
+    let healed = Instant::now();
+    wait_until("it is ready", || rig.bridge.metric("causeway_ready", &[]) == 1.0);
+    let twice = Feed::ALL.iter().filter(|feed| replaced(feed) > 1.0).map(|feed| feed.label().to_owned());
+    let twice = twice
+        .map(|feed| Violation::new(Kind::Other, format!("{feed}'s producer was replaced again")))
+        .collect::<Vec<_>>();
+    let expect = Expect { own_fault: true, ..held_and_200().healed(healed) };
+    rig.verdict_with(load, &expect, |_, _| twice)
+}
+
+/// The new producer is no better: the process says that it is its own fault, then ends itself.
+fn none_sends(_: &Trial) -> Outcome {
+    let mut rig = Trial { sabotage: Some("producers-send-nothing") }.rig(patient(), &[]);
+    let load = Load::start(&rig.bridge, rig.plan.clone());
+    wait_until("it is not ready", || rig.bridge.metric("causeway_ready", &[]) == 0.0);
+    let status = rig.bridge.child.wait();
+    let mut wrong = Vec::new();
+    if status.code() != Some(5) {
+        wrong.push(Violation::new(Kind::WrongExit, status.to_string()));
+    }
+    let fates = load.stop();
+    let expect = Expect { broken: true, refusals: vec![NO_COMMIT_IN_TIME], ..Expect::all_200() };
+    rig.judge_ended(&fates, &expect, wrong).and_then(|summary| match summary.acked {
+        0 => Ok(summary),
+        _ => Err(vec![Violation::new(Kind::WrongAnswer, "200 without a producer that sends")]),
     })
 }
 

@@ -10,9 +10,9 @@ use serde_json::{Value as Json, json};
 use crate::{
     brokers::{hasty, held_and_200, patient},
     event::{Event, Feed},
-    load::{Fate, Plan, Reply},
+    load::{Fate, Plan, Reply, block_on, deliver},
     rig::{Case, Rig, Trial},
-    support::{bridge::Setup, client::Http, kafka::Kafka, starting::Starting, wait_until},
+    support::{bridge::Setup, client::Http, kafka::Kafka, proxy::runtime, starting::Starting, wait_until},
     verdict::{Copies, Expect, Kind, Outcome, Violation},
 };
 
@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         Case::slow("row_17_partitions_are_added", partitions_added),
         Case::slow("row_18_permission_for_one_topic_is_revoked_and_given_again", permission_revoked),
         Case::fast("row_20_a_record_larger_than_its_topic_allows", too_large),
+        Case::slow("epochs_are_used_up", epochs_used_up),
         Case::fast("row_30_the_dead_letter_topic_is_unavailable", no_dead_letters),
         Case::fast("row_31_unknown_member_event_type_and_feed", unknown),
     ]
@@ -144,6 +145,46 @@ fn too_large(trial: &Trial) -> Outcome {
             4.0 => Vec::new(),
             other => vec![Violation::new(Kind::WrongMetric, format!("{other} dead letters of PRODUCE"))],
         }
+    })
+}
+
+/// Each refused batch costs its producer an epoch, of which there are 32,767; with the next one they begin again, and the broker
+/// takes none of them any more. Of three of these events one is such a batch at least: a producer is replaced.
+fn epochs_used_up(trial: &Trial) -> Outcome {
+    const WORKERS: usize = 32;
+    const REFUSED: usize = 33_000;
+    let rig = trial.rig(patient(), &[]);
+    rig.kafka.alter_topic_config(&rig.topic(Feed::Journey), &[("max.message.bytes", "4000")]);
+    let refused = (0..WORKERS).map(|worker| {
+        let (sender, plan) = (rig.bridge.sender(Http::Two), rig.plan.clone());
+        runtime().spawn(async move {
+            let mut fates = Vec::new();
+            for number in (worker..REFUSED).step_by(WORKERS) {
+                // Of one key, and so of one partition: brokers side by side would share an epoch.
+                let event = Event::new(u32::MAX, number, Feed::Journey, 1, 8000);
+                let event = Event { number: usize::MAX - number, feed: Feed::DeadLetter, ..event };
+                fates.push(deliver(&sender, event, &plan, |_| ()).await);
+            }
+            fates
+        })
+    });
+    let refused: Vec<_> = refused.collect();
+    let mut fates = refused.into_iter().flat_map(|worker| block_on(worker).unwrap()).collect::<Vec<_>>();
+    let (committed, load) = (rig.bridge.metric("causeway_committed_total", &[]), rig.load());
+    load.wait_seconds(2);
+    fates.extend(load.stop());
+    let expect = Expect { order: false, ..held_and_200() };
+    rig.judge(&fates, &expect, Vec::new(), |bridge, fates| {
+        let journey = fates.iter().filter(|fate| fate.event.feed == Feed::Journey).count();
+        let labels = ["feed=\"journey\"", "reason=\"epochs_used_up\""];
+        let replaced = bridge.metric("causeway_producer_replaced_total", &labels);
+        if committed == 0.0 && journey > 20 && replaced > 0.0 {
+            return Vec::new();
+        }
+        vec![Violation::new(
+            Kind::Other,
+            format!("{committed} were not refused, {journey} came after, {replaced} replaced"),
+        )]
     })
 }
 

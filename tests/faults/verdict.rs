@@ -47,6 +47,8 @@ pub struct Expect {
     pub order: bool,
     /// When the fault was over, if there was one.
     pub healed: Option<Instant>,
+    /// A producer's records stand still for no fault of Kafka's.
+    pub own_fault: bool,
     /// How much memory the process may ever have had, in MiB.
     pub memory_mb_max: u64,
 }
@@ -70,6 +72,7 @@ impl Default for Expect {
             partitions: vec![3],
             order: true,
             healed: None,
+            own_fault: false,
             memory_mb_max: 160,
         }
     }

@@ -98,6 +98,7 @@ const COUNTED: &[(&str, &str, f64)] = &[
     ("causeway_queue_records", "feed=\"activity\"", 0.0),
     ("causeway_queue_records", "feed=\"dead-letter\"", 0.0),
     ("causeway_undelivered_total", "feed=\"other\"", 0.0),
+    ("causeway_producer_replaced_total", "feed=\"other\",reason=\"stands_still\"", 0.0),
     ("causeway_connections_evicted_total", "", 0.0),
     ("causeway_connections_refused_total", "", 0.0),
     ("causeway_ready", "", 1.0),

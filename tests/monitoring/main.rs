@@ -51,7 +51,10 @@ fn results() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
-    let kafka = Kafka::start(KafkaOptions { brokers: 3, ..KafkaOptions::default() });
+    // The proxies have a runtime of their own.
+    let kafka = tokio::task::block_in_place(|| {
+        Kafka::start(KafkaOptions { brokers: 3, proxied: true, ..KafkaOptions::default() })
+    });
     let (setup, identity) = setup(&kafka);
     let bridge = setup.start();
     // A cluster that has just started is slow for a while.
@@ -70,6 +73,7 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
     bad_events(&bridge, &identity, &prometheus).await;
     strangers(&bridge, &prometheus).await;
     broken_files(&bridge, &prometheus);
+    wrong_answers(&kafka, &prometheus);
     no_broker(&kafka, &bridge, &prometheus);
     let bridge = ended_and_started_again(&kafka, bridge, &prometheus);
     drop(load);
@@ -83,7 +87,7 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
 
 /// Limits that a few events a second come near to, and times that are over soon.
 fn setup(kafka: &Kafka) -> (Setup, Identity) {
-    let mut setup = Setup::new(kafka, None);
+    let mut setup = Setup::new(kafka, None).set("kafka.brokers", &kafka.proxied_bootstrap());
     for (key, value) in [
         ("sender.timeout_ms", "5000"),
         ("sender.retries", "1"),
@@ -197,6 +201,13 @@ fn broken_files(bridge: &Bridge, prometheus: &Prometheus) {
     prometheus.wait_for(&["CausewayReloadRefused"]);
     fs::write(&file, good).unwrap();
     wait_until("the files are right again", || bridge.metric("causeway_reload_refused", &["tls"]) == 0.0);
+}
+
+/// Of a broker that has lost count of a producer's records.
+fn wrong_answers(kafka: &Kafka, prometheus: &Prometheus) {
+    const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    kafka.proxies().iter().for_each(|wire| wire.answer_wrongly(1, OUT_OF_ORDER_SEQUENCE_NUMBER));
+    prometheus.wait_for(&["CausewayProducerReplaced"]);
 }
 
 fn no_broker(kafka: &Kafka, bridge: &Bridge, prometheus: &Prometheus) {

@@ -1,5 +1,5 @@
-//! As much of Kafka's protocol as a proxy needs: where a produce request is, where its response has the error code, and which
-//! brokers the response to a metadata request names.
+//! As much of Kafka's protocol as a proxy needs: where a produce request is and which topic it names, where its response has
+//! the error code, and which brokers the response to a metadata request names.
 //!
 //! Bytes of another protocol pass through unchanged: what they would mean here is never asked for.
 
@@ -33,6 +33,16 @@ impl Shared {
     pub fn left(&self) -> u32 {
         self.left.load(Ordering::Relaxed)
     }
+
+    /// The error, if there is one more to come.
+    fn take(&self) -> Option<i16> {
+        counted(&self.left).then(|| i16::try_from(self.error.load(Ordering::Relaxed)).unwrap())
+    }
+}
+
+/// Whether there was one left.
+fn counted(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 /// How much of a chunk passes before the connection ends.
@@ -41,8 +51,17 @@ pub enum Part {
     Until(usize),
 }
 
-/// Correlation id -> key and version, of the requests without a response yet that are looked at.
-type Expected = Arc<Mutex<HashMap<[u8; 4], (u16, u16)>>>;
+/// A request without a response yet that is looked at.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    key: u16,
+    version: u16,
+    /// It is kept from its topic: what its response is to say instead of the broker's word.
+    refused: Option<i16>,
+}
+
+/// By correlation id.
+type Expected = Arc<Mutex<HashMap<[u8; 4], Asked>>>;
 
 /// Where in a length-prefixed frame a stream is.
 #[derive(Default)]
@@ -76,37 +95,69 @@ impl Frame {
     }
 }
 
-/// From the client: length, key, version, correlation id.
+/// From the client: length, key, version, correlation id, client id; a produce request then names one topic.
 pub struct Requests {
     frame: Frame,
     expected: Expected,
+    refused: Arc<Shared>,
+    /// Where this request has the last byte of its topic's name, if it is kept from it.
+    misled: Option<usize>,
 }
 
+/// A topic's name and what stands before it.
+const HEAD_MAX: usize = 300;
+
+/// No topic's name has it at its end: one that does is not there.
+const NOWHERE: u8 = b'~';
+
 impl Requests {
-    pub fn new(expected: Expected) -> Self {
-        Self { frame: Frame::default(), expected }
+    pub fn new(expected: Expected, refused: Arc<Shared>) -> Self {
+        Self { frame: Frame::default(), expected, refused, misled: None }
     }
 
     /// Looks at the next bytes; a produce request that begins in them is cut in its middle when `to_break` says so.
-    pub fn see(&mut self, bytes: &[u8], to_break: &AtomicU32) -> Part {
-        for (index, byte) in bytes.iter().enumerate() {
-            let at = self.frame.step(*byte, 12);
-            if at != 11 || ![PRODUCE, METADATA].contains(&self.frame.number(4)) {
-                continue;
+    pub fn see(&mut self, bytes: &mut [u8], to_break: &AtomicU32) -> Part {
+        for index in 0..bytes.len() {
+            let at = self.frame.step(bytes[index], HEAD_MAX);
+            if at == 0 {
+                self.misled = None;
             }
-            let correlation = self.frame.head[8..12].try_into().unwrap();
-            let request = (self.frame.number(4), self.frame.number(6));
-            self.expected.lock().unwrap().insert(correlation, request);
-            if request.0 == METADATA {
-                continue;
-            }
-            let breaks =
-                to_break.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-            if breaks {
+            if at == 11 && self.began(to_break) {
                 return Part::Until((index + self.frame.length / 2).min(bytes.len()));
+            }
+            if self.misled == Some(0)
+                && let Some(last) = self.name_end(at)
+            {
+                self.misled = Some(last);
+            }
+            if at > 11 && self.misled == Some(at) {
+                bytes[index] = NOWHERE;
             }
         }
         Part::Whole
+    }
+
+    /// Remembers the request whose head is there; whether it is to break.
+    fn began(&mut self, to_break: &AtomicU32) -> bool {
+        let (key, version) = (self.frame.number(4), self.frame.number(6));
+        if ![PRODUCE, METADATA].contains(&key) {
+            return false;
+        }
+        let refused = if key == PRODUCE { self.refused.take() } else { None };
+        if refused.is_some() {
+            assert!(version >= FLEXIBLE, "produce version {version}");
+            self.misled = Some(0);
+        }
+        let correlation = self.frame.head[8..12].try_into().unwrap();
+        self.expected.lock().unwrap().insert(correlation, Asked { key, version, refused });
+        key == PRODUCE && counted(to_break)
+    }
+
+    /// Where the topic's name ends, as soon as its length is known: after client id, tags, transactional id (none), acks,
+    /// timeout and the number of topics.
+    fn name_end(&self, at: usize) -> Option<usize> {
+        let length_at = (at >= 13).then(|| 14 + usize::from(self.frame.number(12)) + 1 + 1 + 2 + 4 + 1)?;
+        (at == length_at).then(|| length_at + usize::from(self.frame.head[length_at]) - 1)
     }
 }
 
@@ -118,9 +169,6 @@ pub struct Responses {
     /// Where this response has its error code, once that is known, and what to write there.
     patch: Option<(usize, [u8; 2])>,
 }
-
-/// A topic's name and what stands before it.
-const RESPONSE_HEAD_MAX: usize = 300;
 
 impl Responses {
     pub fn new(wrong: Arc<Shared>) -> Self {
@@ -134,7 +182,7 @@ impl Responses {
     /// Looks at the next bytes and changes the error code where that is asked for. `nameless`: no response names a broker.
     pub fn see(&mut self, bytes: &mut [u8], nameless: bool) {
         for index in 0..bytes.len() {
-            let at = self.frame.step(bytes[index], RESPONSE_HEAD_MAX);
+            let at = self.frame.step(bytes[index], HEAD_MAX);
             if at == 7 {
                 self.metadata(&mut bytes[index + 1..], nameless);
             }
@@ -157,7 +205,7 @@ impl Responses {
     fn metadata(&self, rest: &mut [u8], nameless: bool) {
         let correlation: [u8; 4] = self.frame.head[4..8].try_into().unwrap();
         let mut expected = self.expected.lock().unwrap();
-        let Some((METADATA, version)) = expected.get(&correlation).copied() else { return };
+        let Some(Asked { key: METADATA, version, .. }) = expected.get(&correlation).copied() else { return };
         expected.remove(&correlation);
         if nameless {
             assert!(version >= FLEXIBLE && rest.len() >= self.frame.length - 4, "metadata version {version}");
@@ -168,7 +216,9 @@ impl Responses {
     /// Finds the error code's place as soon as the name's length is known.
     fn plan(&mut self, at: usize) {
         let correlation: [u8; 4] = self.frame.head[4..8].try_into().unwrap();
-        let Some((_, version)) = self.expected.lock().unwrap().get(&correlation).copied() else { return };
+        let Some(Asked { version, refused, .. }) = self.expected.lock().unwrap().get(&correlation).copied() else {
+            return;
+        };
         let known_at = if version >= FLEXIBLE { 10 } else { 13 };
         if at != known_at {
             return;
@@ -180,11 +230,7 @@ impl Responses {
         } else {
             14 + usize::from(self.frame.number(12)) + 4 + 4
         };
-        let counted = |left: u32| left.checked_sub(1);
-        if self.wrong.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).is_ok() {
-            let error = i16::try_from(self.wrong.error.load(Ordering::Relaxed)).unwrap();
-            self.patch = Some((place, error.to_be_bytes()));
-        }
+        self.patch = refused.or_else(|| self.wrong.take()).map(|error| (place, error.to_be_bytes()));
     }
 }
 

@@ -76,6 +76,8 @@ struct Inside {
     broken_requests: AtomicU32,
     /// So many produce responses say this error from now on, whatever the broker said.
     wrong_responses: Arc<Shared>,
+    /// So many produce requests do not reach their topic and are answered with this error.
+    refused_requests: Arc<Shared>,
 }
 
 impl Proxy {
@@ -95,6 +97,7 @@ impl Proxy {
             wire: watch::Sender::new(Wire::default()),
             broken_requests: AtomicU32::new(0),
             wrong_responses: Arc::default(),
+            refused_requests: Arc::default(),
         });
         runtime().spawn(accept(listener, Arc::downgrade(&inside)));
         Self { address, inside }
@@ -120,6 +123,7 @@ impl Proxy {
         self.change(|wire| *wire = Wire { resets: wire.resets, ..Wire::default() });
         self.inside.broken_requests.store(0, Ordering::Relaxed);
         self.inside.wrong_responses.set(0, 0);
+        self.inside.refused_requests.set(0, 0);
     }
 
     /// Each of the next `count` produce requests ends in its middle: half of it reaches the broker, then comes a reset.
@@ -135,6 +139,17 @@ impl Proxy {
     /// The broker commits what the next `count` produce requests bring, but the client reads `error`, a Kafka error code.
     pub fn answer_wrongly(&self, count: u32, error: i16) {
         self.inside.wrong_responses.set(count, error);
+    }
+
+    /// The broker stores nothing of what the next `count` produce requests bring, and the client reads `error`: on its way to
+    /// the broker each names a topic that is not there.
+    pub fn refuse(&self, count: u32, error: i16) {
+        self.inside.refused_requests.set(count, error);
+    }
+
+    /// How many of these are still to come.
+    pub fn refusals_left(&self) -> u32 {
+        self.inside.refused_requests.left()
     }
 
     /// How many of these are still to come.
@@ -195,7 +210,7 @@ async fn carry(client: TcpStream, inside: &Inside) -> io::Result<()> {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let correlations = Responses::new(Arc::clone(&inside.wrong_responses));
-    let requests = Requests::new(correlations.expected());
+    let requests = Requests::new(correlations.expected(), Arc::clone(&inside.refused_requests));
     let used = Mutex::new(Some(Instant::now()));
     let up = pump(from_client, to_server, inside, &used, Tracker::Up(requests));
     let down = pump(from_server, to_client, inside, &used, Tracker::Down(correlations));
@@ -249,7 +264,7 @@ async fn pump(
                 return Ok(());
             }
             let broken = match &mut tracker {
-                Tracker::Up(requests) => requests.see(&bytes, &inside.broken_requests),
+                Tracker::Up(requests) => requests.see(&mut bytes, &inside.broken_requests),
                 Tracker::Down(responses) => {
                     responses.see(&mut bytes, inside.wire.borrow().nameless);
                     Part::Whole

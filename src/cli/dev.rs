@@ -22,6 +22,7 @@ use crate::{
     kafka::{
         Connection,
         embedded::EmbeddedBroker,
+        progress,
         reader::{Reader, Start},
     },
     serve::{Addresses, Bound, Run},
@@ -174,6 +175,9 @@ fn show_events(config: &Config) -> Result<(), Failure> {
     let mut show = move || -> Result<(), String> {
         loop {
             if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
+                if progress::mark_of(&record).is_some() {
+                    continue;
+                }
                 let decoded = decoder.decode(&record);
                 if !say(text_line(&record, &decoded)).unwrap_or(false) {
                     return Ok(());

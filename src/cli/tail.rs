@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Config,
     kafka::{
-        Connection, millis_now,
+        Connection, millis_now, progress,
         reader::{Reader, Start, Stored},
     },
 };
@@ -96,7 +96,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             }
             continue;
         };
-        if args.no_follow && !reader.was_there(&record)
+        if progress::mark_of(&record).is_some()
+            || args.no_follow && !reader.was_there(&record)
             || since.is_some_and(|since| record.timestamp.is_some_and(|time| time < since))
         {
             continue;

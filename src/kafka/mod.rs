@@ -7,6 +7,7 @@ pub mod embedded;
 mod letter;
 mod pace;
 mod producer;
+pub mod progress;
 pub mod reader;
 mod redelivery;
 mod renew;

@@ -38,14 +38,28 @@ impl Stored {
 }
 
 /// Where to begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     Beginning,
     End,
     /// At the first record from this time on, milliseconds since 1970.
     Since(i64),
-    /// Where the last run of the same name committed that it was, or at the beginning.
-    Committed,
+    /// These partitions alone, each at an offset.
+    At(Vec<(i32, i64)>),
+}
+
+/// What a consumer group says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub partition: i32,
+    /// The first offset that is still there.
+    pub first: i64,
+    /// The offset after the last.
+    pub end: i64,
+    /// The group's offset, if it has one.
+    pub offset: Option<i64>,
+    /// The offset of the mark that it was committed with, if it was (`progress.rs`).
+    pub mark: Option<i64>,
 }
 
 /// Reads topics from a start on, all partitions.
@@ -76,16 +90,14 @@ impl Reader {
     /// # Errors
     /// When no broker answers, or a topic is not there.
     pub fn open(connection: &Connection, name: &str, topics: &[String], start: Start) -> Result<Self, KafkaError> {
-        let mut config = connection.client();
-        config.set("group.id", name);
-        config.set("enable.auto.commit", "false");
-        config.set("enable.partition.eof", "false");
-        config.set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
-        let mut reader = Self { consumer, ends: Vec::new(), timeout: connection.request_timeout() };
+        let mut reader = Self::unassigned(connection, name)?;
         let mut list = TopicPartitionList::new();
         for topic in topics {
-            for partition in reader.partitions(topic)? {
+            let mut partitions = reader.partitions(topic)?;
+            if let Start::At(places) = &start {
+                partitions.retain(|partition| places.iter().any(|(placed, _)| placed == partition));
+            }
+            for partition in partitions {
                 let (_, end) = reader.consumer.fetch_watermarks(topic, partition, reader.timeout)?;
                 reader.ends.push((topic.clone(), partition, end));
                 list.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -93,6 +105,43 @@ impl Reader {
         }
         reader.consumer.assign(&reader.begin_at(list, start)?)?;
         Ok(reader)
+    }
+
+    fn unassigned(connection: &Connection, name: &str) -> Result<Self, KafkaError> {
+        let mut config = connection.client();
+        config.set("group.id", name);
+        config.set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "false");
+        config.set("auto.offset.reset", "earliest");
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
+        Ok(Self { consumer, ends: Vec::new(), timeout: connection.request_timeout() })
+    }
+
+    /// What the group `name` has committed for each partition of `topic`.
+    ///
+    /// # Errors
+    /// When no broker answers, or the group may not be seen.
+    pub fn committed(connection: &Connection, name: &str, topic: &str) -> Result<Vec<Committed>, KafkaError> {
+        let reader = Self::unassigned(connection, name)?;
+        let mut list = TopicPartitionList::new();
+        for partition in reader.partitions(topic)? {
+            list.add_partition(topic, partition);
+        }
+        let told = reader.consumer.committed_offsets(list, reader.timeout)?;
+        let elements = told.elements();
+        elements
+            .iter()
+            .map(|element| {
+                let partition = element.partition();
+                let (first, end) = reader.consumer.fetch_watermarks(topic, partition, reader.timeout)?;
+                let offset = match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                };
+                let mark = offset.and_then(|_| element.metadata().parse().ok());
+                Ok(Committed { partition, first, end, offset, mark })
+            })
+            .collect()
     }
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, KafkaError> {
@@ -117,10 +166,10 @@ impl Reader {
                 times.set_all_offsets(Offset::Offset(time))?;
                 list = self.consumer.offsets_for_times(times, self.timeout)?;
             }
-            Start::Committed => {
-                for element in self.consumer.committed_offsets(list.clone(), self.timeout)?.elements() {
-                    if let Offset::Offset(offset) = element.offset() {
-                        list.set_partition_offset(element.topic(), element.partition(), Offset::Offset(offset))?;
+            Start::At(places) => {
+                for (topic, partition, _) in &self.ends {
+                    for (_, offset) in places.iter().filter(|(placed, _)| placed == partition) {
+                        list.set_partition_offset(topic, *partition, Offset::Offset(*offset))?;
                     }
                 }
             }
@@ -188,13 +237,15 @@ impl Reader {
         })
     }
 
-    /// Commits that everything up to and with `record` is done.
+    /// Commits to the group that everything before `next` is done, as the mark at offset `mark` says too.
     ///
     /// # Errors
     /// When the broker does not take the commit.
-    pub fn commit(&self, record: &Stored) -> Result<(), KafkaError> {
+    pub fn commit(&self, topic: &str, partition: i32, next: i64, mark: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&record.topic, record.partition, Offset::Offset(record.offset + 1))?;
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(next))?;
+        element.set_metadata(mark.to_string());
         self.consumer.commit(&list, CommitMode::Sync)
     }
 }

@@ -22,6 +22,7 @@ mod judgement;
 mod outage;
 mod overload;
 mod reload;
+mod replaying;
 mod retries;
 mod schemas;
 mod security;

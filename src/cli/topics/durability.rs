@@ -213,7 +213,7 @@ fn judge_retention(topic: &Topic, about: &str, demands: &Demands, findings: &mut
         && retention.is_none_or(|retention| before < retention)
         && before < i64::MAX
     {
-        findings.note(about, format!("message.timestamp.before.max.ms = {before}: `causeway replay` keeps the received time, so it cannot store older dead letters here"));
+        findings.note(about, format!("message.timestamp.before.max.ms = {before}: `causeway replay` keeps the received time, and stores a dead letter that is older with the time of its replay instead"));
     }
 }
 

@@ -92,7 +92,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         (Start::Beginning, None)
     } else {
         let places = progress::find(&connection, GROUP, topic).map_err(unread)?;
-        (Start::At(places.iter().map(|place| (place.partition, place.next)).collect()), missed(topic, &places))
+        (
+            Start::At(places.iter().map(|place| (topic.clone(), place.partition, place.next)).collect()),
+            missed(topic, &places),
+        )
     };
     let reader = Reader::open(&connection, GROUP, std::slice::from_ref(topic), start).map_err(unread)?;
     let behind = reader.behind().map_err(Failure::new)?;

@@ -4,6 +4,7 @@ pub mod admin;
 mod client;
 pub mod durability;
 pub mod embedded;
+pub mod follower;
 mod letter;
 mod pace;
 mod producer;
@@ -23,6 +24,9 @@ pub use producer::{Accepted, LaneSpec, Pending, Producers};
 pub use warm::Warmed;
 pub use watch::end;
 pub use window::{Entered, Key, Ticket};
+
+/// What the client library reports.
+pub use rdkafka::error::KafkaError as KafkaFault;
 
 /// Now as Kafka's timestamps have it: milliseconds since 1970.
 pub fn millis_now() -> i64 {

@@ -94,7 +94,8 @@ impl Marks {
         if from.is_empty() {
             return Ok(Self(marks));
         }
-        let reader = Reader::open(connection, group, &[topic.to_owned()], Start::At(from))?;
+        let places = from.into_iter().map(|(partition, offset)| (topic.to_owned(), partition, offset)).collect();
+        let reader = Reader::open(connection, group, &[topic.to_owned()], Start::At(places))?;
         loop {
             match reader.next(Duration::from_millis(100))? {
                 Some(record) => {

@@ -44,8 +44,8 @@ pub enum Start {
     End,
     /// At the first record from this time on, milliseconds since 1970.
     Since(i64),
-    /// These partitions alone, each at an offset.
-    At(Vec<(i32, i64)>),
+    /// These partitions alone (topic, partition), each at an offset.
+    At(Vec<(String, i32, i64)>),
 }
 
 /// What a consumer group says of a partition.
@@ -95,7 +95,7 @@ impl Reader {
         for topic in topics {
             let mut partitions = reader.partitions(topic)?;
             if let Start::At(places) = &start {
-                partitions.retain(|partition| places.iter().any(|(placed, _)| placed == partition));
+                partitions.retain(|partition| places.iter().any(|(of, placed, _)| (of, placed) == (topic, partition)));
             }
             for partition in partitions {
                 let (_, end) = reader.consumer.fetch_watermarks(topic, partition, reader.timeout)?;
@@ -167,9 +167,10 @@ impl Reader {
                 list = self.consumer.offsets_for_times(times, self.timeout)?;
             }
             Start::At(places) => {
-                for (topic, partition, _) in &self.ends {
-                    for (_, offset) in places.iter().filter(|(placed, _)| placed == partition) {
-                        list.set_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+                for (topic, partition, offset) in places {
+                    // One that is gone since is in no list.
+                    if let Some(mut element) = list.find_partition(&topic, partition) {
+                        element.set_offset(Offset::Offset(offset))?;
                     }
                 }
             }
@@ -196,6 +197,47 @@ impl Reader {
             headers: headers.unwrap_or_default(),
             value: message.payload().unwrap_or_default().to_vec(),
         }))
+    }
+
+    /// Takes the partitions of `topic` that were added since, from their first record on.
+    ///
+    /// # Errors
+    /// When no broker answers, or the topic is not there.
+    pub fn take_added(&self, topic: &str) -> Result<(), KafkaError> {
+        let assigned = self.consumer.assignment()?;
+        let mut added = TopicPartitionList::new();
+        for partition in self.partitions(topic)? {
+            if assigned.find_partition(topic, partition).is_none() {
+                added.add_partition_offset(topic, partition, Offset::Beginning)?;
+            }
+        }
+        if added.count() > 0 {
+            tracing::info!(topic, added = added.count(), "partitions were added: they are read from their beginning");
+            self.consumer.incremental_assign(&added)?;
+        }
+        Ok(())
+    }
+
+    /// The next record of each partition. Where none was read from its beginning that is 0, which stands for it.
+    pub fn places(&self) -> Vec<(String, i32, i64)> {
+        let (Ok(positions), Ok(assigned)) = (self.consumer.position(), self.consumer.assignment()) else {
+            return Vec::new();
+        };
+        let place = |topic: &str, partition: i32| {
+            let at = |list: &TopicPartitionList| list.find_partition(topic, partition).map(|element| element.offset());
+            match (at(&positions), at(&assigned)) {
+                (Some(Offset::Offset(next)), _) | (_, Some(Offset::Offset(next))) => next,
+                _ => 0,
+            }
+        };
+        let elements = assigned.elements();
+        let element = elements.iter().map(|element| (element.topic(), element.partition()));
+        element.map(|(topic, partition)| (topic.to_owned(), partition, place(topic, partition))).collect()
+    }
+
+    /// Reads on with the consumer of another, which stands at the same places; the ends stay those of the opening.
+    pub fn replace(&mut self, fresh: Self) {
+        self.consumer = fresh.consumer;
     }
 
     /// How many records lay between here and the end when the reader was opened.

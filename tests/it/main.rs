@@ -29,6 +29,7 @@ mod security;
 mod sending;
 mod stopping;
 mod support;
+mod tailing;
 mod tls;
 mod translation;
 mod watching;

@@ -261,8 +261,8 @@ fn a_type_that_is_defined_at_another_field_is_compatible_for_us_as_for_the_regis
     let registry = support::registry();
     let setup = Setup::new(support::kafka(), Some(registry));
     let mut older: Json = serde_json::from_str(text_of("activity")).unwrap();
-    let data = older["fields"].as_array_mut().unwrap().iter_mut().find(|field| field["name"] == "data").unwrap();
-    let fields = data["type"][1]["fields"].as_array_mut().unwrap();
+    let details = older["fields"].as_array_mut().unwrap().iter_mut().find(|field| field["name"] == "details").unwrap();
+    let fields = details["type"][1]["fields"].as_array_mut().unwrap();
     let defines = fields.iter().position(|field| field["type"][1]["name"] == "Utilization").unwrap();
     let definition = fields.remove(defines)["type"][1].clone();
     let next = fields.iter_mut().find(|field| field["type"][1] == "Utilization").unwrap();

@@ -167,7 +167,7 @@ fn judge_settings(topic: &Topic, about: &str, demands: &Demands, findings: &mut 
         );
     }
     if text("cleanup.policy").contains("compact") {
-        let what = "cleanup.policy = compact: of the events of one key only the last is kept, and those without a key are refused";
+        let what = "cleanup.policy = compact: of the events of one key only the last is kept, and those without a key are stored under their body's hash once they were refused";
         findings.add(Level::Error, about, what, demands.alter(&topic.name, "cleanup.policy=delete"));
     }
     judge_retention(topic, about, demands, findings);

@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod follower;
 mod letter;
 mod pace;
+mod patience;
 mod producer;
 pub mod progress;
 pub mod reader;

@@ -26,6 +26,7 @@ mod replaying;
 mod retries;
 mod schemas;
 mod security;
+mod senders;
 mod sending;
 mod stopping;
 mod support;

@@ -136,8 +136,7 @@ impl Bridge {
                     route,
                 })
                 .collect(),
-            // As many as the feeds may hold.
-            streams: Quota::new(config.ingress.in_flight_max.saturating_mul(config.feeds.len() + 1)),
+            streams: Quota::new(config.streams_max()),
             producers,
             bytes,
             benches: Mutex::new(Vec::new()),

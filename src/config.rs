@@ -61,7 +61,16 @@ impl Config {
         }
         topics
     }
+
+    /// HTTP/2: streams for all connections together: as many as the feeds may hold, but the first connection has 100 in any case.
+    pub fn streams_max(&self) -> usize {
+        self.ingress.in_flight_max.saturating_mul(self.feeds.len() + 1).max(STREAMS_MIN)
+    }
 }
+
+/// Clients begin with 100 streams before they have read how many they may have (RFC 9113, section 6.5.2, recommends no fewer), and a
+/// connection takes a quarter of what is free.
+const STREAMS_MIN: usize = 400;
 
 /// `[sender]`: what ASAPP was told.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder, process_collector::ProcessCollector,
+    TextEncoder,
 };
 
 pub use self::producer::ProducerMetrics;
@@ -109,9 +109,9 @@ impl Metrics {
     #[allow(clippy::too_many_lines, reason = "a table, not a flow")]
     pub fn new() -> prometheus::Result<Self> {
         let r = Registry::new();
-        if cfg!(target_os = "linux") {
-            r.register(Box::new(ProcessCollector::for_self()))?;
-        }
+        // It reads /proc, and is there on Linux alone.
+        #[cfg(target_os = "linux")]
+        r.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let info = counters(&r, "causeway_build_info", "The version that runs; always 1.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
         Ok(Self {

@@ -163,6 +163,38 @@ fn at_most_one_file_is_allowed_unsafe_code() {
     assert!(found.len() <= 1, "{found:?}");
 }
 
+/// A Mac builds the crate too: what it does not have stands behind a `cfg`.
+#[test]
+fn what_only_linux_has_stands_behind_a_cfg() {
+    const LINUX_ONLY: [&str; 9] = [
+        "thread_priority::",
+        "process_collector",
+        "\"/proc",
+        "\"/sys/",
+        "os::linux",
+        "procfs",
+        "epoll",
+        "inotify",
+        "memfd",
+    ];
+    let mut seen = 0;
+    for (path, code) in sources() {
+        let lines: Vec<_> = code.lines().map(str::trim_start).collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.starts_with("//")) {
+            if !LINUX_ONLY.iter().any(|name| line.contains(name)) {
+                continue;
+            }
+            seen += 1;
+            let before = &lines[at.saturating_sub(2)..at];
+            assert!(before.contains(&"#[cfg(target_os = \"linux\")]"), "{}: {line}", path.display());
+        }
+    }
+    assert!(seen >= 2, "{seen} places");
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, linux) = manifest.split_once("[target.'cfg(target_os = \"linux\")'.dependencies]").unwrap();
+    assert!(linux.split("\n[").next().unwrap().contains("thread-priority"), "it does not build elsewhere");
+}
+
 #[test]
 fn what_is_printed_goes_by_the_one_way_that_lets_a_reader_go() {
     for (path, code) in sources() {

@@ -2,6 +2,9 @@
 
 mod brokers;
 mod budget;
+mod sender;
+
+use std::path::PathBuf;
 
 use budget::{BudgetLines, rate};
 use console::style;
@@ -28,6 +31,7 @@ use crate::{
 Examples:
   causeway check --config causeway.toml   the configuration as it is understood, and every finding
   causeway check --quiet --rate 200       the findings, and what 200 events/s mean in an outage
+  causeway check --sender asapp.crt       would whoever presents this certificate be let in?
   causeway check --json --strict | jq '.findings[] | select(.level != \"ok\")'
 
 It changes nothing, and may run beside the bridge.
@@ -47,6 +51,9 @@ pub struct Args {
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
+    /// Only judge this certificate (PEM, intermediates after it), as if a sender presented it.
+    #[arg(long, value_name = "FILE")]
+    sender: Option<PathBuf>,
     /// Print every key that there is, as Markdown, and look at nothing.
     #[arg(long)]
     reference: bool,
@@ -68,6 +75,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     findings.ok("configuration", "every key is known, no limit contradicts another");
     look_at_config(&target, &mut findings);
     look_at_certificates(&target.config, &mut findings);
+    if let Some(file) = &args.sender {
+        sender::look_at_sender(file, &target.config, &mut findings);
+        return args.tell(None, &findings);
+    }
     match Admin::new(&Connection::new(&target.config)) {
         Ok(admin) => look_at_brokers(&admin, &target, &mut findings)?,
         Err(error) => findings.add(

@@ -28,12 +28,17 @@ pub struct Decoder {
     registry: Option<Registry>,
     /// By the bytes before the value; or why there is none, for ever.
     schemas: HashMap<Vec<u8>, Result<Arc<Schema>, String>>,
+    /// What the registry did not know, and when it was asked: it may be told of it yet, or have been asked at an instance that lags.
+    unknown: HashMap<Vec<u8>, (Instant, String)>,
     /// When the registry did not answer last, and what was said of it.
     away: Option<(Instant, String)>,
 }
 
-/// A registry that did not answer is not asked again before: each record would wait for it.
+/// A registry that did not answer, or does not know an id, is not asked again before: each record would wait for it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// So many ids that the registry does not know are remembered; a topic that is none of ours could have any number.
+const UNKNOWN_MAX: usize = 1_000;
 
 /// A record, decoded.
 pub struct Decoded {
@@ -57,7 +62,8 @@ impl Decoder {
             known.insert(single_object_prefix(route.schema.fingerprint), Ok(Arc::new(route.schema)));
         }
         let registry = schemas::open(config)?;
-        Ok(Self { dead_letters: config.dead_letter.topic.clone(), labels, registry, schemas: known, away: None })
+        let dead_letters = config.dead_letter.topic.clone();
+        Ok(Self { dead_letters, labels, registry, schemas: known, unknown: HashMap::new(), away: None })
     }
 
     pub fn decode(&mut self, record: &Stored) -> Decoded {
@@ -89,13 +95,22 @@ impl Decoder {
         if let Some(known) = self.schemas.get(prefix) {
             return known.clone();
         }
-        if let Some((_, why)) = self.away.as_ref().filter(|(since, _)| since.elapsed() < ASK_AGAIN) {
+        let lately = self.away.iter().chain(self.unknown.get(prefix)).find(|(since, _)| since.elapsed() < ASK_AGAIN);
+        if let Some((_, why)) = lately {
             return Err(why.clone());
         }
         match self.fetch(prefix) {
             Ok(found) => {
                 self.schemas.insert(prefix.to_vec(), found.clone());
                 found
+            }
+            Err(unknown @ RegistryError::Refused { status: 404, .. }) => {
+                let why = unknown.to_string();
+                if self.unknown.len() >= UNKNOWN_MAX {
+                    self.unknown.clear();
+                }
+                self.unknown.insert(prefix.to_vec(), (Instant::now(), why.clone()));
+                Err(why)
             }
             Err(away) => {
                 let why = away.to_string();
@@ -108,7 +123,7 @@ impl Decoder {
     /// The schema, or why there will never be one.
     ///
     /// # Errors
-    /// Why the registry does not tell now.
+    /// Why the registry does not tell now: it is away, or does not know the id.
     fn fetch(&self, prefix: &[u8]) -> Result<Result<Arc<Schema>, String>, RegistryError> {
         let &[0, a, b, c, d] = prefix else { return Ok(Err("no schema here has its fingerprint".to_owned())) };
         let id = u32::from_be_bytes([a, b, c, d]);
@@ -120,7 +135,6 @@ impl Decoder {
                 let parsed = Schema::parse(&text).map(Arc::new);
                 Ok(parsed.map_err(|error| format!("schema id {id}: {error}")))
             }
-            Err(error @ RegistryError::Refused { status: 404, .. }) => Ok(Err(error.to_string())),
             Err(error) => Err(error),
         }
     }

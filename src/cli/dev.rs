@@ -22,7 +22,9 @@ use crate::{
     kafka::{
         Connection,
         embedded::EmbeddedBroker,
-        reader::{Reader, Start},
+        follower::{Follower, Heard},
+        progress,
+        reader::Start,
     },
     serve::{Addresses, Bound, Run},
 };
@@ -169,11 +171,16 @@ Stop:                    Ctrl-C
 /// A line per committed event, read back from the broker like any other reader would. From when it returns, none is missed.
 fn show_events(config: &Config) -> Result<(), Failure> {
     let mut decoder = Decoder::new(config)?;
-    let mut reader = Reader::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)
+    let mut follower = Follower::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)
         .map_err(|error| Failure::new(format!("committed events could not be read back: {error}")))?;
     let mut show = move || -> Result<(), String> {
         loop {
-            if let Some(record) = reader.next(Duration::from_millis(100)).map_err(|error| error.to_string())? {
+            if let Heard::Record(record) =
+                follower.next(Duration::from_millis(100)).map_err(|error| error.to_string())?
+            {
+                if progress::mark_of(&record).is_some() {
+                    continue;
+                }
                 let decoded = decoder.decode(&record);
                 if !say(text_line(&record, &decoded)).unwrap_or(false) {
                     return Ok(());

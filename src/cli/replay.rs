@@ -28,6 +28,7 @@ use crate::{
     config::{Config, RECORD_OVERHEAD_BYTES_MAX},
     kafka::{
         Connection, Receipt,
+        progress::{self, Marker, Place},
         reader::{Reader, Start, Stored},
     },
     record::dead_letter,
@@ -41,9 +42,10 @@ Examples:
   causeway replay --config causeway.toml              all that came since the last run
   causeway replay --max 10                            ten of them, to see
 
-It goes on where the last run ended (consumer group causeway-replay), and ends at what is there when
-it starts. Progress is committed once the records are: a crash in between can store up to 64 events
-again, with the same ce_source, ce_id and causeway_body. What still cannot be read is a dead letter
+It goes on where the last run ended, and ends at what is there when it starts. Progress is kept once
+the records are committed, as marks in the dead-letter topic, which live as long as the dead letters
+(header causeway_replayed), and in the consumer group causeway-replay: a crash in between can store
+up to 64 events again, with the same ce_source, ce_id and causeway_body. What still cannot be read is a dead letter
 again, its attempts counted, and skipped once they are --attempts-max: after the mend
 --from-beginning reaches it. Ctrl-C ends after what is on its way.
 Rights needed beside the bridge's own: Read on the dead-letter topic and on that group. Run one at a
@@ -80,13 +82,22 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let connection = Connection::new(&target.config);
     require(&target, &connection, &target.config.topics())?;
     let topic = &target.config.dead_letter.topic;
-    let start = if args.from_beginning { Start::Beginning } else { Start::Committed };
-    let reader = Reader::open(&connection, GROUP, std::slice::from_ref(topic), start).map_err(|error| {
+    let unread = |error| {
         Failure::new(format!(
             "{topic} could not be read from {}: {error}\n  may this user Read the topic and the group {GROUP}?",
             connection.brokers()
         ))
-    })?;
+    };
+    let (start, missed) = if args.from_beginning {
+        (Start::Beginning, None)
+    } else {
+        let places = progress::find(&connection, GROUP, topic).map_err(unread)?;
+        (
+            Start::At(places.iter().map(|place| (topic.clone(), place.partition, place.next)).collect()),
+            missed(topic, &places),
+        )
+    };
+    let reader = Reader::open(&connection, GROUP, std::slice::from_ref(topic), start).map_err(unread)?;
     let behind = reader.behind().map_err(Failure::new)?;
     let mut replay = Replay {
         args,
@@ -94,9 +105,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         config: &target.config,
         reader,
         taken: 0,
-        bar: progress(args, behind),
+        bar: bar(args, behind),
         summary: Summary::default(),
         shown: Vec::new(),
+        missed,
     };
     if args.dry_run {
         replay.foresee(Foresight::new(&target)?)?;
@@ -106,7 +118,20 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     replay.tell()
 }
 
-fn progress(args: &Args, behind: i64) -> ProgressBar {
+/// What retention took before any run came to it.
+fn missed(topic: &str, places: &[Place]) -> Option<String> {
+    let places: Vec<_> = places.iter().filter(|place| place.missed > 0).collect();
+    let records: i64 = places.iter().map(|place| place.missed).sum();
+    let partitions: Vec<_> = places.iter().map(|place| place.partition.to_string()).collect();
+    (records > 0).then(|| {
+        format!(
+            "up to {records} dead letters were deleted from {topic} before a run came to them (partitions {}): raise its retention.ms, or replay more often",
+            partitions.join(", ")
+        )
+    })
+}
+
+fn bar(args: &Args, behind: i64) -> ProgressBar {
     if args.dry_run || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -128,6 +153,8 @@ struct Replay<'a> {
     summary: Summary,
     /// What `--dry-run` foresees of each record, for `--json`.
     shown: Vec<Json>,
+    /// What was deleted before any run came to it.
+    missed: Option<String>,
 }
 
 /// What became of the records.
@@ -152,6 +179,7 @@ impl Replay<'_> {
     /// Puts the records through the bridge, some at a time, and commits that they are done once they are.
     async fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
         let passage = Passage::open(self.target, connection)?;
+        let marker = Marker::new(connection, &self.config.dead_letter.topic).map_err(Failure::new)?;
         while self.summary.failed.is_none() && !passage.stop.is_cancelled() {
             let batch = tokio::task::block_in_place(|| self.batch())?;
             if batch.is_empty() {
@@ -163,7 +191,7 @@ impl Replay<'_> {
                 (record, sent)
             };
             let sent: Vec<_> = batch.into_iter().map(send).collect();
-            self.settle(&passage, sent).await;
+            self.settle(&passage, &marker, sent).await;
         }
         if passage.stop.is_cancelled() && self.summary.failed.is_none() {
             self.summary.failed = Some("stopped: the next run goes on from here".to_owned());
@@ -188,7 +216,7 @@ impl Replay<'_> {
     }
 
     /// Waits for the receipts, in order. The progress of a partition ends before its first record without one.
-    async fn settle(&mut self, passage: &Passage, sent: Vec<(Stored, Result<Sent, Skipped>)>) {
+    async fn settle(&mut self, passage: &Passage, marker: &Marker, sent: Vec<(Stored, Result<Sent, Skipped>)>) {
         let mut progress = BTreeMap::new();
         let mut stuck = BTreeSet::new();
         for (record, sent) in sent {
@@ -211,12 +239,21 @@ impl Replay<'_> {
             }
         }
         for record in progress.values() {
-            if let Err(error) = tokio::task::block_in_place(|| self.reader.commit(record)) {
-                let why =
-                    format!("{}: the progress could not be committed to the group {GROUP}: {error}", place(record));
+            if let Err(why) = self.keep(marker, record).await {
+                let why = format!("{}: the progress could not be kept: {why}", place(record));
                 self.summary.failed.get_or_insert(why);
             }
         }
+    }
+
+    /// Keeps that everything up to and with `record` is done: first where it lasts, then where it is found at once.
+    async fn keep(&self, marker: &Marker, record: &Stored) -> Result<(), String> {
+        let Stored { topic, partition, offset, .. } = record;
+        let next = offset + 1;
+        let mark = marker.mark(*partition, next).await;
+        let mark = mark.map_err(|error| format!("{topic} does not take its mark: {error}"))?;
+        let committed = tokio::task::block_in_place(|| self.reader.commit(topic, *partition, next, mark));
+        committed.map_err(|error| format!("the group {GROUP} does not take it: {error}"))
     }
 
     /// Says of each record what would become of it.
@@ -280,7 +317,7 @@ impl Replay<'_> {
                 ))
             })?;
             match read {
-                Some(record) if self.reader.was_there(&record) => {
+                Some(record) if self.reader.was_there(&record) && progress::mark_of(&record).is_none() => {
                     self.taken += 1;
                     return Ok(Some(record));
                 }
@@ -323,10 +360,14 @@ impl Replay<'_> {
                 "skipped_attempts": skipped_attempts,
                 "failed": failed,
                 "left": left,
+                "missed": self.missed,
                 "records": self.args.dry_run.then_some(&self.shown),
             });
             say(format_args!("{summary:#}"))?;
         } else {
+            if let Some(missed) = &self.missed {
+                eprintln!("warning: {missed}");
+            }
             if let Some(why) = failed {
                 eprintln!("error: {why}");
             }

@@ -1,6 +1,9 @@
 //! `causeway tail`: what was committed, decoded.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value as Json;
 
@@ -14,8 +17,10 @@ use super::{
 use crate::{
     config::Config,
     kafka::{
-        Connection, millis_now,
-        reader::{Reader, Start, Stored},
+        Connection, KafkaFault,
+        follower::{Follower, Heard},
+        millis_now, progress,
+        reader::{Start, Stored},
     },
 };
 
@@ -83,20 +88,25 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let connection = Connection::new(config);
     require(&target, &connection, &topics)?;
-    let mut reader =
-        Reader::open(&connection, GROUP, &topics, start).map_err(|error| unread(&error, &topics, &connection))?;
+    let failed = |error: KafkaFault| unread(&error, &topics, &connection);
+    let mut follower = Follower::open(&connection, GROUP, &topics, start).map_err(failed)?;
     let as_json = args.json || !std::io::stdout().is_terminal();
     let mut shown = 0;
+    let mut outage = Outage::default();
     while args.count.is_none_or(|count| shown < count) {
-        let Some(record) =
-            reader.next(Duration::from_millis(200)).map_err(|error| unread(&error, &topics, &connection))?
-        else {
-            if args.no_follow && reader.behind().map_err(|error| unread(&error, &topics, &connection))? == 0 {
-                break;
+        let record = match follower.next(Duration::from_millis(200)).map_err(failed)? {
+            Heard::Record(record) => record,
+            Heard::Away(error) if args.no_follow && outage.lasts() > PATIENCE => return Err(failed(error)),
+            Heard::Away(error) => {
+                outage.begin(&error, &connection);
+                continue;
             }
-            continue;
+            Heard::Nothing if args.no_follow && follower.reader().behind().map_err(failed)? == 0 => break,
+            Heard::Nothing => continue,
         };
-        if args.no_follow && !reader.was_there(&record)
+        outage = Outage::default();
+        if progress::mark_of(&record).is_some()
+            || args.no_follow && !follower.reader().was_there(&record)
             || since.is_some_and(|since| record.timestamp.is_some_and(|time| time < since))
         {
             continue;
@@ -114,7 +124,30 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn unread(error: &dyn std::error::Error, topics: &[String], connection: &Connection) -> Failure {
+/// With `--no-follow`, no broker need answer for this long before it is a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A time in which no broker answers: said once, and waited for.
+#[derive(Default)]
+struct Outage(Option<Instant>);
+
+impl Outage {
+    fn begin(&mut self, error: &KafkaFault, connection: &Connection) {
+        if self.0.is_none() {
+            eprintln!(
+                "note: no answer from {} ({error}): waiting, and reading on once there is one",
+                connection.brokers()
+            );
+            self.0 = Some(Instant::now());
+        }
+    }
+
+    fn lasts(&self) -> Duration {
+        self.0.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+fn unread(error: &KafkaFault, topics: &[String], connection: &Connection) -> Failure {
     Failure::new(format!(
         "{} could not be read from {}: {error}\n  is the cluster up, and may this user Read the topics and Describe the group {GROUP}?",
         topics.join(", "),

@@ -12,11 +12,8 @@ use rdkafka::{
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::KafkaResult,
 };
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadPriorityOsValue, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 
+use super::patience::be_patient;
 use crate::{
     config::{Budget, Config},
     files::certificates,
@@ -203,15 +200,6 @@ where
         config.create_with_context(context)
     };
     std::thread::scope(|scope| scope.spawn(make).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-}
-
-/// This thread waits until a CPU is free, instead of taking one from a thread that is at work (`SCHED_BATCH`, sched(7)).
-/// With all CPUs busy more gathers for it that way, and there are fewer switches. Where that is forbidden it is as it was.
-pub(super) fn be_patient() {
-    let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
-    // The usual nice value: 0.
-    let priority = ThreadPriority::Os(ThreadPriorityOsValue::default());
-    let _ = set_thread_priority_and_policy(thread_native_id(), priority, batch);
 }
 
 /// A broker as its certificate names it: in TLS no name ends in a dot (RFC 6066, section 3), and librdkafka would send it.

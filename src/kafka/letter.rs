@@ -8,7 +8,7 @@ use rdkafka::{
 };
 
 use super::reports::Parcel;
-use crate::record::Record;
+use crate::record::{Record, dead_letter};
 
 /// Room for what most records have; librdkafka's list grows beyond it.
 const HEADERS_USUAL: usize = 8;
@@ -34,6 +34,19 @@ impl Letter {
         }
         record.value_mut().extend_from_slice(message.payload().unwrap_or_default());
         Self { record, batched: message.partition() >= 0, parcel }
+    }
+
+    /// A compacted topic takes no record without a key, and says of one no more than `INVALID_RECORD`. Gives the record its
+    /// body's hash as its key, so that compaction takes no other event for it; false where it has a key already.
+    pub(super) fn give_key(&mut self) -> bool {
+        let hash = self.record.headers().find(|(name, _)| *name == dead_letter::BODY).map(|(_, hash)| hash.to_vec());
+        let Some(hash) = hash.filter(|_| self.record.key().is_none()) else { return false };
+        let mut keyed = Record::default();
+        keyed.begin(Some(&hash), self.record.timestamp);
+        self.record.headers().for_each(|(name, value)| keyed.header(name, value));
+        keyed.value_mut().extend_from_slice(self.record.value());
+        self.record = keyed;
+        true
     }
 
     /// Gives it to librdkafka, which copies the record, and whose delivery report has the parcel from then on.

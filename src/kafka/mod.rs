@@ -4,10 +4,13 @@ pub mod admin;
 mod client;
 pub mod durability;
 pub mod embedded;
+pub mod follower;
 mod health;
 mod letter;
 mod pace;
+mod patience;
 mod producer;
+pub mod progress;
 mod properties;
 pub mod reach;
 pub mod reader;
@@ -27,6 +30,9 @@ pub use properties::property_faults;
 pub use warm::Warmed;
 pub use watch::end;
 pub use window::{Entered, Key, Ticket};
+
+/// What the client library reports.
+pub use rdkafka::error::KafkaError as KafkaFault;
 
 /// Now as Kafka's timestamps have it: milliseconds since 1970.
 pub fn millis_now() -> i64 {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{client::be_patient, letter::Letter, producer::Producers, reports::Counts, watch};
+use super::{letter::Letter, patience::be_patient, producer::Producers, reports::Counts, watch};
 
 /// How long a gate stays shut for each record that it let through. With it, gathering begins at 2,000 records a second.
 const SHUT_PER_RECORD: Duration = Duration::from_micros(500);

@@ -9,7 +9,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, RDKafkaErrorCode as Code},
     message::Headers,
 };
 
@@ -41,14 +41,28 @@ impl Stored {
 }
 
 /// Where to begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     Beginning,
     End,
     /// At the first record from this time on, milliseconds since 1970.
     Since(i64),
-    /// Where the last run of the same name committed that it was, or at the beginning.
-    Committed,
+    /// These partitions alone (topic, partition), each at an offset.
+    At(Vec<(String, i32, i64)>),
+}
+
+/// What a consumer group says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub partition: i32,
+    /// The first offset that is still there.
+    pub first: i64,
+    /// The offset after the last.
+    pub end: i64,
+    /// The group's offset, if it has one.
+    pub offset: Option<i64>,
+    /// The offset of the mark that it was committed with, if it was (`progress.rs`).
+    pub mark: Option<i64>,
 }
 
 /// Reads topics from a start on, all partitions.
@@ -90,17 +104,14 @@ impl Reader {
     /// # Errors
     /// When no broker answers, or a topic is not there.
     pub fn open(connection: &Connection, name: &str, topics: &[String], start: Start) -> Result<Self, KafkaError> {
-        let mut config = connection.client();
-        config.set("group.id", name);
-        config.set("enable.auto.commit", "false");
-        config.set("enable.partition.eof", "false");
-        config.set("auto.offset.reset", "earliest");
-        config.set("statistics.interval.ms", "5000");
-        let consumer = config.create_with_context(Quiet::default())?;
-        let mut reader = Self { config, consumer, ends: Vec::new(), timeout: connection.request_timeout() };
+        let mut reader = Self::unassigned(connection, name)?;
         let mut list = TopicPartitionList::new();
         for topic in topics {
-            for partition in reader.partitions(topic)? {
+            let mut partitions = reader.partitions(topic)?;
+            if let Start::At(places) = &start {
+                partitions.retain(|partition| places.iter().any(|(of, placed, _)| (of, placed) == (topic, partition)));
+            }
+            for partition in partitions {
                 let (_, end) = reader.consumer.fetch_watermarks(topic, partition, reader.timeout)?;
                 reader.ends.push((topic.clone(), partition, end));
                 list.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -108,6 +119,44 @@ impl Reader {
         }
         reader.consumer.assign(&reader.begin_at(list, start)?)?;
         Ok(reader)
+    }
+
+    fn unassigned(connection: &Connection, name: &str) -> Result<Self, KafkaError> {
+        let mut config = connection.client();
+        config.set("group.id", name);
+        config.set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "false");
+        config.set("auto.offset.reset", "earliest");
+        config.set("statistics.interval.ms", "5000");
+        let consumer = config.create_with_context(Quiet::default())?;
+        Ok(Self { config, consumer, ends: Vec::new(), timeout: connection.request_timeout() })
+    }
+
+    /// What the group `name` has committed for each partition of `topic`.
+    ///
+    /// # Errors
+    /// When no broker answers, or the group may not be seen.
+    pub fn committed(connection: &Connection, name: &str, topic: &str) -> Result<Vec<Committed>, KafkaError> {
+        let reader = Self::unassigned(connection, name)?;
+        let mut list = TopicPartitionList::new();
+        for partition in reader.partitions(topic)? {
+            list.add_partition(topic, partition);
+        }
+        let told = reader.consumer.committed_offsets(list, reader.timeout)?;
+        let elements = told.elements();
+        elements
+            .iter()
+            .map(|element| {
+                let partition = element.partition();
+                let (first, end) = reader.consumer.fetch_watermarks(topic, partition, reader.timeout)?;
+                let offset = match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                };
+                let mark = offset.and_then(|_| element.metadata().parse().ok());
+                Ok(Committed { partition, first, end, offset, mark })
+            })
+            .collect()
     }
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, KafkaError> {
@@ -132,10 +181,11 @@ impl Reader {
                 times.set_all_offsets(Offset::Offset(time))?;
                 list = self.consumer.offsets_for_times(times, self.timeout)?;
             }
-            Start::Committed => {
-                for element in self.consumer.committed_offsets(list.clone(), self.timeout)?.elements() {
-                    if let Offset::Offset(offset) = element.offset() {
-                        list.set_partition_offset(element.topic(), element.partition(), Offset::Offset(offset))?;
+            Start::At(places) => {
+                for (topic, partition, offset) in places {
+                    // One that is gone since is in no list.
+                    if let Some(mut element) = list.find_partition(&topic, partition) {
+                        element.set_offset(Offset::Offset(offset))?;
                     }
                 }
             }
@@ -156,7 +206,7 @@ impl Reader {
         let Some(message) = self.consumer.poll(wait) else { return Ok(None) };
         let message = match message {
             Err(error) if passes(&error) => {
-                tracing::warn!(client = "reader", %error, "no broker can be reached; the reader goes on when one can");
+                tracing::debug!(client = "reader", %error, "no broker can be reached; the reader goes on when one can");
                 return Ok(None);
             }
             message => message?,
@@ -195,6 +245,25 @@ impl Reader {
         // Its end waits for brokers that it does not know.
         watch::spawn("retire", move || drop(lost));
         self.consumer.assign(&list)
+    }
+
+    /// Takes the partitions of `topic` that were added since, from their first record on.
+    ///
+    /// # Errors
+    /// When no broker answers, or the topic is not there.
+    pub fn take_added(&self, topic: &str) -> Result<(), KafkaError> {
+        let assigned = self.consumer.assignment()?;
+        let mut added = TopicPartitionList::new();
+        for partition in self.partitions(topic)? {
+            if assigned.find_partition(topic, partition).is_none() {
+                added.add_partition_offset(topic, partition, Offset::Beginning)?;
+            }
+        }
+        if added.count() > 0 {
+            tracing::info!(topic, added = added.count(), "partitions were added: they are read from their beginning");
+            self.consumer.incremental_assign(&added)?;
+        }
+        Ok(())
     }
 
     /// How many records lay between here and the end when the reader was opened.
@@ -236,26 +305,40 @@ impl Reader {
         })
     }
 
-    /// Commits that everything up to and with `record` is done.
+    /// Commits to the group that everything before `next` is done, as the mark at offset `mark` says too.
     ///
     /// # Errors
     /// When the broker does not take the commit.
-    pub fn commit(&self, record: &Stored) -> Result<(), KafkaError> {
+    pub fn commit(&self, topic: &str, partition: i32, next: i64, mark: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&record.topic, record.partition, Offset::Offset(record.offset + 1))?;
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(next))?;
+        element.set_metadata(mark.to_string());
         self.consumer.commit(&list, CommitMode::Sync)
     }
 }
 
-/// librdkafka connects again by itself.
-fn passes(error: &KafkaError) -> bool {
+/// The cluster is away for now: librdkafka connects again by itself.
+pub(super) fn passes(error: &KafkaError) -> bool {
+    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+        return false;
+    }
     matches!(
         error.rdkafka_error_code(),
         Some(
-            RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::OperationTimedOut
+            Code::AllBrokersDown
+                | Code::BrokerTransportFailure
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::MessageTimedOut
+                | Code::RequestTimedOut
+                | Code::BrokerNotAvailable
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::NetworkException
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotCoordinator
         )
     )
 }

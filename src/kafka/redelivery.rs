@@ -129,7 +129,8 @@ impl Redelivery {
         // librdkafka itself refuses what is over its message.max.bytes, before there is a batch or a partition.
         let was_alone = letter.parcel.alone || !letter.batched;
         let is_event = matches!(letter.parcel.fate, Fate::Event);
-        if own_fault && was_alone && is_event {
+        let now_has_key = was_alone && code == Some(RDKafkaErrorCode::InvalidRecord) && letter.give_key();
+        if own_fault && was_alone && is_event && !now_has_key {
             return dead_letter(producers, lane, error, letter);
         }
         letter.parcel.alone |= own_fault;

@@ -27,19 +27,19 @@ use crate::{
     },
 };
 
-fn run(setup: &Setup, arguments: &[&str]) -> Output {
+pub fn run(setup: &Setup, arguments: &[&str]) -> Output {
     setup.command(arguments).env("CAUSEWAY_LOG", "error").output().unwrap()
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("{output:?}"))
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

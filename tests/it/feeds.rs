@@ -295,3 +295,24 @@ listen = \"127.0.0.1:1\"",
     let stderr = refused_start(&setup);
     assert!(stderr.contains("CAUSEWAY_SENDER__RETRIES") && stderr.contains("CAUSEWAY_FEEDS__NOPE__TOPIC"), "{stderr}");
 }
+
+/// Which takes no record without a key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_topic_takes_events_without_a_key_and_dead_letters() {
+    let setup = Setup::new(support::kafka(), None);
+    for feed in ["journey", "dead-letter"] {
+        support::kafka().create_topic(&setup.topic(feed), 1, &[("cleanup.policy", "compact")]);
+    }
+    let bridge = setup.start();
+    let body = event("com.asapp.event.journey", "T", json!({}));
+    assert_eq!(post(&bridge, "/", &body).await["topic"], bridge.topic("journey"), "it is no dead letter");
+    assert_eq!(post(&bridge, "/", "no event").await["topic"], bridge.topic("dead-letter"));
+    for feed in ["journey", "dead-letter"] {
+        let record = only_record(&bridge.topic(feed));
+        assert_eq!(key(&record).as_deref(), record.header("causeway_body"), "{feed}");
+    }
+    let keyed = event("com.asapp.event.journey", "T", json!({"meta_data": {"issue_id": "7"}}));
+    post(&bridge, "/", &keyed).await;
+    let records = support::kafka().read(&bridge.topic("journey"));
+    assert_eq!(key(records.last().unwrap()).as_deref(), Some("7"));
+}

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    commands::put,
+    commands::{put, run, stdout},
     support::{
         self,
         avro::{Decoder, json as avro_json, schema_id},
@@ -252,6 +252,28 @@ async fn the_registry_holds_each_schema_and_lets_only_compatible_ones_follow() {
         SchemaCompatibility::mutual_read(&Avro::parse_str(&added).unwrap(), &Avro::parse_str(text_of(label)).unwrap())
             .unwrap();
     }
+}
+
+/// The older version's definition stood at a field that is gone, and the next field has it now: one schema refers to what the
+/// other writes out.
+#[test]
+fn a_type_that_is_defined_at_another_field_is_compatible_for_us_as_for_the_registry() {
+    let registry = support::registry();
+    let setup = Setup::new(support::kafka(), Some(registry));
+    let mut older: Json = serde_json::from_str(text_of("activity")).unwrap();
+    let details = older["fields"].as_array_mut().unwrap().iter_mut().find(|field| field["name"] == "details").unwrap();
+    let fields = details["type"][1]["fields"].as_array_mut().unwrap();
+    let defines = fields.iter().position(|field| field["type"][1]["name"] == "Utilization").unwrap();
+    let definition = fields.remove(defines)["type"][1].clone();
+    let next = fields.iter_mut().find(|field| field["type"][1] == "Utilization").unwrap();
+    next["type"][1] = definition;
+    let subject = format!("{}-value", setup.topic("activity"));
+    registry.register(&subject, &older.to_string()).unwrap();
+    let told = run(&setup, &["schemas", "--json"]);
+    let report: Json = serde_json::from_str(&stdout(&told)).unwrap();
+    let ours = report["subjects"].as_array().unwrap().iter().find(|it| it["subject"] == subject.as_str()).unwrap();
+    assert_eq!(ours["state"], "not registered; compatible with version 1", "{report}");
+    registry.register(&subject, text_of("activity")).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

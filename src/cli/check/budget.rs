@@ -22,7 +22,7 @@ pub struct BudgetLines {
     queue_bytes_max: usize,
     dedupe_bytes_max: usize,
     connections_max: usize,
-    lanes: usize,
+    streams_max: usize,
 }
 
 /// A typical event's body.
@@ -51,7 +51,7 @@ impl BudgetLines {
             queue_bytes_max: config.ingress.queue_bytes_max,
             dedupe_bytes_max: config.dedupe.bytes_max,
             connections_max: config.ingress.connections_max,
-            lanes: config.feeds.len() + 1,
+            streams_max: config.streams_max(),
         }
     }
 
@@ -59,7 +59,7 @@ impl BudgetLines {
     fn memory_max(&self) -> usize {
         // A connection's memory has room for the few streams of HTTP/2 that are its own; of those beside them there are never more,
         // over all connections, than the feeds may hold (`Bridge::take_streams`).
-        let requests = self.in_flight_max * self.lanes * REQUEST_BYTES;
+        let requests = self.streams_max * REQUEST_BYTES;
         let connections = self.connections_max * CONNECTION_BYTES;
         let used = PROCESS_BYTES + self.queue_bytes_max + self.dedupe_bytes_max + connections + requests;
         used / ALLOCATED_OF_USED.1 * ALLOCATED_OF_USED.0
@@ -154,7 +154,7 @@ Memory at all limits: {memory} MiB, of which queue_bytes_max {queue}, dedupe.byt
             memory = self.memory_max() >> 20,
             dedupe = self.dedupe_bytes_max >> 20,
             connections = (self.connections_max * CONNECTION_BYTES) >> 20,
-            requests = (self.in_flight_max * self.lanes * REQUEST_BYTES) >> 20,
+            requests = (self.streams_max * REQUEST_BYTES) >> 20,
             queue = self.queue_bytes_max >> 20,
             queue_seconds = seconds(self.queue_full_after()),
         )

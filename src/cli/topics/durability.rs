@@ -167,7 +167,7 @@ fn judge_settings(topic: &Topic, about: &str, demands: &Demands, findings: &mut 
         );
     }
     if text("cleanup.policy").contains("compact") {
-        let what = "cleanup.policy = compact: of the events of one key only the last is kept, and those without a key are refused";
+        let what = "cleanup.policy = compact: of the events of one key only the last is kept, and those without a key are stored under their body's hash once they were refused";
         findings.add(Level::Error, about, what, demands.alter(&topic.name, "cleanup.policy=delete"));
     }
     judge_retention(topic, about, demands, findings);
@@ -213,7 +213,7 @@ fn judge_retention(topic: &Topic, about: &str, demands: &Demands, findings: &mut
         && retention.is_none_or(|retention| before < retention)
         && before < i64::MAX
     {
-        findings.note(about, format!("message.timestamp.before.max.ms = {before}: `causeway replay` keeps the received time, so it cannot store older dead letters here"));
+        findings.note(about, format!("message.timestamp.before.max.ms = {before}: `causeway replay` keeps the received time, and stores a dead letter that is older with the time of its replay instead"));
     }
 }
 

@@ -146,6 +146,14 @@ impl Kafka {
         });
     }
 
+    /// Deletes what stands before `offset` in the topic's first partition, as retention does.
+    pub fn delete_records(&self, name: &str, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(name, 0, Offset::Offset(offset)).unwrap();
+        let deleted = wait(self.admin.delete_records(&list, &options())).unwrap();
+        assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
+    }
+
     /// Tells the cluster to delete these and does not wait for it.
     pub fn forget_topics(&self, names: &[&str]) {
         let results = wait(self.admin.delete_topics(names, &options())).unwrap();

@@ -229,6 +229,21 @@
 {{- end -}}
 {{- end -}}
 
+{{- /*
+How many there are to be now. Without the field the API server would make it 1, at the first installation and again when a
+scaler is switched on. With a scaler: as many as there are, at least its minimum. Where Helm cannot look (helm template, Argo CD) it is
+the minimum.
+*/ -}}
+{{- define "causeway.replicasNow" -}}
+{{- $least := include "causeway.replicasMin" . | int -}}
+{{- if or .Values.autoscaling.enabled .Values.keda.enabled -}}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace (include "causeway.fullname" .) | default dict -}}
+{{- max $least (dig "spec" "replicas" 0 $there | int) -}}
+{{- else -}}
+{{- $least -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "causeway.replicasMin" -}}
 {{- if .Values.autoscaling.enabled -}}
 {{- .Values.autoscaling.minReplicas -}}

@@ -95,7 +95,8 @@ dedupe: {bytes_max: 67108864}
 {{- $queue := include "causeway.number" (list . "ingress" "queue_bytes_max") | int64 -}}
 {{- $dedupe := include "causeway.number" (list . "dedupe" "bytes_max") | int64 -}}
 {{- $connections := mul (include "causeway.number" (list . "ingress" "connections_max") | int64) 49152 -}}
-{{- $requests := mul (include "causeway.number" (list . "ingress" "in_flight_max") | int64) (add $feeds 1) 4096 -}}
+{{- $streams := mul (include "causeway.number" (list . "ingress" "in_flight_max") | int64) (add $feeds 1) -}}
+{{- $requests := mul (max $streams 400) 4096 -}}
 {{- div (mul (add 67108864 $queue $dedupe $connections $requests) 11) 10 -}}
 {{- end -}}
 

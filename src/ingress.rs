@@ -122,6 +122,9 @@ impl Ingress {
                 }
             };
             ingress.counts.answered(answered_at - head_at);
+            if peer.closing.load(Ordering::Relaxed) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             if head_only {
                 *response.body_mut() = Full::default();
             }

@@ -29,6 +29,12 @@ use crate::{
     tls::{self, CurrentTls, HANDSHAKE_MAX, ServerTls},
 };
 
+/// Connections that the kernel keeps for us until they are accepted.
+pub const BACKLOG: u32 = 4096;
+
+/// How long one of those is waited for when there shall be no more.
+const LAST_ACCEPT_MAX: Duration = Duration::from_millis(5);
+
 /// Between two looks at all open connections. A timer for each request would cost each request.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -115,7 +121,16 @@ impl Server {
                 }
             }
         }
+        self.take_those_that_wait(&listener, &tasks).await;
         Draining::begin(Arc::clone(&self), tasks)
+    }
+
+    /// To their clients they are open: the end of the listener would reset them.
+    async fn take_those_that_wait(self: &Arc<Self>, listener: &TcpListener, tasks: &TaskTracker) {
+        for _ in 0..BACKLOG {
+            let Ok(Ok((socket, from))) = timeout(LAST_ACCEPT_MAX, listener.accept()).await else { return };
+            self.open(socket, from, tasks);
+        }
     }
 
     fn open(self: &Arc<Self>, socket: TcpStream, from: SocketAddr, tasks: &TaskTracker) {
@@ -178,11 +193,7 @@ impl Server {
     ) -> Option<(TlsStream<TcpStream>, Peer)> {
         let _ = socket.set_nodelay(true);
         let tls = Arc::clone(&self.tls.borrow());
-        let stream = tokio::select! {
-            stream = timeout(HANDSHAKE_MAX, TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket)) => stream,
-            () = self.draining.cancelled() => return None,
-        };
-        let failure = match stream {
+        let failure = match timeout(HANDSHAKE_MAX, TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket)).await {
             Ok(Ok(stream)) => {
                 let peer = self.identify(&stream, &tls, from, connection)?;
                 return Some((stream, peer));

@@ -59,11 +59,13 @@ pub fn converse(
     http: Http,
     head_max: Duration,
     ingress: &Arc<Ingress>,
-    peer: Peer,
+    mut peer: Peer,
     connection: &Arc<Connection>,
     told_to_close: impl Future<Output = ()> + Send + 'static,
 ) -> Conversation {
     let allowed = peer.sender.is_ok();
+    peer.closing = Arc::clone(&connection.closing);
+    let _ = connection.http.set(http);
     let taken_from = Arc::clone(ingress);
     let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
     let service = service_fn(move |request: Request<Incoming>| ingress.answer(request, &peer, busy.begin()));

@@ -106,7 +106,11 @@ impl Sender {
 
     /// A TLS connection to write bytes to: a slow body, a request that is none.
     pub async fn connect(&self) -> Result<TlsStream, Error> {
-        let tcp = TcpStream::connect(self.address).await?;
+        self.shake_hands(TcpStream::connect(self.address).await?).await
+    }
+
+    /// The same on a connection that is there.
+    pub async fn shake_hands(&self, tcp: TcpStream) -> Result<TlsStream, Error> {
         tcp.set_nodelay(true)?;
         Ok(self.tls.connect(ServerName::try_from("localhost")?, tcp).await?)
     }

@@ -24,7 +24,7 @@ pub use keys::{KEYS, Key, Takes};
 pub use load::{from_toml, load};
 pub use reference::reference;
 pub use source::{Origin, Sources};
-pub use subject::{Attribute, AttributeValue, Subject};
+pub use subject::{Attribute, AttributeValue, Subject, short_name};
 
 use crate::feed::Feed;
 

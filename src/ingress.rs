@@ -301,8 +301,9 @@ impl Ingress {
         let request = format!("{}-{number}", peer.connection);
         let (status, reason) = (refusal.status().as_u16(), refusal.reason());
         let sender = match &peer.sender {
-            Ok(name) => name,
-            Err(not_allowed) => not_allowed.subject.as_str(),
+            Ok(name) => &**name,
+            // As the allow-list would have it.
+            Err(not_allowed) => &format!("subject:{}", not_allowed.subject),
         };
         tracing::warn!(request, status, code = refusal.code(), sender, event_id, name, event_type, "{reason}");
     }

@@ -128,9 +128,8 @@ impl ServerTls {
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
             return Err(NotAllowed { subject: "(unreadable)".to_owned() });
         };
-        let subject = names::subject(&certificate);
-        let allowed = self.names.iter().find_map(|name| names::matching(name, &certificate, &subject));
-        allowed.map(Arc::from).ok_or(NotAllowed { subject })
+        let allowed = self.names.iter().find_map(|name| names::matching(name, &certificate));
+        allowed.map(Arc::from).ok_or_else(|| NotAllowed { subject: names::subject(&certificate) })
     }
 
     /// An allowed sender's name as a metric's label. Where any name is let in, the label is `*`: senders choose no labels.

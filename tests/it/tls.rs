@@ -3,6 +3,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use rcgen::DnType;
+use serde_json::Value as Json;
 use time::OffsetDateTime;
 
 use crate::{
@@ -118,6 +119,38 @@ async fn a_sender_is_let_in_by_each_form_of_its_name() {
             assert_eq!(answer.status, status, "{options:?}: {answer:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_is_copied_from_the_log_to_the_allow_list() {
+    let (bridge, _) = strict();
+    let subject = vec![
+        (DnType::OrganizationName, r#"Zürich, "A" + B"#.to_owned()),
+        (DnType::CustomDnType(vec![1, 2, 3, 4]), "custom".to_owned()),
+        (DnType::CountryName, "US".to_owned()),
+    ];
+    let refused = bridge.setup.identity(ClientOptions { subject, ..ClientOptions::cn("copied") });
+    let answer = bridge.sender_as(&refused, Http::One).post("/", &[], journey("copied")).await.unwrap();
+    assert_eq!(answer.status, 403);
+    let mut told = None;
+    wait_until("it is logged", || {
+        let log = bridge.child.stderr();
+        let senders = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Json>(line).ok()?["sender"].as_str().map(str::to_owned));
+        told = senders.into_iter().find(|sender| sender.contains("copied"));
+        told.is_some()
+    });
+    let told = told.unwrap();
+    assert_eq!(told, r#"subject:C=US,1.2.3.4=#0C06637573746F6D,O=Z\C3\BCrich\, \"A\" \+ B,CN=copied"#);
+    // By the CA of this one, as the other's certificate is.
+    let setup = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000");
+    std::fs::write(setup.dir.join("sender-ca.crt"), bridge.setup.authority.pem()).unwrap();
+    let setup =
+        setup.set("ingress.tls.client_ca", "sender-ca.crt").set("ingress.tls.client_names", &format!("['{told}']"));
+    let taking = setup.start();
+    let answer = taking.sender_as(&refused, Http::One).post("/", &[], journey("copied")).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -228,6 +228,12 @@ impl Connection {
         Busy(Arc::clone(self))
     }
 
+    /// It has a request, or its last answer was given less than `going_out` ago.
+    pub fn is_answering(&self, going_out: Duration) -> bool {
+        let idle_from = self.idle_from();
+        idle_from.is_none_or(|since| self.is_used() && since.elapsed() < going_out)
+    }
+
     fn overdue(&self, now: Instant, idle_max: Duration, head_max: Duration) -> Option<Overdue> {
         let idle = now.saturating_duration_since(self.idle_from()?);
         let head_since = self.head_since.load(Ordering::Relaxed);

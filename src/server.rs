@@ -193,8 +193,15 @@ impl Server {
     ) -> Option<(TlsStream<TcpStream>, Peer)> {
         let _ = socket.set_nodelay(true);
         let tls = Arc::clone(&self.tls.borrow());
-        let failure = match timeout(HANDSHAKE_MAX, TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket)).await {
-            Ok(Ok(stream)) => {
+        let handshake = async {
+            if !has_begun(&socket).await {
+                return Ok(None);
+            }
+            TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket).await.map(Some)
+        };
+        let failure = match timeout(HANDSHAKE_MAX, handshake).await {
+            Ok(Ok(None)) => return None,
+            Ok(Ok(Some(stream))) => {
                 let peer = self.identify(&stream, &tls, from, connection)?;
                 return Some((stream, peer));
             }
@@ -290,4 +297,9 @@ impl Server {
         self.metrics.handshake_failures.with_label_values(&[reason]).inc();
         self.failures_logged.run(|| tracing::info!(%from, reason, error, "TLS handshake failed"));
     }
+}
+
+/// Something came on it. A balancer that asks whether the port is open says nothing and hangs up: that is no handshake.
+async fn has_begun(socket: &TcpStream) -> bool {
+    !matches!(socket.peek(&mut [0]).await, Ok(0) | Err(_))
 }

@@ -105,6 +105,24 @@ async fn a_thousand_client_cas_are_none_too_many() {
     assert_eq!(bridge.sender(Http::One).post("/", &[], journey("many")).await.unwrap().status, 200);
 }
 
+/// As a balancer's health check does it, with FIN or with RST.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_a_byte_is_no_failed_handshake() {
+    let bridge = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000").start();
+    for reset in [false, true, false, true] {
+        let tcp = tokio::net::TcpStream::connect(bridge.ingress).await.unwrap();
+        wait_until("it is there", || bridge.metric("causeway_connections", &[]) == 1.0);
+        if reset {
+            tcp.set_zero_linger().unwrap();
+        }
+        drop(tcp);
+        wait_until("it is gone", || bridge.metric("causeway_connections", &[]) == 0.0);
+    }
+    assert_eq!(bridge.metric("causeway_handshake_failures_total", &[]), 0.0);
+    assert!(!bridge.child.stderr().contains("handshake"), "{}", bridge.child.tail());
+    assert_eq!(bridge.sender(Http::One).post("/", &[], journey("served-after")).await.unwrap().status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_tls_is_counted_and_closed() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

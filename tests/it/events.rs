@@ -144,6 +144,14 @@ async fn a_traceparent_and_the_time_of_receipt_travel_with_the_record() {
     let record = support::kafka().read(&bridge.topic("journey")).pop().unwrap();
     assert_eq!(record.header("traceparent"), Some(trace));
     assert_eq!(record.header("tracestate"), Some("asapp=1"));
+    // What a tracer could not read is nobody's trace.
+    let other =
+        json!({"api_version": "v1", "name": "com.asapp.event.journey", "event_id": "not-traced", "event_type": "T"});
+    let other = other.to_string();
+    bridge.sender(Http::Two).post("/", &[("traceparent", &trace[1..]), headers[1]], other).await.unwrap();
+    let records = support::kafka().read(&bridge.topic("journey"));
+    let record_of_it = records.iter().find(|record| record.header("ce_id") == Some("not-traced")).unwrap();
+    assert_eq!((record_of_it.header("traceparent"), record_of_it.header("tracestate")), (None, None));
     let (before, after) =
         (before.unix_timestamp() * 1000, time::OffsetDateTime::now_utc().unix_timestamp() * 1000 + 1000);
     assert!((before..=after).contains(&record.timestamp), "{} is not in {before}..={after}", record.timestamp);

@@ -2,6 +2,7 @@
 
 mod counts;
 mod head;
+mod host;
 mod log_limit;
 mod peer;
 mod refusal;
@@ -95,6 +96,7 @@ impl Ingress {
             let mut busy = Some(busy);
             let deadline = started + ingress.budget.answer_by;
             let mut kept = None;
+            let mut is_last = false;
             let outcome = match admitted {
                 Ok(admitted) => ingress.deliver(admitted, &mut body, &peer, deadline, &mut kept).await,
                 Err(refusal) => {
@@ -104,6 +106,9 @@ impl Ingress {
                     }
                     if body_comes {
                         Box::pin(discard(&mut body, deadline)).await;
+                    } else {
+                        // hyper cannot know where the next request begins, and closes: an answer says so (RFC 9112, section 9.6).
+                        is_last = !body.is_end_stream();
                     }
                     Err(refusal)
                 }
@@ -122,7 +127,7 @@ impl Ingress {
                 }
             };
             ingress.counts.answered(answered_at - head_at);
-            if peer.closing.load(Ordering::Relaxed) {
+            if is_last || peer.closing.load(Ordering::Relaxed) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             if head_only {
@@ -189,6 +194,9 @@ impl Ingress {
             return Err(Refusal::Method);
         }
         let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
+        if !host::is_clear(head) {
+            return Err(Refusal::Host);
+        }
         let origin = head::origin(&head.headers, sender);
         let share = self.bridge.admit(self.expected(body) + head::carried_bytes(&origin))?;
         Ok(Admitted { binding, origin, share })

@@ -22,7 +22,7 @@ use crate::{
     kafka::{Accepted, Entered, Key, LaneSpec, Producers},
     metrics::Metrics,
     quota::{Quota, Share},
-    record::{Made, Record, Refused, Route, body_hash, coding},
+    record::{Made, Record, Refused, Route, attribute::string as as_stored, body_hash, coding},
     transcode::{Direct, NamePeek, Transcoder},
 };
 
@@ -269,10 +269,11 @@ impl Bridge {
             let (refused, key) = (Refused::Unstorable("MessageSizeTooLarge"), record.key());
             return self.dead_letter(refused, key, accepted, Binding::Feed(lane), &mut Record::default());
         }
-        let (ticket, pending) = match self.producers.enter(Key::event(lane, made.facts.event_id, made.body_hash)) {
-            Entered::First(ticket, pending) => (ticket, pending),
-            Entered::Again(pending) => return Ok(feed.held.join(share, pending)),
-        };
+        let (ticket, pending) =
+            match self.producers.enter(Key::event(lane, &as_stored(made.facts.event_id), made.body_hash)) {
+                Entered::First(ticket, pending) => (ticket, pending),
+                Entered::Again(pending) => return Ok(feed.held.join(share, pending)),
+            };
         feed.held.make_room(&mut accepted, record).map_err(|full| feed.held.refuse(full))?;
         self.producers.send_event(lane, made.target, record, accepted, ticket);
         feed.count(made);

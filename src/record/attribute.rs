@@ -24,7 +24,9 @@ fn encoded(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
         if stays(c) {
             encoded.push(c);
         } else {
-            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| drop(write!(encoded, "%{byte:02X}")));
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
         }
     }
     Cow::Owned(encoded)

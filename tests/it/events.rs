@@ -157,6 +157,22 @@ async fn a_traceparent_and_the_time_of_receipt_travel_with_the_record() {
     assert!((before..=after).contains(&record.timestamp), "{} is not in {before}..={after}", record.timestamp);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_cloud_events_attribute_may_be_is_percent_encoded() {
+    let bridge = Setup::new(support::kafka(), None).start();
+    let event = json!({"api_version": "v1", "name": "a name, 100 %", "event_id": "an\tid 日", "event_type": "T\u{0}"});
+    let sender = bridge.sender(Http::One);
+    let mut receipts = Vec::new();
+    for _ in 0..2 {
+        receipts.push(sender.post("/", &[], event.to_string()).await.unwrap().body);
+    }
+    assert_eq!(receipts[0], receipts[1], "a retry is known by its id");
+    let record = support::kafka().read(&bridge.topic("other")).pop().unwrap();
+    for (header, expected) in [("ce_source", "a%20name,%20100%20%25"), ("ce_id", "an%09id 日"), ("ce_type", "T%00")] {
+        assert_eq!(record.header(header), Some(expected));
+    }
+}
+
 /// The partition that Java's default partitioner gives: murmur2 of the key, positive, modulo the partitions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_have_the_partition_that_a_java_producer_would_give_them() {

@@ -84,6 +84,8 @@ pub struct Ingress {
     pub connections_max: usize,
     /// Of a connection, without a request.
     pub idle_max: Duration,
+    /// Of a connection, whatever it does.
+    pub age_max: Duration,
     /// From a head's first byte to its last.
     pub head_max: Duration,
     pub depth_max: usize,

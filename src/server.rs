@@ -58,13 +58,16 @@ pub struct Limits {
     pub connections_max: usize,
     /// Without a request.
     pub idle_max: Duration,
+    /// Whatever it does.
+    pub age_max: Duration,
     /// From a head's first byte to its last.
     pub head_max: Duration,
 }
 
 impl Limits {
     pub fn of(ingress: &config::Ingress) -> Self {
-        Self { connections_max: ingress.connections_max, idle_max: ingress.idle_max, head_max: ingress.head_max }
+        let config::Ingress { connections_max, idle_max, age_max, head_max, .. } = *ingress;
+        Self { connections_max, idle_max, age_max, head_max }
     }
 }
 
@@ -252,6 +255,9 @@ impl Server {
                     Overdue::StillIdle => self.end(&connection, "idle", Connection::cut),
                     Overdue::SlowHead => self.end(&connection, "slow_head", Connection::cut),
                 }
+            }
+            for connection in self.connections.old(self.limits.age_max) {
+                self.end(&connection, "age", Connection::retire);
             }
             match changed {
                 Ok(Ok(())) => {

@@ -123,6 +123,14 @@ impl Connections {
         overdue.collect()
     }
 
+    /// Those that are `age_max` old, or up to a tenth less, and shall not be kept any longer: those that were opened together do
+    /// not come back together.
+    pub fn old(&self, age_max: Duration) -> Vec<Arc<Connection>> {
+        let mut old = self.all();
+        old.retain(|connection| connection.is_old(age_max));
+        old
+    }
+
     /// Those that can be told to close, or have not done so in their time, where all of them shall end since `told`.
     pub fn last(&self, told: Instant, head_max: Duration) -> Vec<(Arc<Connection>, Last)> {
         let now = Instant::now();
@@ -197,6 +205,23 @@ impl Connection {
     /// answer that it reads no more (RFC 9112, section 9.6).
     pub fn answer_last(&self) {
         self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Its client is told to open another one for what comes after the requests under way: nothing that it sends until then is lost.
+    pub fn retire(&self) {
+        self.answer_last();
+        if self.http.get() == Some(&Http::Two) {
+            self.close();
+        }
+    }
+
+    fn is_old(&self, age_max: Duration) -> bool {
+        // Numbers that follow one another lie far apart like this.
+        let share = self.number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+        let earlier = age_max.mul_f64(0.1 * share as f64 / 1024.0);
+        !self.closing.load(Ordering::Relaxed)
+            && self.http.get().is_some()
+            && self.accepted_at.elapsed() >= age_max - earlier
     }
 
     /// It is to take no more requests, and to end when those under way are answered. Over HTTP/1.1 one without a request ends at

@@ -82,7 +82,9 @@ fn check_record(name: &str, body: &[u8], expected: &Json, record: &Record, decod
     );
     assert_eq!(json!(record.header("ce_time")), expected["ce_time"], "{name}: ce_time");
     for (header, member) in [("ce_id", "event_id"), ("ce_source", "name"), ("ce_type", "event_type")] {
-        assert_eq!(json!(record.header(header)), value[member], "{name}: {header}");
+        // No attribute has a control character.
+        let expected = value[member].as_str().map(|text| text.replace('\n', "%0A"));
+        assert_eq!(record.header(header), expected.as_deref(), "{name}: {header}");
     }
     assert_eq!(record.header("ce_specversion"), Some("1.0"), "{name}");
     assert_eq!(record.header("content-type"), Some("application/avro"), "{name}");

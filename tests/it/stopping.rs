@@ -197,6 +197,30 @@ async fn a_request_that_comes_in_the_first_second_of_a_drain_is_answered() {
     }
 }
 
+/// Behind a balancer of layer 4 an instance that is added gets nothing otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_old_is_closed_with_an_answer_and_no_event_is_lost() {
+    let kafka = support::kafka();
+    let bridge = Setup::new(kafka, None).set("sender.timeout_ms", "60000").set("ingress.age_ms_max", "2000").start();
+    let aged = || bridge.metric("causeway_connections_closed_total", &["reason=\"age\""]);
+    let mut rests = Raw::open(&bridge.sender(Http::One)).await;
+    rests.post("/", &journey("rests-1")).await;
+    assert!(!says_close(&rests.answer().await.unwrap()));
+    let load = Load::start(&bridge, 4, false);
+    wait_until("all have come to their age", || aged() >= 5.0);
+    // It is not cut: who sends on it at that moment knows nothing.
+    rests.post("/", &journey("rests-2")).await;
+    let last = rests.answer().await.expect("an answer");
+    assert!(last.status == 200 && says_close(&last), "{last:?}");
+    assert!(rests.answer().await.is_none());
+    wait_until("they go on with other connections", || aged() >= 9.0);
+    let posted = load.stop().await;
+    assert!(posted.others.is_empty(), "{:?}", posted.others);
+    // The two over HTTP/2 may have begun a request when they were told: that was not taken, and is theirs to send again.
+    assert!(posted.errors <= 2, "{}", posted.errors);
+    assert_all_there(kafka, &bridge, &posted);
+}
+
 /// Clients that do not close when they are told to: one over HTTP/2 that reads nothing, one that never begins to speak it, and
 /// one that sends the begin of a head.
 async fn deaf(bridge: &Bridge) -> impl Sized + use<> {

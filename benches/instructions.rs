@@ -128,7 +128,7 @@ fn record(route: &Route, body: &[u8]) {
     };
     let (mut direct, mut record) = (Direct::default(), Record::default());
     warm_and_measure(|| {
-        let made = route.fill_directly(&mut record, black_box(body), DEPTH_MAX, &origin, &mut direct);
+        let made = route.fill_directly(&mut record, black_box(body), body, DEPTH_MAX, &origin, &mut direct);
         black_box(made.expect("a sample is an event"));
     });
 }

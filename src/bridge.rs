@@ -22,7 +22,7 @@ use crate::{
     kafka::{Accepted, Entered, Key, LaneSpec, Producers},
     metrics::Metrics,
     quota::{Quota, Share},
-    record::{Made, Record, Refused, Route, body_hash},
+    record::{Made, Record, Refused, Route, attribute::string as as_stored, body_hash, coding},
     transcode::{Direct, NamePeek, Transcoder},
 };
 
@@ -43,6 +43,8 @@ pub struct Bridge {
     depth_max: usize,
     /// librdkafka takes none whose key and value are larger (`message.max.bytes`).
     record_bytes_max: usize,
+    /// Of a body that is encoded: what comes out.
+    body_bytes_max: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -142,6 +144,7 @@ impl Bridge {
             benches: Mutex::new(Vec::new()),
             depth_max: config.ingress.depth_max,
             record_bytes_max: usize::try_from(config.kafka.message_bytes_max()).unwrap_or(usize::MAX),
+            body_bytes_max: config.ingress.body_bytes_max,
             metrics,
         }
     }
@@ -188,22 +191,26 @@ impl Bridge {
         let mut bench = self.bench();
         let Bench { parser, transcoder, direct, record } = &mut *bench;
         let body = Arc::clone(&accepted.body);
-        let sent = match self.deliver_directly(&body, accepted, binding, direct, record) {
-            Ok(sent) => sent,
-            Err(accepted) => parser.read(&body, |event| match event {
-                Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
-                Err(why) => self.dead_letter(Refused::Unreadable(&why), None, accepted, binding, record),
-            }),
+        let decoded = coding::decode(&body, accepted.origin.content_encoding.as_deref(), self.body_bytes_max);
+        let sent = match decoded {
+            Ok(text) => match self.deliver_directly(&text, accepted, binding, direct, record) {
+                Ok(sent) => sent,
+                Err(accepted) => parser.read(&text, |event| match event {
+                    Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
+                    Err(why) => self.dead_letter(Refused::Unreadable(&why), None, accepted, binding, record),
+                }),
+            },
+            Err(why) => self.dead_letter(Refused::Undecodable(&why), None, accepted, binding, record),
         };
         self.benches.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         sent
     }
 
-    /// Without the tape, where the body looks as it mostly does; else it is given back, and nothing has come of it.
+    /// Without the tape, where the decoded body looks as it mostly does; else it is given back, and nothing has come of it.
     #[allow(clippy::result_large_err, reason = "what was accepted comes back")]
     fn deliver_directly(
         &self,
-        body: &[u8],
+        text: &[u8],
         accepted: Accepted,
         binding: Binding,
         direct: &mut Direct,
@@ -212,13 +219,13 @@ impl Bridge {
         let named = |name| self.by_name.get(name).copied();
         let lane = match binding {
             Binding::Feed(lane) => Some(lane),
-            Binding::ByName => self.name.peek(body).and_then(named),
+            Binding::ByName => self.name.peek(text).and_then(named),
         };
         let Some((lane, feed)) = lane.and_then(|lane| Some((lane, self.lanes.get(lane)?))) else {
             return Err(accepted);
         };
         let Some(share) = feed.held.quota.take(1) else { return Err(accepted) };
-        match feed.route.fill_directly(record, body, self.depth_max, &accepted.origin, direct) {
+        match feed.route.fill_directly(record, text, &accepted.body, self.depth_max, &accepted.origin, direct) {
             // What looked like its name may have stood elsewhere.
             Some(made) if binding != Binding::ByName || named(made.facts.name) == Some(lane) => {
                 Ok(self.send(lane, feed, share, accepted, &made, record))
@@ -261,10 +268,11 @@ impl Bridge {
             let (refused, key) = (Refused::Unstorable("MessageSizeTooLarge"), record.key());
             return self.dead_letter(refused, key, accepted, Binding::Feed(lane), &mut Record::default());
         }
-        let (ticket, pending) = match self.producers.enter(Key::event(lane, made.facts.event_id, made.body_hash)) {
-            Entered::First(ticket, pending) => (ticket, pending),
-            Entered::Again(pending) => return Ok(feed.held.join(share, pending)),
-        };
+        let (ticket, pending) =
+            match self.producers.enter(Key::event(lane, &as_stored(made.facts.event_id), made.body_hash)) {
+                Entered::First(ticket, pending) => (ticket, pending),
+                Entered::Again(pending) => return Ok(feed.held.join(share, pending)),
+            };
         feed.held.make_room(&mut accepted, record).map_err(|full| feed.held.refuse(full))?;
         self.producers.send_event(lane, made.target, record, accepted, ticket);
         feed.count(made);

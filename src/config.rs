@@ -25,7 +25,7 @@ pub use keys::{KEYS, Key, Takes};
 pub use load::{from_toml, load};
 pub use reference::reference;
 pub use source::{Origin, Sources};
-pub use subject::{Attribute, AttributeValue, Subject};
+pub use subject::{Attribute, AttributeValue, Subject, short_name};
 
 use crate::feed::Feed;
 
@@ -94,6 +94,8 @@ pub struct Ingress {
     pub connections_max: usize,
     /// Of a connection, without a request.
     pub idle_max: Duration,
+    /// Of a connection, whatever it does.
+    pub age_max: Duration,
     /// From a head's first byte to its last.
     pub head_max: Duration,
     pub depth_max: usize,

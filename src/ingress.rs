@@ -2,6 +2,7 @@
 
 mod counts;
 mod head;
+mod host;
 mod log_limit;
 mod peer;
 mod refusal;
@@ -95,6 +96,7 @@ impl Ingress {
             let mut busy = Some(busy);
             let deadline = started + ingress.budget.answer_by;
             let mut kept = None;
+            let mut is_last = false;
             let outcome = match admitted {
                 Ok(admitted) => ingress.deliver(admitted, &mut body, &peer, deadline, &mut kept).await,
                 Err(refusal) => {
@@ -104,6 +106,9 @@ impl Ingress {
                     }
                     if body_comes {
                         Box::pin(discard(&mut body, deadline)).await;
+                    } else {
+                        // hyper cannot know where the next request begins, and closes: an answer says so (RFC 9112, section 9.6).
+                        is_last = !body.is_end_stream();
                     }
                     Err(refusal)
                 }
@@ -122,6 +127,9 @@ impl Ingress {
                 }
             };
             ingress.counts.answered(answered_at - head_at);
+            if is_last || peer.closing.load(Ordering::Relaxed) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             if head_only {
                 *response.body_mut() = Full::default();
             }
@@ -186,6 +194,9 @@ impl Ingress {
             return Err(Refusal::Method);
         }
         let sender = peer.sender.as_ref().map_err(|_| Refusal::NotAllowed)?;
+        if !host::is_clear(head) {
+            return Err(Refusal::Host);
+        }
         let origin = head::origin(&head.headers, sender);
         let share = self.bridge.admit(self.expected(body) + head::carried_bytes(&origin))?;
         Ok(Admitted { binding, origin, share })
@@ -298,8 +309,9 @@ impl Ingress {
         let request = format!("{}-{number}", peer.connection);
         let (status, reason) = (refusal.status().as_u16(), refusal.reason());
         let sender = match &peer.sender {
-            Ok(name) => name,
-            Err(not_allowed) => not_allowed.subject.as_str(),
+            Ok(name) => &**name,
+            // As the allow-list would have it.
+            Err(not_allowed) => &format!("subject:{}", not_allowed.subject),
         };
         tracing::warn!(request, status, code = refusal.code(), sender, event_id, name, event_type, "{reason}");
     }

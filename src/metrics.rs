@@ -206,9 +206,9 @@ impl Metrics {
             connections_closed: counted_words(
                 &r,
                 "causeway_connections_closed_total",
-                "Connections that the bridge ended: `idle`, `slow_head`, or `certificate` (no longer good after a change).",
+                "Connections that the bridge ended: `idle`, `age`, `slow_head`, or `certificate` (no longer good after a change).",
                 "reason",
-                &["idle", "slow_head", "certificate"],
+                &["idle", "age", "slow_head", "certificate"],
             )?,
             handshake_failures: counted_words(
                 &r,

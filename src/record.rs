@@ -1,5 +1,7 @@
 //! [`Event`] -> [`Record`]: topic, key, headers, timestamp, value. Pure: no clock, no network.
 
+pub mod attribute;
+pub mod coding;
 pub mod dead_letter;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
@@ -218,12 +220,13 @@ impl Route {
         Ok(made)
     }
 
-    /// Makes the record of the event that stands in `body`, without a tape. `None` says nothing about the body, only that
+    /// Makes the record of the event that stands in `text`, which is the decoded `body`, without a tape. `None` says nothing about the text, only that
     /// it is not for [`Direct`]; `record` is of no use then. `depth_max` is [`Parser::new`](crate::event::Parser::new)'s.
     pub fn fill_directly<'a>(
         &self,
         record: &mut Record,
-        body: &'a [u8],
+        text: &'a [u8],
+        body: &[u8],
         depth_max: usize,
         origin: &Origin,
         direct: &mut Direct,
@@ -231,7 +234,7 @@ impl Route {
         if !self.direct {
             return None;
         }
-        let Encoded { value, marked, extras } = direct.encode(body, &self.schema.plan, depth_max)?;
+        let Encoded { value, marked, extras } = direct.encode(text, &self.schema.plan, depth_max)?;
         let mut made = self.begin(record, self.marked(&marked)?, body, origin);
         made.extras = extras;
         record.value_mut().extend_from_slice(value);
@@ -286,9 +289,9 @@ fn tokens(pointer: &str) -> Vec<String> {
 /// CloudEvents' Kafka binding, binary content mode, and what finds duplicates.
 fn cloud_event(record: &mut Record, facts: &Facts<'_>, body_hash: u128, origin: &Origin) {
     record.header("ce_specversion", b"1.0");
-    record.header("ce_id", facts.event_id.as_bytes());
-    record.header("ce_source", facts.name.as_bytes());
-    record.header("ce_type", facts.event_type.as_bytes());
+    record.header("ce_id", attribute::string(facts.event_id).as_bytes());
+    record.header("ce_source", attribute::uri_reference(facts.name).as_bytes());
+    record.header("ce_type", attribute::string(facts.event_type).as_bytes());
     if let Some(time) = facts.time {
         record.header("ce_time", time.as_bytes());
     }

@@ -29,7 +29,7 @@ use crate::{
     registry::{Registry, subject},
     sabotage::Sabotage,
     schema::Schema,
-    server::{Limits, Server},
+    server::{BACKLOG, Limits, Server},
     tls::Reload,
 };
 
@@ -171,7 +171,7 @@ impl Bound {
         let (port_flag, _) = self.run.port_flags();
         let address = self.config.ingress.listen;
         let listener =
-            self.ingress.listen(4096).map_err(|error| port_fault("ingress.listen", port_flag, address, &error))?;
+            self.ingress.listen(BACKLOG).map_err(|error| port_fault("ingress.listen", port_flag, address, &error))?;
         let mut serving = tokio::spawn(server.run(listener));
         let mut reloading = tokio::spawn(self.certificates.watch());
         let telling = tokio::spawn(tell_own_faults(Arc::downgrade(&producers), Arc::clone(&self.readiness)));

@@ -29,6 +29,12 @@ use crate::{
     tls::{self, CurrentTls, HANDSHAKE_MAX, ServerTls},
 };
 
+/// Connections that the kernel keeps for us until they are accepted.
+pub const BACKLOG: u32 = 4096;
+
+/// How long one of those is waited for when there shall be no more.
+const LAST_ACCEPT_MAX: Duration = Duration::from_millis(5);
+
 /// Between two looks at all open connections. A timer for each request would cost each request.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,13 +58,16 @@ pub struct Limits {
     pub connections_max: usize,
     /// Without a request.
     pub idle_max: Duration,
+    /// Whatever it does.
+    pub age_max: Duration,
     /// From a head's first byte to its last.
     pub head_max: Duration,
 }
 
 impl Limits {
     pub fn of(ingress: &config::Ingress) -> Self {
-        Self { connections_max: ingress.connections_max, idle_max: ingress.idle_max, head_max: ingress.head_max }
+        let config::Ingress { connections_max, idle_max, age_max, head_max, .. } = *ingress;
+        Self { connections_max, idle_max, age_max, head_max }
     }
 }
 
@@ -115,7 +124,16 @@ impl Server {
                 }
             }
         }
+        self.take_those_that_wait(&listener, &tasks).await;
         Draining::begin(Arc::clone(&self), tasks)
+    }
+
+    /// To their clients they are open: the end of the listener would reset them.
+    async fn take_those_that_wait(self: &Arc<Self>, listener: &TcpListener, tasks: &TaskTracker) {
+        for _ in 0..BACKLOG {
+            let Ok(Ok((socket, from))) = timeout(LAST_ACCEPT_MAX, listener.accept()).await else { return };
+            self.open(socket, from, tasks);
+        }
     }
 
     fn open(self: &Arc<Self>, socket: TcpStream, from: SocketAddr, tasks: &TaskTracker) {
@@ -178,12 +196,15 @@ impl Server {
     ) -> Option<(TlsStream<TcpStream>, Peer)> {
         let _ = socket.set_nodelay(true);
         let tls = Arc::clone(&self.tls.borrow());
-        let stream = tokio::select! {
-            stream = timeout(HANDSHAKE_MAX, TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket)) => stream,
-            () = self.draining.cancelled() => return None,
+        let handshake = async {
+            if !has_begun(&socket).await {
+                return Ok(None);
+            }
+            TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket).await.map(Some)
         };
-        let failure = match stream {
-            Ok(Ok(stream)) => {
+        let failure = match timeout(HANDSHAKE_MAX, handshake).await {
+            Ok(Ok(None)) => return None,
+            Ok(Ok(Some(stream))) => {
                 let peer = self.identify(&stream, &tls, from, connection)?;
                 return Some((stream, peer));
             }
@@ -235,6 +256,9 @@ impl Server {
                     Overdue::SlowHead => self.end(&connection, "slow_head", Connection::cut),
                 }
             }
+            for connection in self.connections.old(self.limits.age_max) {
+                self.end(&connection, "age", Connection::retire);
+            }
             match changed {
                 Ok(Ok(())) => {
                     let tls = Arc::clone(&tls.borrow_and_update());
@@ -279,4 +303,9 @@ impl Server {
         self.metrics.handshake_failures.with_label_values(&[reason]).inc();
         self.failures_logged.run(|| tracing::info!(%from, reason, error, "TLS handshake failed"));
     }
+}
+
+/// Something came on it. A balancer that asks whether the port is open says nothing and hangs up: that is no handshake.
+async fn has_begun(socket: &TcpStream) -> bool {
+    !matches!(socket.peek(&mut [0]).await, Ok(0) | Err(_))
 }

@@ -27,7 +27,7 @@ pub use self::{
     reload::{CurrentTls, Reload, publish},
 };
 use self::{
-    files::{check_crls, crl_expiry, expiry, read_certificates, read_crls, read_key},
+    files::{check_crls, crl_expiry, expiry, place, read_certificates, read_crls, read_key},
     verifier::{Revoked, Verifier},
 };
 use crate::config::{ClientName, Tls};
@@ -83,11 +83,11 @@ impl ServerTls {
         let client_ca = noted(read_certificates("ingress.tls.client_ca", &tls.client_ca), &mut faults);
         let crls = noted(tls.crl.as_deref().map_or(Ok(Vec::new()), read_crls), &mut faults);
         let ends = [
-            certificate.as_ref().map(|chain| expiry("server", "ingress.tls.certificate", &tls.certificate, chain)),
-            client_ca.as_ref().map(|chain| expiry("client_ca", "ingress.tls.client_ca", &tls.client_ca, chain)),
-            crls.as_ref().map(|crls| Ok(crl_expiry(tls.crl.as_deref(), crls))),
+            certificate.as_ref().map(|chain| expiry("server", &tls.certificate, chain)),
+            client_ca.as_ref().map(|chain| expiry("client_ca", &tls.client_ca, chain)),
+            crls.as_ref().map(|crls| crl_expiry(tls.crl.as_deref(), crls)),
         ];
-        let expiries = ends.into_iter().flatten().filter_map(|found| noted(found, &mut faults)).flatten().collect();
+        let expiries = ends.into_iter().flatten().flatten().collect();
         let identity = certificate.zip(key).and_then(|(chain, key)| noted(identity(tls, chain, key), &mut faults));
         let verifier = client_ca.zip(crls).and_then(|(cas, crls)| noted(verifier(tls, cas, crls), &mut faults));
         match (identity, verifier) {
@@ -128,9 +128,8 @@ impl ServerTls {
         let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
             return Err(NotAllowed { subject: "(unreadable)".to_owned() });
         };
-        let subject = names::subject(&certificate);
-        let allowed = self.names.iter().find_map(|name| names::matching(name, &certificate, &subject));
-        allowed.map(Arc::from).ok_or(NotAllowed { subject })
+        let allowed = self.names.iter().find_map(|name| names::matching(name, &certificate));
+        allowed.map(Arc::from).ok_or_else(|| NotAllowed { subject: names::subject(&certificate) })
     }
 
     /// An allowed sender's name as a metric's label. Where any name is let in, the label is `*`: senders choose no labels.
@@ -164,14 +163,20 @@ fn verifier(
     let revoked = Revoked::of(&crls);
     let fault = |reason: String, remedy| TlsError::of("ingress.tls.client_ca", &tls.client_ca, reason, remedy);
     let mut roots = RootCertStore::empty();
-    for ca in client_ca {
+    let count = client_ca.len();
+    for (at, ca) in client_ca.into_iter().enumerate() {
         if revoked.check(&ca) == Err(CertificateError::Revoked) {
             tracing::warn!(
                 certificate = X509Certificate::from_der(&ca).map(|(_, ca)| names::subject(&ca)).unwrap_or_default(),
                 "a certificate of ingress.tls.client_ca is revoked by ingress.tls.crl: it lets nobody in"
             );
         } else {
-            roots.add(ca).map_err(|error| fault(error.to_string(), "give a CA certificate in PEM"))?;
+            roots.add(ca).map_err(|error| {
+                fault(
+                    format!("its {} cannot be used: {error}", place("certificate", at, count)),
+                    "give CA certificates in PEM",
+                )
+            })?;
         }
     }
     if roots.is_empty() {

@@ -96,7 +96,7 @@ fn a_record_is_made_without_an_allocation() {
     for round in 0..3 {
         for (route, body) in &events {
             let made = measure(|| {
-                if route.fill_directly(&mut record, body, 128, &origin, &mut direct).is_none() {
+                if route.fill_directly(&mut record, body, body, 128, &origin, &mut direct).is_none() {
                     parser.read(body, |event| {
                         route.fill(&mut record, &event.unwrap(), body, &origin, &mut transcoder).map(drop).unwrap();
                     });

@@ -18,7 +18,7 @@ SOURCE = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 # In a query: `{}` stands for the instances that were chosen, `{x="y",}` for those of them with a label more.
 CHOSEN = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
-NO_EVENT = 'code=~"framing_refused|certificate_not_allowed|method_not_allowed|not_found"'
+NO_EVENT = 'code=~"framing_refused|host_refused|certificate_not_allowed|method_not_allowed|not_found"'
 W = "[$__rate_interval]"
 
 

@@ -56,6 +56,7 @@ const TABLE: &[(&str, &str)] = &[
     ("408", "body_too_slow"),
     ("400", "body_broken"),
     ("400", "framing_refused"),
+    ("400", "host_refused"),
     ("403", "certificate_not_allowed"),
     ("405", "method_not_allowed"),
     ("404", "not_found"),

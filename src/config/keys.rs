@@ -62,6 +62,7 @@ pub const KEYS: &[Key] = &[
     key("ingress.body_bytes_max", whole(1024, 1_000_000_000), "921600", "The longest body, in bytes; beyond it: 413"),
     key("ingress.connections_max", whole(1, 1_000_000), "16384", "Open connections; at the limit the longest-idle one is closed"),
     key("ingress.idle_ms_max", whole(1000, 3_600_000), "120000", "A connection that was without a request for this long is closed, in milliseconds; more than the sender's own limit"),
+    key("ingress.age_ms_max", whole(1000, 86_400_000), "3600000", "A connection that is older is closed with its next answer, in milliseconds, some up to a tenth earlier: behind a balancer of layer 4 new instances get their share so"),
     key("ingress.head_ms_max", whole(100, 60_000), "10000", "From the first byte of a request's head to its last, in milliseconds; beyond it the connection is closed"),
     // simd-json itself goes 1,024 deep.
     key("ingress.depth_max", whole(1, 1000), "128", "How deep an event's JSON may be nested"),

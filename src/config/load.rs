@@ -61,6 +61,7 @@ fn ingress(settings: &mut Settings, budget: &Budget) -> Ingress {
         body_bytes_max: settings.integer("ingress.body_bytes_max"),
         connections_max: settings.integer("ingress.connections_max"),
         idle_max: settings.millis("ingress.idle_ms_max"),
+        age_max: settings.millis("ingress.age_ms_max"),
         head_max: settings.millis("ingress.head_ms_max"),
         depth_max: settings.integer("ingress.depth_max"),
         drain_max: match settings.optional_integer("ingress.drain_ms_max") {

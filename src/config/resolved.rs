@@ -37,6 +37,7 @@ impl Config {
         page.put("ingress.body_bytes_max", number(ingress.body_bytes_max));
         page.put("ingress.connections_max", number(ingress.connections_max));
         page.put("ingress.idle_ms_max", millis(ingress.idle_max));
+        page.put("ingress.age_ms_max", millis(ingress.age_max));
         page.put("ingress.head_ms_max", millis(ingress.head_max));
         page.put("ingress.depth_max", number(ingress.depth_max));
         page.put("ingress.drain_ms_max", millis(ingress.drain_max));

@@ -30,21 +30,39 @@ pub enum AttributeValue {
 }
 
 /// The types that have a short name: those of RFC 4514 (section 3), and those that OpenSSL prints besides.
-const TYPES: [(&str, &str); 13] = [
+const TYPES: [(&str, &str); 26] = [
     ("CN", "2.5.4.3"),
     ("L", "2.5.4.7"),
     ("ST", "2.5.4.8"),
     ("O", "2.5.4.10"),
     ("OU", "2.5.4.11"),
     ("C", "2.5.4.6"),
-    ("STREET", "2.5.4.9"),
+    ("street", "2.5.4.9"),
     ("DC", "0.9.2342.19200300.100.1.25"),
     ("UID", "0.9.2342.19200300.100.1.1"),
     ("emailAddress", "1.2.840.113549.1.9.1"),
     ("SN", "2.5.4.4"),
     ("GN", "2.5.4.42"),
     ("serialNumber", "2.5.4.5"),
+    ("title", "2.5.4.12"),
+    ("businessCategory", "2.5.4.15"),
+    ("postalCode", "2.5.4.17"),
+    ("name", "2.5.4.41"),
+    ("initials", "2.5.4.43"),
+    ("generationQualifier", "2.5.4.44"),
+    ("dnQualifier", "2.5.4.46"),
+    ("pseudonym", "2.5.4.65"),
+    ("organizationIdentifier", "2.5.4.97"),
+    ("unstructuredName", "1.2.840.113549.1.9.2"),
+    ("jurisdictionL", "1.3.6.1.4.1.311.60.2.1.1"),
+    ("jurisdictionST", "1.3.6.1.4.1.311.60.2.1.2"),
+    ("jurisdictionC", "1.3.6.1.4.1.311.60.2.1.3"),
 ];
+
+/// What an attribute type is called, by its dotted OID.
+pub fn short_name(oid: &str) -> Option<&'static str> {
+    TYPES.iter().find(|(_, dotted)| *dotted == oid).map(|(name, _)| *name)
+}
 
 impl Subject {
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
@@ -188,11 +206,7 @@ mod tests {
         ] {
             let wrong = Subject::parse(text).unwrap_err();
             assert!(wrong.what.contains(expected), "{text}: {}", wrong.what);
-            assert!(
-                wrong.remedy.contains("emailAddress, SN, GN, serialNumber by their dotted OID"),
-                "{}",
-                wrong.remedy
-            );
+            assert!(wrong.remedy.contains("jurisdictionST, jurisdictionC by their dotted OID"), "{}", wrong.remedy);
         }
     }
 }

@@ -26,21 +26,59 @@ pub fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
         (value.len() <= CARRIED_BYTES_MAX)
             .then(|| if value == JSON { Cow::Borrowed(JSON) } else { Cow::Owned(value.to_vec()) })
     };
+    let traceparent = traceparent(headers);
+    // It belongs to its `traceparent`, and says nothing without one (section 3.3).
+    let tracestate = traceparent.as_ref().and_then(|_| tracestate(headers));
     Origin {
         received_at: millis_now(),
         sender: Arc::clone(sender),
         content_type: carried(&header::CONTENT_TYPE),
-        content_encoding: carried(&header::CONTENT_ENCODING),
-        traceparent: carried(&TRACEPARENT),
-        tracestate: tracestate(headers),
+        content_encoding: list(headers, &header::CONTENT_ENCODING),
+        traceparent,
+        tracestate,
         attempts: 0,
     }
 }
 
-/// Several lines of it are one list (W3C Trace Context, section 3.3.1).
+/// One that can be read: a trace that begins at another one's parts would be worse than none (W3C Trace Context, section 3.2).
+fn traceparent(headers: &HeaderMap) -> Option<Cow<'static, [u8]>> {
+    let mut lines = headers.get_all(&TRACEPARENT).iter().map(header::HeaderValue::as_bytes);
+    let only = lines.next().filter(|_| lines.next().is_none())?;
+    (is_traceparent(only) && only.len() <= CARRIED_BYTES_MAX).then(|| Cow::Owned(only.to_vec()))
+}
+
+/// `00-TRACE-PARENT-FLAGS` in lower-case hex, none of the first two all zero; a later version may have more behind a `-`.
+fn is_traceparent(text: &[u8]) -> bool {
+    let Some((known, rest)) = text.split_at_checked(TRACEPARENT_BYTES) else { return false };
+    let parts: Vec<&[u8]> = known.split(|byte| *byte == b'-').collect();
+    let is_hex = |part: &[u8]| part.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
+    let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == b'0');
+    match parts.as_slice() {
+        [version, trace, parent, flags] => {
+            [version.len(), trace.len(), parent.len(), flags.len()] == [2, 32, 16, 2]
+                && parts.iter().all(|part| is_hex(part))
+                && !is_zero(trace)
+                && !is_zero(parent)
+                && *version != b"ff"
+                && (rest.is_empty() || *version != b"00" && rest.starts_with(b"-"))
+        }
+        _ => false,
+    }
+}
+
+/// Several lines of it are one list (section 3.3.1).
 fn tracestate(headers: &HeaderMap) -> Option<Cow<'static, [u8]>> {
-    let lines: Vec<&[u8]> = headers.get_all(&TRACESTATE).iter().map(header::HeaderValue::as_bytes).collect();
-    Some(lines.join(&b","[..])).filter(|list| !lines.is_empty() && list.len() <= CARRIED_BYTES_MAX).map(Cow::Owned)
+    list(headers, &TRACESTATE)
+}
+
+fn list(headers: &HeaderMap, name: &HeaderName) -> Option<Cow<'static, [u8]>> {
+    let mut lines = headers.get_all(name).iter().map(header::HeaderValue::as_bytes);
+    let mut list = lines.next()?.to_vec();
+    for line in lines {
+        list.push(b',');
+        list.extend_from_slice(line);
+    }
+    (list.len() <= CARRIED_BYTES_MAX).then_some(Cow::Owned(list))
 }
 
 /// What is kept of a request's headers while its body is waited for.
@@ -49,6 +87,9 @@ pub fn carried_bytes(origin: &Origin) -> usize {
     carried.into_iter().flatten().map(|value| value.len()).sum()
 }
 
+/// As far as version 00 goes.
+const TRACEPARENT_BYTES: usize = 55;
+
 const JSON: &[u8] = b"application/json";
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -56,6 +97,36 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_trace_context_that_cannot_be_read_is_not_carried() {
+        let more = |version: &str, rest: &str| format!("{version}{}{rest}", &TRACE[2..]);
+        for (lines, carried) in [
+            (&[TRACE.to_owned()][..], true),
+            (&[more("01", "")], true),
+            (&[more("cc", "-what-will-be")], true),
+            (&[more("cc", ".what-will-be")], false),
+            (&[more("00", "-more")], false),
+            (&[more("ff", "")], false),
+            (&[TRACE.to_uppercase()], false),
+            (&[TRACE[..54].to_owned()], false),
+            (&[TRACE.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32))], false),
+            (&[TRACE.replace("00f067aa0ba902b7", &"0".repeat(16))], false),
+            (&[TRACE.replace('-', "_")], false),
+            (&[TRACE.to_owned(), TRACE.to_owned()], false),
+            (&[], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(TRACESTATE, "a=1".parse().unwrap());
+            for line in lines {
+                headers.append(TRACEPARENT, line.parse().unwrap());
+            }
+            let Origin { traceparent, tracestate, .. } = origin(&headers, &Arc::from("sender"));
+            assert_eq!((traceparent.is_some(), tracestate.is_some()), (carried, carried), "{lines:?}");
+        }
+    }
 
     #[test]
     fn lines_of_tracestate_are_one_list() {
@@ -68,6 +139,7 @@ mod tests {
             (&[&long, "a=1"], None),
         ] {
             let mut headers = HeaderMap::new();
+            headers.append(TRACEPARENT, TRACE.parse().unwrap());
             for line in lines {
                 headers.append(TRACESTATE, line.parse().unwrap());
             }

@@ -19,6 +19,8 @@ pub struct Peer {
     pub accepted_at: Instant,
     /// The allowed name of its certificate.
     pub sender: Result<Arc<str>, NotAllowed>,
+    /// Over HTTP/1.1 each answer from now on says that it is the connection's last.
+    pub closing: Arc<AtomicBool>,
     /// No request has come on it yet.
     pub(super) first: AtomicBool,
     pub(super) requests: AtomicU64,
@@ -29,7 +31,7 @@ pub struct Peer {
 impl Peer {
     pub fn new(connection: u64, accepted_at: Instant, sender: Result<Arc<str>, NotAllowed>) -> Self {
         let (first, requests, timer) = (AtomicBool::new(true), AtomicU64::new(0), Mutex::default());
-        Self { connection, accepted_at, sender, first, requests, timer }
+        Self { connection, accepted_at, sender, closing: Arc::default(), first, requests, timer }
     }
 
     /// One that fires at `deadline`; to be given back by [`Self::keep`].

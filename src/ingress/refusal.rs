@@ -17,6 +17,7 @@ pub(super) enum Refusal {
     SlowBody,
     BrokenBody,
     Framing,
+    Host,
     NotAllowed,
     Method,
     Path,
@@ -26,9 +27,9 @@ pub(super) enum Refusal {
 impl Refusal {
     /// One of each code: each is counted from 0.
     #[rustfmt::skip]
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::NoCommitInTime, Self::Overload(Overload::Bytes), Self::Stopping, Self::TooLarge { max: 0 }, Self::SlowBody,
-        Self::BrokenBody, Self::Framing, Self::NotAllowed, Self::Method, Self::Path,
+        Self::BrokenBody, Self::Framing, Self::Host, Self::NotAllowed, Self::Method, Self::Path,
     ];
 
     pub(super) fn status(&self) -> StatusCode {
@@ -36,7 +37,7 @@ impl Refusal {
             Self::NoCommitInTime | Self::Overload(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::BrokenBody | Self::Framing | Self::Host => StatusCode::BAD_REQUEST,
             Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Path => StatusCode::NOT_FOUND,
@@ -52,6 +53,7 @@ impl Refusal {
             Self::SlowBody => "body_too_slow",
             Self::BrokenBody => "body_broken",
             Self::Framing => "framing_refused",
+            Self::Host => "host_refused",
             Self::NotAllowed => "certificate_not_allowed",
             Self::Method => "method_not_allowed",
             Self::Path => "not_found",
@@ -69,6 +71,7 @@ impl Refusal {
             Self::SlowBody => "the body did not arrive in time".to_owned(),
             Self::BrokenBody => "the body ended before it was complete".to_owned(),
             Self::Framing => "a body comes with a content-length, or with `transfer-encoding: chunked`".to_owned(),
+            Self::Host => "a request names its host once, in `host` or `:authority`; both are the same".to_owned(),
             Self::NotAllowed => {
                 "the client certificate's name is not on the allow-list (ingress.tls.client_names)".to_owned()
             }
@@ -81,7 +84,7 @@ impl Refusal {
         match self {
             // Spread over three seconds, so that those who were refused do not come back as one.
             Self::Overload(_) => Some((header::RETRY_AFTER, HeaderValue::from(1 + number % 3))),
-            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody | Self::Framing => {
+            Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody | Self::Framing | Self::Host => {
                 Some((header::CONNECTION, HeaderValue::from_static("close")))
             }
             Self::Method => Some((header::ALLOW, HeaderValue::from_static("POST"))),

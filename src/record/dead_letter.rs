@@ -1,6 +1,6 @@
 //! What becomes of a body that has no record: the body itself, and as headers what is known of it.
 
-use super::{Origin, Record, body_hash, hex, trace_context};
+use super::{Origin, Record, body_hash, coding::Undecodable, hex, trace_context};
 use crate::event::Unreadable;
 
 // Header names that more than one stage reads.
@@ -22,6 +22,8 @@ pub const CONTENT_ENCODING: &str = "content-encoding";
 pub enum Refused<'a> {
     /// It is no event.
     Unreadable(&'a Unreadable),
+    /// Its content codings cannot be undone.
+    Undecodable(&'a Undecodable),
     /// It is an event, but its record can never be stored in its topic.
     Unstorable(&'a str),
     /// It is larger than the limit; these are its first bytes.
@@ -35,7 +37,7 @@ impl Refused<'_> {
     /// Where it was refused: the header `__connect.errors.stage`.
     pub fn stage(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) => "READ",
+            Self::Unreadable(_) | Self::Undecodable(_) => "READ",
             Self::Unstorable(_) => "PRODUCE",
             Self::TooLarge { .. } => "RECEIVE",
         }
@@ -45,6 +47,7 @@ impl Refused<'_> {
     pub fn reason(&self) -> String {
         match self {
             Self::Unreadable(why) => why.to_string(),
+            Self::Undecodable(why) => format!("the body cannot be decoded: {why}"),
             Self::Unstorable(why) => format!("the topic cannot take the record: {why}"),
             Self::TooLarge { bytes: Some(bytes), max } => {
                 format!("the body's {bytes} bytes are over the limit of {max}; this is a stub with its first bytes")
@@ -80,7 +83,7 @@ impl Record {
         }
         let size = match refused {
             Refused::TooLarge { bytes, .. } => bytes.map(|bytes| bytes.to_string()),
-            Refused::Unreadable(_) | Refused::Unstorable(_) => Some(body.len().to_string()),
+            Refused::Unreadable(_) | Refused::Undecodable(_) | Refused::Unstorable(_) => Some(body.len().to_string()),
         };
         if let Some(size) = size {
             self.header(SIZE, size.as_bytes());

@@ -4,13 +4,15 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use rustls::pki_types::CertificateDer;
 use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
+
+use super::Http;
 
 /// A handshake that has taken longer goes first when room is needed: it costs who opened it nothing.
 const HANDSHAKE_USUAL: Duration = Duration::from_secs(2);
@@ -22,8 +24,9 @@ const FIRST_REQUEST_USUAL: Duration = Duration::from_secs(1);
 /// How much longer than its idle time an idle connection may take to close, once it was told to.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
-/// How long a connection without a request may take to close while the bridge drains: its last answer has to go out, too.
-const DRAINING_MAX: Duration = Duration::from_secs(1);
+/// How long a connection is left open for its last request while the bridge drains: one may be on the wire. As long again it may
+/// take to close.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(1);
 
 /// How many connections one look finds that may go: a look at all for each would itself be an attack's work.
 const LONGEST_IDLE_MAX: usize = 256;
@@ -55,6 +58,10 @@ pub struct Connection {
     pub chain: OnceLock<Vec<CertificateDer<'static>>>,
     /// What it lives in.
     pub task: OnceLock<AbortHandle>,
+    /// What it speaks, once the handshake is over.
+    pub http: OnceLock<Http>,
+    /// Its next answer is to be its last one, as it shall not be kept any longer. Over HTTP/1.1 the answer says so.
+    pub closing: Arc<AtomicBool>,
     close: Mutex<Option<oneshot::Sender<()>>>,
     /// Why we end it, if we do: a metric's fixed word.
     pub ended_for: OnceLock<&'static str>,
@@ -72,6 +79,15 @@ pub enum Overdue {
     /// Idle, and told so in vain.
     StillIdle,
     SlowHead,
+}
+
+/// What a connection that shall not be kept any longer is due for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// It can be told to close without the loss of a request, or has had its time for one.
+    Close,
+    /// It was told so in vain.
+    Cut,
 }
 
 impl Connections {
@@ -107,17 +123,22 @@ impl Connections {
         overdue.collect()
     }
 
-    /// Those without a request that have had their time to close, as they were told to at `told`.
-    pub fn silent(&self, told: Instant, head_max: Duration) -> Vec<Arc<Connection>> {
+    /// Those that are `age_max` old, or up to a tenth less, and shall not be kept any longer: those that were opened together do
+    /// not come back together.
+    pub fn old(&self, age_max: Duration) -> Vec<Arc<Connection>> {
+        let mut old = self.all();
+        old.retain(|connection| connection.is_old(age_max));
+        old
+    }
+
+    /// Those that can be told to close, or have not done so in their time, where all of them shall end since `told`.
+    pub fn last(&self, told: Instant, head_max: Duration) -> Vec<(Arc<Connection>, Last)> {
         let now = Instant::now();
-        let may_take = DRAINING_MAX.min(head_max);
-        let mut open = self.all();
-        open.retain(|connection| {
-            let closing_for = connection.idle_from().map(|since| now.saturating_duration_since(since.max(told)));
-            let closing_max = if connection.head_since.load(Ordering::Relaxed) > 0 { may_take } else { DRAINING_MAX };
-            closing_for.is_some_and(|closing_for| closing_for > closing_max)
+        let due = self.all().into_iter().filter_map(|connection| {
+            let last = connection.last(told, now, head_max)?;
+            Some((connection, last))
         });
-        open
+        due.collect()
     }
 
     /// Cuts the connection that has been without a request for the longest time, of those that have waited too long for their
@@ -170,6 +191,8 @@ impl Connection {
             accepted_at: Instant::now(),
             chain: OnceLock::new(),
             task: OnceLock::new(),
+            http: OnceLock::new(),
+            closing: Arc::default(),
             close: Mutex::new(Some(close)),
             ended_for: OnceLock::new(),
             requests: AtomicUsize::new(0),
@@ -178,7 +201,31 @@ impl Connection {
         }
     }
 
-    /// It is to take no more requests, and to end when those under way are answered.
+    /// Its next answer is to be its last one: over HTTP/1.1 a server cannot take back that it reads requests, only say with an
+    /// answer that it reads no more (RFC 9112, section 9.6).
+    pub fn answer_last(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Its client is told to open another one for what comes after the requests under way: nothing that it sends until then is lost.
+    pub fn retire(&self) {
+        self.answer_last();
+        if self.http.get() == Some(&Http::Two) {
+            self.close();
+        }
+    }
+
+    fn is_old(&self, age_max: Duration) -> bool {
+        // Numbers that follow one another lie far apart like this.
+        let share = self.number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+        let earlier = age_max.mul_f64(0.1 * share as f64 / 1024.0);
+        !self.closing.load(Ordering::Relaxed)
+            && self.http.get().is_some()
+            && self.accepted_at.elapsed() >= age_max - earlier
+    }
+
+    /// It is to take no more requests, and to end when those under way are answered. Over HTTP/1.1 one without a request ends at
+    /// once, whatever is on the wire; over HTTP/2 the client learns which of its requests were taken.
     pub fn close(&self) {
         if let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = close.send(());
@@ -206,6 +253,12 @@ impl Connection {
         Busy(Arc::clone(self))
     }
 
+    /// It has a request, or its last answer was given less than `going_out` ago.
+    pub fn is_answering(&self, going_out: Duration) -> bool {
+        let idle_from = self.idle_from();
+        idle_from.is_none_or(|since| self.is_used() && since.elapsed() < going_out)
+    }
+
     fn overdue(&self, now: Instant, idle_max: Duration, head_max: Duration) -> Option<Overdue> {
         let idle = now.saturating_duration_since(self.idle_from()?);
         let head_since = self.head_since.load(Ordering::Relaxed);
@@ -215,13 +268,36 @@ impl Connection {
         (idle > idle_max).then_some(if idle > idle_max + CLOSING_MAX { Overdue::StillIdle } else { Overdue::Idle })
     }
 
+    fn last(&self, told: Instant, now: Instant, head_max: Duration) -> Option<Last> {
+        let two = self.http.get() == Some(&Http::Two);
+        let Some(idle_from) = self.idle_from() else {
+            return two.then_some(Last::Close);
+        };
+        // Its head is under way: that is watched over HTTP/1.1 alone.
+        let head_since = self.head_since.load(Ordering::Relaxed);
+        if head_since > 0 {
+            let begun = self.accepted_at + Duration::from_millis(head_since);
+            return (now.saturating_duration_since(begun.max(told)) > LAST_REQUEST_MAX.min(head_max))
+                .then_some(Last::Cut);
+        }
+        let waited = now.saturating_duration_since(idle_from.max(told));
+        let waits_max = if two && self.is_used() { Duration::ZERO } else { LAST_REQUEST_MAX };
+        let may_close = waited >= waits_max;
+        may_close.then_some(if waited > waits_max + LAST_REQUEST_MAX { Last::Cut } else { Last::Close })
+    }
+
     /// What has no certificate for us yet goes before any other, what never had a request before those of a sender that works.
     fn worth(&self) -> (bool, bool) {
         (!self.slow_handshake(), !self.unused())
     }
 
     fn unused(&self) -> bool {
-        self.idle_since.load(Ordering::Relaxed) == 0 && self.accepted_at.elapsed() > FIRST_REQUEST_USUAL
+        !self.is_used() && self.accepted_at.elapsed() > FIRST_REQUEST_USUAL
+    }
+
+    /// It has had a request.
+    fn is_used(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) > 0
     }
 
     fn slow_handshake(&self) -> bool {

@@ -59,23 +59,25 @@ pub fn converse(
     http: Http,
     head_max: Duration,
     ingress: &Arc<Ingress>,
-    peer: Peer,
+    mut peer: Peer,
     connection: &Arc<Connection>,
     told_to_close: impl Future<Output = ()> + Send + 'static,
 ) -> Conversation {
     let allowed = peer.sender.is_ok();
+    peer.closing = Arc::clone(&connection.closing);
+    let _ = connection.http.set(http);
     let taken_from = Arc::clone(ingress);
     let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
     let service = service_fn(move |request: Request<Incoming>| ingress.answer(request, &peer, busy.begin()));
+    let watched = Watched::new(stream, connection, http);
     match http {
         Http::One => {
-            let watched = Watched { stream, connection: Arc::clone(connection) };
             let http = Box::pin(http1().serve_connection(TokioIo::new(watched), service));
             Box::pin(finish(http, told_to_close, None))
         }
         Http::Two => {
             let (streams_max, shared) = streams(&taken_from, allowed);
-            let http = Box::pin(http2(head_max, streams_max).serve_connection(TokioIo::new(stream), service));
+            let http = Box::pin(http2(head_max, streams_max).serve_connection(TokioIo::new(watched), service));
             Box::pin(finish(http, told_to_close, shared))
         }
     }
@@ -105,10 +107,11 @@ async fn finish<C: GracefulConnection>(
 }
 
 /// It has no timers: the sweep looks after its heads. Its buffer stays as large as a body has made it, until the connection
-/// ends: as large as a head is enough, as TLS brings no more at once either.
+/// ends: as large as a head is enough, as TLS brings no more at once either. A client that sends no more after its request still
+/// gets its answer.
 fn http1() -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX).half_close(false);
+    http.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX).half_close(true);
     http
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{Connection, Server};
+use super::{Connection, Server, connections::Last};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -17,17 +17,17 @@ pub struct Draining {
 }
 
 impl Draining {
-    /// Tells all connections to close.
+    /// From now on each answer is its connection's last.
     pub(super) fn begin(server: Arc<Server>, connections: TaskTracker) -> Self {
-        for connection in server.connections.all() {
-            connection.close();
-        }
+        server.connections.all().iter().for_each(|connection| connection.answer_last());
         connections.close();
-        Self { server, connections, began: Instant::now() }
+        let draining = Self { server, connections, began: Instant::now() };
+        draining.look();
+        draining
     }
 
-    /// Waits until all have ended. One without a request that does not close in its time is cut: a client that reads nothing,
-    /// or sends half a head, would make every stop last as long as it may.
+    /// Waits until all have ended. One without a request is closed when it has had time for a last one, and cut when it does not
+    /// close: a client that reads nothing, or sends half a head, would make every stop last as long as it may.
     pub async fn ended(&self) {
         loop {
             tokio::select! {
@@ -35,8 +35,15 @@ impl Draining {
                 () = self.connections.wait() => return,
                 () = sleep(LOOK_EVERY) => {}
             }
-            for connection in self.server.connections.silent(self.began, self.server.limits.head_max) {
-                self.server.end(&connection, "idle", Connection::cut);
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        for (connection, last) in self.server.connections.last(self.began, self.server.limits.head_max) {
+            match last {
+                Last::Close => connection.close(),
+                Last::Cut => self.server.end(&connection, "idle", Connection::cut),
             }
         }
     }

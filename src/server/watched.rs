@@ -1,19 +1,47 @@
-//! A connection's bytes, watched for the begin of a head: hyper tells only of its end.
+//! A connection's bytes, watched for what hyper does not tell: the begin of a head, and over HTTP/2 the end of what the client
+//! sends.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
-use super::connections::Connection;
+use super::{Http, connections::Connection};
+
+/// How long after its last answer a connection whose client sends no more is told to hyper as ended: by then that has gone out.
+const ANSWER_OUT: Duration = Duration::from_millis(250);
 
 pub struct Watched<S> {
-    pub stream: S,
-    pub connection: Arc<Connection>,
+    stream: S,
+    connection: Arc<Connection>,
+    http: Http,
+    /// Its client sends no more and waits for answers; this one looks again whether all are given.
+    half_closed: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    pub fn new(stream: S, connection: &Arc<Connection>, http: Http) -> Self {
+        Self { stream, connection: Arc::clone(connection), http, half_closed: None }
+    }
+
+    /// The end of what a client sends says nothing about what it reads (RFC 8446, section 6.1). h2 would drop all requests for
+    /// it: so it learns of it once they are answered. hyper's HTTP/1.1 does so by itself (`half_close`).
+    fn hold_back_the_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.connection.is_answering(ANSWER_OUT) {
+            let timer = self.half_closed.get_or_insert_with(|| Box::pin(sleep(ANSWER_OUT)));
+            ready!(timer.as_mut().poll(context));
+            self.half_closed = None;
+        }
+        Poll::Ready(())
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -22,12 +50,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.connection.received();
+        let this = &mut *self;
+        if this.half_closed.is_some() {
+            ready!(this.hold_back_the_end(context));
+            return Poll::Ready(Ok(()));
         }
-        read
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut this.stream).poll_read(context, buffer));
+        let is_end = match &read {
+            Ok(()) => buffer.filled().len() == before && buffer.remaining() > 0,
+            Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        };
+        match this.http {
+            Http::Two if is_end => ready!(this.hold_back_the_end(context)),
+            Http::One if buffer.filled().len() > before => this.connection.received(),
+            Http::One | Http::Two => {}
+        }
+        Poll::Ready(read)
     }
 }
 

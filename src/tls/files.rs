@@ -9,20 +9,39 @@ use x509_parser::{
     prelude::{CertificateRevocationList, FromDer, X509Certificate},
 };
 
-use super::{Expiry, TlsError};
+use super::{Expiry, TlsError, names::written};
 
 /// What to do about a CRL that cannot be used.
-pub(super) const CRL_REMEDY: &str = "give CRLs in PEM that a certificate of ingress.tls.client_ca signed";
+pub(super) const CRL_REMEDY: &str = "give CRLs in PEM, each with the certificate of its CA in ingress.tls.client_ca, an intermediate CA's beside its root's; or take it out";
 
 /// What to do about one that its CA has signed and webpki does not read.
 pub(super) const CRL_KINDS: &str = "have the CA issue one as RFC 5280 has it, complete: no delta, not indirect, not for some reasons only, and with the full name of its distribution point if it is one's";
 
 pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fault = |reason: String| TlsError::of(key, file, reason, "give a readable file with certificates in PEM");
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fault(pem_reason(&error)))?;
+    let certificates: Vec<CertificateDer<'static>> = read_all(file, "certificate").map_err(fault)?;
+    for (at, der) in certificates.iter().enumerate() {
+        let place = place("certificate", at, certificates.len());
+        X509Certificate::from_der(der).map_err(|_| fault(format!("its {place} is no X.509 certificate")))?;
+    }
     if certificates.is_empty() { Err(fault("it holds no certificate".to_owned())) } else { Ok(certificates) }
+}
+
+/// All items of this kind in a PEM file, or which of them cannot be read.
+fn read_all<Item: PemObject>(file: &Path, kind: &str) -> Result<Vec<Item>, String> {
+    let mut items = Vec::new();
+    for item in Item::pem_file_iter(file).map_err(|error| pem_reason(&error))? {
+        items.push(item.map_err(|error| match error {
+            pem::Error::Io(error) => error.to_string(),
+            error => format!("its {kind} {} cannot be read: {}", items.len() + 1, pem_reason(&error)),
+        })?);
+    }
+    Ok(items)
+}
+
+/// Which of a file's items it is.
+pub(super) fn place(kind: &str, at: usize, of: usize) -> String {
+    format!("{kind} {} of {of}", at + 1)
 }
 
 pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -35,9 +54,7 @@ pub(super) fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<
     let fault = |reason: String| {
         TlsError::of("ingress.tls.crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out")
     };
-    let crls = CertificateRevocationListDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fault(pem_reason(&error)))?;
+    let crls: Vec<CertificateRevocationListDer<'static>> = read_all(file, "CRL").map_err(fault)?;
     if crls.is_empty() { Err(fault("it holds no CRL".to_owned())) } else { Ok(crls) }
 }
 
@@ -49,25 +66,30 @@ pub(super) fn check_crls(
     crls: &[CertificateRevocationListDer<'_>],
     client_ca: &[CertificateDer<'_>],
 ) -> Result<(), TlsError> {
-    let fault = |reason: &str, remedy| TlsError::of("ingress.tls.crl", file, reason, remedy);
+    let fault = |reason: String, remedy| TlsError::of("ingress.tls.crl", file, reason, remedy);
     let authorities: Vec<X509Certificate<'_>> =
         client_ca.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
     let mut before: Vec<CertificateRevocationList<'_>> = Vec::new();
-    for der in crls {
-        let (_, crl) =
-            CertificateRevocationList::from_der(der).map_err(|_| fault("it holds what is no CRL", CRL_REMEDY))?;
+    for (at, der) in crls.iter().enumerate() {
+        let place = place("CRL", at, crls.len());
+        let (_, crl) = CertificateRevocationList::from_der(der)
+            .map_err(|_| fault(format!("its {place} is no CRL"), CRL_REMEDY))?;
+        let issuer = written(crl.issuer());
         if !authorities.iter().any(|ca| signed_by(&crl, ca)) {
-            let reason = "a CRL in it is not signed by a certificate of ingress.tls.client_ca";
+            let reason = format!("its {place}, of {issuer}, is not signed by a certificate of ingress.tls.client_ca");
             return Err(fault(reason, CRL_REMEDY));
         }
         if has_two_keys(&crl, &authorities) {
             return Err(fault(
-                "ingress.tls.client_ca has two CAs of its issuer's name with different keys: whom the CRL's own did not sign would be refused",
+                format!(
+                    "ingress.tls.client_ca has two CAs with the name of its {place}, {issuer}, and different keys: whom the CRL's own did not sign would be refused"
+                ),
                 "keep one of the two CAs, or leave ingress.tls.crl out while both are needed",
             ));
         }
         if before.iter().any(|other| other.issuer() == crl.issuer() && !are_parts(other, &crl)) {
-            return Err(fault("it holds two CRLs of one CA, and only the first would count", "keep that CA's newest"));
+            let reason = format!("it holds two CRLs of one CA, {issuer}, and only the first would count");
+            return Err(fault(reason, "keep that CA's newest"));
         }
         before.push(crl);
     }
@@ -109,18 +131,9 @@ fn pem_reason(error: &pem::Error) -> String {
 /// The earliest end of a file's certificates: by then somebody should have looked. Handshakes fail when the server's own
 /// ends; one behind it may have another way to a root. A client CA's own end webpki does not look at (RFC 5280, section 6.1:
 /// a trust anchor is a name and a key).
-pub(super) fn expiry(
-    what: &'static str,
-    key: &'static str,
-    file: &Path,
-    chain: &[CertificateDer<'_>],
-) -> Result<Vec<Expiry>, TlsError> {
-    let ends = chain
-        .iter()
-        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate.validity().not_after.timestamp()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| TlsError::of(key, file, "it holds what is no X.509 certificate", "give certificates in PEM"))?;
-    Ok(ends.into_iter().min().map(|at| Expiry { what, file: file.display().to_string(), at }).into_iter().collect())
+pub(super) fn expiry(what: &'static str, file: &Path, chain: &[CertificateDer<'_>]) -> Vec<Expiry> {
+    let end = chain.iter().filter_map(not_after).min();
+    end.map(|at| Expiry { what, file: file.display().to_string(), at }).into_iter().collect()
 }
 
 pub(super) fn crl_expiry(file: Option<&Path>, crls: &[CertificateRevocationListDer<'_>]) -> Vec<Expiry> {

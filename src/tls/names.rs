@@ -1,30 +1,75 @@
-//! A certificate's names beside those of the allow-list.
+//! A certificate's names beside those of the allow-list, and how they are told.
 
 use x509_parser::{
-    asn1_rs::{Any, Tag},
+    asn1_rs::{Any, Tag, ToDer},
     prelude::{AttributeTypeAndValue, FromDer, GeneralName, X509Certificate, X509Name},
 };
 
-use crate::config::{Attribute, AttributeValue, ClientName, Subject};
+use crate::config::{Attribute, AttributeValue, ClientName, Subject, short_name};
 
 /// How much of a subject is told, in the log and beside dead letters: its sender chose it.
 const SUBJECT_BYTES_MAX: usize = 256;
 
-/// A certificate's subject, cut where it is too long to be told.
+/// A certificate's subject, as [`written`].
 pub(super) fn subject(certificate: &X509Certificate<'_>) -> String {
-    let mut subject = certificate.subject().to_string();
-    subject.truncate(subject.floor_char_boundary(SUBJECT_BYTES_MAX));
-    subject
+    written(certificate.subject())
+}
+
+/// A name by RFC 4514, to the letter as `openssl x509 -subject -nameopt RFC2253` prints it and `subject:` of the configuration
+/// reads it: the log's can be copied to there. Cut where it is too long to be told.
+pub(super) fn written(name: &X509Name<'_>) -> String {
+    let mut written = String::new();
+    let parts: Vec<Vec<_>> = name.iter_rdn().map(|part| part.iter().collect()).collect();
+    for (place, part) in parts.iter().rev().enumerate() {
+        for (within, attribute) in part.iter().rev().enumerate() {
+            let separator = match (place, within) {
+                (0, 0) => "",
+                (_, 0) => ",",
+                _ => "+",
+            };
+            let oid = attribute.attr_type().to_id_string();
+            let known = short_name(&oid);
+            let value = known.and_then(|_| Some(escaped(&text(attribute)?))).unwrap_or_else(|| dumped(attribute));
+            let begin = format!("{separator}{}=", known.unwrap_or(&oid));
+            for unit in std::iter::once(begin).chain(value) {
+                if written.len() + unit.len() > SUBJECT_BYTES_MAX {
+                    return written;
+                }
+                written.push_str(&unit);
+            }
+        }
+    }
+    written
+}
+
+/// A value's characters, those that stand for something else in a name (RFC 4514, section 2.4) and all but ASCII's printable
+/// ones escaped.
+fn escaped(text: &str) -> Vec<String> {
+    let last = text.chars().count().saturating_sub(1);
+    let escape = |(at, c): (usize, char)| match c {
+        ',' | '+' | '"' | '\\' | '<' | '>' | ';' => format!("\\{c}"),
+        '#' if at == 0 => "\\#".to_owned(),
+        ' ' if at == 0 || at == last => "\\ ".to_owned(),
+        ' '..='~' => c.to_string(),
+        _ => c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("\\{byte:02X}")).collect(),
+    };
+    text.chars().enumerate().map(escape).collect()
+}
+
+/// A value in DER behind a `#`: of a type without a name, or no text.
+fn dumped(attribute: &AttributeTypeAndValue<'_>) -> Vec<String> {
+    let der = attribute.attr_value().to_der_vec().unwrap_or_default();
+    std::iter::once("#".to_owned()).chain(der.iter().map(|byte| format!("{byte:02X}"))).collect()
 }
 
 /// The name by which `certificate` is `name`, in the form of the configuration.
-pub(super) fn matching(name: &ClientName, certificate: &X509Certificate<'_>, subject: &str) -> Option<String> {
+pub(super) fn matching(name: &ClientName, certificate: &X509Certificate<'_>) -> Option<String> {
     let alternative = |wanted: &dyn Fn(&GeneralName<'_>) -> bool| {
         let names = certificate.subject_alternative_name().ok().flatten();
         names.is_some_and(|names| names.value.general_names.iter().any(wanted))
     };
     match name {
-        ClientName::Any => Some(format!("subject:{subject}")),
+        ClientName::Any => Some(format!("subject:{}", subject(certificate))),
         ClientName::Dns(dns) => {
             alternative(&|name| matches!(name, GeneralName::DNSName(found) if found.eq_ignore_ascii_case(dns)))
                 .then(|| format!("dns:{dns}"))
@@ -33,7 +78,7 @@ pub(super) fn matching(name: &ClientName, certificate: &X509Certificate<'_>, sub
             alternative(&|name| matches!(name, GeneralName::URI(found) if found == uri)).then(|| format!("uri:{uri}"))
         }
         ClientName::CommonName(cn) => {
-            let found = certificate.subject().iter_common_name().any(|found| found.as_str() == Ok(cn));
+            let found = certificate.subject().iter_common_name().any(|found| text(found).as_ref() == Some(cn));
             found.then(|| format!("cn:{cn}"))
         }
         ClientName::Subject(wanted) => same_name(wanted, certificate.subject()).then(|| format!("subject:{wanted}")),
@@ -69,6 +114,10 @@ fn text(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {
         Tag::BmpString => {
             let units = bytes.as_chunks().0.iter().copied().map(u16::from_be_bytes);
             char::decode_utf16(units).collect::<Result<_, _>>().ok()
+        }
+        Tag::UniversalString => {
+            let chars = bytes.as_chunks().0.iter().copied().map(|four| char::from_u32(u32::from_be_bytes(four)));
+            chars.collect()
         }
         _ => attribute.as_str().ok().map(str::to_owned),
     }
@@ -121,7 +170,7 @@ mod tests {
             (subject("cn=sender-7, o=ASAPP\\2C Inc., c=US"), true),
             (subject("CN=sender-7"), false),
         ] {
-            assert_eq!(matching(&name, &parsed, "").is_some(), expected, "{name:?}");
+            assert_eq!(matching(&name, &parsed).is_some(), expected, "{name:?}");
         }
     }
 
@@ -133,11 +182,11 @@ mod tests {
         let leaf = certificate(names, Vec::new());
         let (_, parsed) = X509Certificate::from_der(&leaf).unwrap();
         let told = super::subject(&parsed);
-        // `CN=` and a letter of two bytes at the limit.
-        assert_eq!(told, format!("CN={}", "é".repeat(126)));
-        assert_eq!(matching(&ClientName::Any, &parsed, &told), Some(format!("subject:{told}")));
-        assert!(matching(&subject(&format!("CN={long}")), &parsed, &told).is_some());
-        assert!(matching(&subject(&told), &parsed, &told).is_none());
+        // `CN=`, and no part of a letter that goes over the limit.
+        assert_eq!(told, format!("CN={}", "\\C3\\A9".repeat(42)));
+        assert_eq!(matching(&ClientName::Any, &parsed), Some(format!("subject:{told}")));
+        assert!(matching(&subject(&format!("CN={long}")), &parsed).is_some());
+        assert!(matching(&subject(&told), &parsed).is_none());
     }
 
     /// What `openssl x509 -subject -nameopt RFC2253` prints: each certificate below its subject.
@@ -147,14 +196,28 @@ mod tests {
     fn a_subject_is_written_as_openssl_prints_it() {
         let certificates = CertificateDer::pem_slice_iter(PRINTED.as_bytes()).map(Result::unwrap).collect::<Vec<_>>();
         let subjects = PRINTED.lines().filter_map(|line| line.strip_prefix("subject=")).collect::<Vec<_>>();
-        assert_eq!((certificates.len(), subjects.len()), (5, 5));
+        assert_eq!((certificates.len(), subjects.len()), (9, 9));
         for (at, written) in subjects.iter().enumerate() {
             for (other, der) in certificates.iter().enumerate() {
                 let (_, parsed) = X509Certificate::from_der(der).unwrap();
-                assert_eq!(matching(&subject(written), &parsed, "").is_some(), at == other, "{written} beside {other}");
+                assert_eq!(matching(&subject(written), &parsed).is_some(), at == other, "{written} beside {other}");
             }
             let (_, parsed) = X509Certificate::from_der(&certificates[at]).unwrap();
-            assert!(matching(&subject(&format!("{written},O=more")), &parsed, "").is_none(), "{written}");
+            assert!(matching(&subject(&format!("{written},O=more")), &parsed).is_none(), "{written}");
+            assert_eq!(super::subject(&parsed), *written, "and told like that");
         }
+    }
+
+    #[test]
+    fn a_common_name_is_read_whatever_kind_of_string_it_is() {
+        let mut read = 0;
+        for der in CertificateDer::pem_slice_iter(PRINTED.as_bytes()).map(Result::unwrap) {
+            let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+            // UTF8String, BMPString, T61String, UniversalString.
+            for cn in ["日本", "Zürich 日本", "Zürich", "sender-ü 7"] {
+                read += usize::from(matching(&ClientName::CommonName(cn.into()), &parsed).is_some());
+            }
+        }
+        assert_eq!(read, 4);
     }
 }

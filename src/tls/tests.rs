@@ -149,7 +149,7 @@ fn of_two_crls_of_one_ca_the_second_would_not_count() {
     let (cas, old, new) = (pem + &other_pem, crl(&ca, &[1], None), crl(&ca, &[1, 2], None));
     let found = faults(&files(&dir, &cas, &(old + &new)));
     assert!(
-        found[0].contains("two CRLs of one CA, and only the first would count; keep that CA's newest"),
+        found[0].contains("two CRLs of one CA, CN=one, and only the first would count; keep that CA's newest"),
         "{found:?}"
     );
 
@@ -175,13 +175,48 @@ fn a_crl_beside_two_keys_of_its_issuer_would_shut_the_other_ones_senders_out() {
     let ((old, old_pem), (new, new_pem)) = (authority("one"), authority("one"));
     for ca in [&old, &new] {
         let found = faults(&files(&dir, &format!("{old_pem}{new_pem}"), &crl(ca, &[], None)));
-        assert!(found[0].contains("two CAs of its issuer's name with different keys"), "{found:?}");
+        assert!(found[0].contains("two CAs with the name of its CRL 1 of 1, CN=one, and different keys"), "{found:?}");
         assert!(found[0].contains("leave ingress.tls.crl out while both are needed"), "{found:?}");
     }
     // Without a CRL both are let in; with one, a certificate that is there twice is no other key.
     let (loaded, _) = ServerTls::load(&files(&dir, &format!("{old_pem}{new_pem}"), "")).unwrap();
     assert!([&old, &new].iter().all(|ca| loaded.verify_again(&[sender(ca, 1)]).is_ok()));
     assert_eq!(faults(&files(&dir, &format!("{old_pem}{old_pem}"), &crl(&old, &[], None))), [""; 0]);
+}
+
+#[test]
+fn which_certificate_of_many_cannot_be_used_is_said() {
+    let dir = TempDir::new().unwrap();
+    let good: Vec<String> = (0..5).map(|number| authority(&number.to_string()).1).collect();
+    let short = "-----BEGIN CERTIFICATE-----\nMAoGCCqGSM49BAMC\n-----END CERTIFICATE-----\n";
+    let torn = good[3].replacen("MII", "M!I", 1);
+    for (third, expected) in [
+        (short, "its certificate 3 of 5 is no X.509 certificate"),
+        (torn.as_str(), "its certificate 3 cannot be read: it is not PEM"),
+    ] {
+        let cas = [&good[0], &good[1], third, &good[3], &good[4]].concat();
+        let found = faults(&files(&dir, &cas, ""));
+        assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
+    }
+}
+
+/// A CA may give both in one file, as clients want them together.
+#[test]
+fn a_crl_of_an_intermediate_that_only_its_senders_show_is_said_to_need_it() {
+    let dir = TempDir::new().unwrap();
+    let (root, root_pem) = authority("root");
+    let (below, below_pem) = intermediate(&root, "below", 7);
+    let both = crl(&root, &[], None) + &crl(&below, &[1], None);
+    let found = faults(&files(&dir, &root_pem, &both));
+    assert!(
+        found[0].contains("its CRL 2 of 2, of CN=below, is not signed by a certificate of ingress.tls.client_ca"),
+        "{found:?}"
+    );
+    assert!(found[0].contains("an intermediate CA's beside its root's"), "{found:?}");
+    // So told, so done.
+    let (loaded, _) = ServerTls::load(&files(&dir, &(root_pem + &below_pem), &both)).unwrap();
+    let judged = |serial| loaded.verify_again(&[sender(&below, serial), der(&below_pem)]);
+    assert_eq!((judged(1), judged(2)), (REVOKED, Ok(())));
 }
 
 const REVOKED: Result<(), TlsFault> = Err(TlsFault::InvalidCertificate(CertificateError::Revoked));

@@ -1,6 +1,6 @@
 //! The table of answers, from outside, over HTTP/1.1 and HTTP/2.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{io::Write, sync::OnceLock, time::Duration};
 
 use http_body_util::Full;
 use hyper::{Method, Request, body::Bytes};
@@ -109,6 +109,74 @@ async fn another_path_is_404_and_another_method_405() {
         assert_eq!(sender.send(request).await.unwrap().status, 405);
     }
     assert!(!copies(support::kafka(), bridge(), "journey").contains_key("path"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_host_is_not_clear_is_400() {
+    let body = journey("host");
+    let request = |hosts: &str| format!("POST / HTTP/1.1\r\n{hosts}content-length: {}\r\n\r\n{body}", body.len());
+    for hosts in ["", "host: a\r\nhost: a\r\n", "host: a b\r\n", "host: user@a\r\n"] {
+        let mut raw = Raw::open(&bridge().sender(Http::One)).await;
+        raw.write(request(hosts)).await;
+        assert_refused(&raw.answer().await.unwrap(), 400, "host_refused");
+    }
+    // `send` gives `:authority`.
+    let answer = bridge().sender(Http::Two).post("/", &[("host", "elsewhere")], body.clone()).await.unwrap();
+    assert_refused(&answer, 400, "host_refused");
+    assert!(!copies(support::kafka(), bridge(), "journey").contains_key("host"));
+    // HTTP/1.0 knows no `host`.
+    let mut raw = Raw::open(&bridge().sender(Http::One)).await;
+    raw.write(request("").replace("HTTP/1.1", "HTTP/1.0")).await;
+    assert_eq!(raw.answer().await.unwrap().status, 200);
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    out.write_all(body).unwrap();
+    out.finish().unwrap()
+}
+
+/// `journey("encoded-br")` by Google's brotli.
+const BROTLI: &[u8] = &[
+    0x1B, 0x90, 0x00, 0x00, 0x04, 0xC2, 0xB5, 0xA5, 0x7E, 0x79, 0x0E, 0xAC, 0x2B, 0xD9, 0x3E, 0xA6, 0xBE, 0xF2, 0xE1,
+    0x75, 0x28, 0x08, 0xF2, 0xBC, 0x4E, 0x0E, 0x58, 0xBF, 0x45, 0xAD, 0x25, 0x2D, 0xCF, 0x92, 0xB0, 0x1D, 0x24, 0x00,
+    0x0D, 0xEA, 0x64, 0x7B, 0x42, 0xB6, 0x17, 0xB5, 0x63, 0xA8, 0x13, 0x59, 0xDD, 0xF3, 0xC7, 0xF8, 0x66, 0x84, 0x2B,
+    0x5A, 0xC1, 0xD8, 0xEE, 0xA6, 0xF1, 0x46, 0xA6, 0x76, 0x74, 0xFD, 0x42, 0x6C, 0xCA, 0x8F, 0x90, 0xE4, 0x75, 0xC7,
+    0x18, 0xDC, 0x35, 0xAD, 0x4F, 0x4D, 0xE8, 0x99, 0x8D, 0xB1, 0x20, 0xA0, 0x1F, 0xE6, 0xB0, 0x0C, 0x94, 0x9D, 0x3B,
+    0x04, 0xB7, 0xB3, 0x87, 0x70, 0x2C, 0x87, 0xD7, 0x33, 0x82, 0x01,
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encoded_body_is_an_event_and_its_hash_is_that_of_what_came() {
+    for http in BOTH {
+        for (codings, id, body) in
+            [("gzip", "encoded-gzip", gzip(journey("encoded-gzip").as_bytes())), ("br", "encoded-br", BROTLI.to_vec())]
+        {
+            let answer = bridge().sender(http).post("/", &[("content-encoding", codings)], body.clone()).await.unwrap();
+            let record = record_at(&answer, "journey");
+            assert_eq!(record.header("ce_id"), Some(id));
+            let hash = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&body));
+            assert_eq!(record.header("causeway_body"), Some(hash.as_str()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_decoded_is_a_dead_letter_as_it_came() {
+    let whole = gzip(journey("not decoded").as_bytes());
+    let bomb = gzip(&vec![b' '; 4 * 1024 * 1024]);
+    for (codings, body, why) in [
+        ("gzip", &whole[..whole.len() - 1], "not what its content-encoding says, or not whole"),
+        ("zstd", &whole[..], "none of gzip, deflate and br"),
+        ("gzip", &bomb[..], "decoded it is over the limit of 65536 bytes"),
+    ] {
+        let answer =
+            bridge().sender(Http::One).post("/", &[("content-encoding", codings)], body.to_vec()).await.unwrap();
+        let record = record_at(&answer, "dead-letter");
+        assert_eq!(record.value.as_deref(), Some(body));
+        assert_eq!(record.header("content-encoding"), Some(codings));
+        assert!(record.header("__connect.errors.exception.message").unwrap().contains(why), "{record:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -362,5 +430,9 @@ async fn who_expects_100_continue_is_told_to_go_on() {
     assert_eq!(record_at(&answer, "journey").header("ce_id"), Some("expected"));
     // Who is refused is spared the body.
     raw.write(expecting("/elsewhere")).await;
-    assert_refused(&raw.answer().await.unwrap(), 404, "not_found");
+    let refused = raw.answer().await.unwrap();
+    assert_refused(&refused, 404, "not_found");
+    // Nobody could tell where the next request begins: so it closes, and says so.
+    assert_eq!(refused.headers["connection"], "close");
+    assert!(raw.answer().await.is_none());
 }

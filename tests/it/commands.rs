@@ -100,12 +100,19 @@ async fn replay_puts_each_dead_letter_through_once_and_keeps_when_it_came() {
     let header = received_at.to_string();
     put_dead_letter(&bridge.topic("dead-letter"), event, &[("causeway_received_at", &header)]);
     put_dead_letter(&bridge.topic("dead-letter"), event, &[("causeway_stub", "true")]);
+    // An earlier version did not decode what came.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(include_bytes!("../data/events/queue.sample.json")).unwrap();
+    put_dead_letter(&bridge.topic("dead-letter"), gzip.finish().unwrap(), &[("content-encoding", "gzip")]);
+    let foreseen = stdout(&run(&bridge.setup, &["replay", "--dry-run"]));
+    assert!(foreseen.contains(&bridge.topic("queue")), "{foreseen}");
 
     let replayed = run(&bridge.setup, &["replay", "--json"]);
     assert_eq!(code(&replayed), 0, "{replayed:?}");
     let stored = support::kafka().read(&bridge.topic("journey"));
     assert_eq!(stored.len(), 1, "the stub is skipped");
     assert_eq!(stored[0].timestamp, received_at);
+    assert_eq!(support::kafka().read(&bridge.topic("queue")).len(), 1, "what came with a content-encoding");
     let dead = support::kafka().read(&bridge.topic("dead-letter"));
     let again: Vec<_> = dead.iter().filter(|record| record.header("causeway_attempts") == Some("1")).collect();
     assert_eq!(again.len(), 1, "what is no event is a dead letter again");
@@ -406,15 +413,15 @@ fn a_cluster_that_is_away_at_the_start_does_not_flood_the_log() {
     assert_eq!(errors, lines("\"client\":\"admin\",\"error\""), "{}", starting.child.stderr());
 }
 
-fn put_dead_letter(topic: &str, body: &str, headers: &[(&str, &str)]) {
+fn put_dead_letter(topic: &str, body: impl AsRef<[u8]>, headers: &[(&str, &str)]) {
     put(support::kafka(), topic, body, headers);
 }
 
-pub fn put(kafka: &Kafka, topic: &str, body: &str, headers: &[(&str, &str)]) {
+pub fn put(kafka: &Kafka, topic: &str, body: impl AsRef<[u8]>, headers: &[(&str, &str)]) {
     let producer: BaseProducer = kafka.client().create().unwrap();
     let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header { key, value: Some(value.as_bytes()) })
     });
-    producer.send(BaseRecord::<str, str>::to(topic).payload(body).headers(headers)).unwrap();
+    producer.send(BaseRecord::<str, [u8]>::to(topic).payload(body.as_ref()).headers(headers)).unwrap();
     producer.flush(support::HANG).unwrap();
 }

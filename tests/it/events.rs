@@ -82,7 +82,9 @@ fn check_record(name: &str, body: &[u8], expected: &Json, record: &Record, decod
     );
     assert_eq!(json!(record.header("ce_time")), expected["ce_time"], "{name}: ce_time");
     for (header, member) in [("ce_id", "event_id"), ("ce_source", "name"), ("ce_type", "event_type")] {
-        assert_eq!(json!(record.header(header)), value[member], "{name}: {header}");
+        // No attribute has a control character.
+        let expected = value[member].as_str().map(|text| text.replace('\n', "%0A"));
+        assert_eq!(record.header(header), expected.as_deref(), "{name}: {header}");
     }
     assert_eq!(record.header("ce_specversion"), Some("1.0"), "{name}");
     assert_eq!(record.header("content-type"), Some("application/avro"), "{name}");
@@ -144,9 +146,33 @@ async fn a_traceparent_and_the_time_of_receipt_travel_with_the_record() {
     let record = support::kafka().read(&bridge.topic("journey")).pop().unwrap();
     assert_eq!(record.header("traceparent"), Some(trace));
     assert_eq!(record.header("tracestate"), Some("asapp=1"));
+    // What a tracer could not read is nobody's trace.
+    let other =
+        json!({"api_version": "v1", "name": "com.asapp.event.journey", "event_id": "not-traced", "event_type": "T"});
+    let other = other.to_string();
+    bridge.sender(Http::Two).post("/", &[("traceparent", &trace[1..]), headers[1]], other).await.unwrap();
+    let records = support::kafka().read(&bridge.topic("journey"));
+    let record_of_it = records.iter().find(|record| record.header("ce_id") == Some("not-traced")).unwrap();
+    assert_eq!((record_of_it.header("traceparent"), record_of_it.header("tracestate")), (None, None));
     let (before, after) =
         (before.unix_timestamp() * 1000, time::OffsetDateTime::now_utc().unix_timestamp() * 1000 + 1000);
     assert!((before..=after).contains(&record.timestamp), "{} is not in {before}..={after}", record.timestamp);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_cloud_events_attribute_may_be_is_percent_encoded() {
+    let bridge = Setup::new(support::kafka(), None).start();
+    let event = json!({"api_version": "v1", "name": "a name, 100 %", "event_id": "an\tid 日", "event_type": "T\u{0}"});
+    let sender = bridge.sender(Http::One);
+    let mut receipts = Vec::new();
+    for _ in 0..2 {
+        receipts.push(sender.post("/", &[], event.to_string()).await.unwrap().body);
+    }
+    assert_eq!(receipts[0], receipts[1], "a retry is known by its id");
+    let record = support::kafka().read(&bridge.topic("other")).pop().unwrap();
+    for (header, expected) in [("ce_source", "a%20name,%20100%20%25"), ("ce_id", "an%09id 日"), ("ce_type", "T%00")] {
+        assert_eq!(record.header(header), Some(expected));
+    }
 }
 
 /// The partition that Java's default partitioner gives: murmur2 of the key, positive, modulo the partitions.

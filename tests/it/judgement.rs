@@ -89,7 +89,7 @@ pub fn fill(
 /// The record that is made without a tape, if one is.
 pub fn directly<'a>(route: &Route, body: &'a [u8]) -> Option<(Record, Made<'a>)> {
     let mut record = Record::default();
-    let made = route.fill_directly(&mut record, body, DEPTH_MAX, &origin(), &mut Direct::default())?;
+    let made = route.fill_directly(&mut record, body, body, DEPTH_MAX, &origin(), &mut Direct::default())?;
     Some((record, made))
 }
 

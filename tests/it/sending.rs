@@ -141,6 +141,29 @@ pub async fn post_parts(
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
 }
 
+/// How a client says that it sends no more.
+#[derive(Clone, Copy, Debug)]
+pub enum HalfClose {
+    CloseNotify,
+    Fin,
+    Both,
+}
+
+impl HalfClose {
+    pub const ALL: [Self; 3] = [Self::CloseNotify, Self::Fin, Self::Both];
+}
+
+pub async fn half_close(stream: &mut TlsStream, how: HalfClose) {
+    match how {
+        HalfClose::CloseNotify => {
+            stream.get_mut().1.send_close_notify();
+            stream.flush().await.unwrap();
+        }
+        HalfClose::Fin => stream.get_mut().0.shutdown().await.unwrap(),
+        HalfClose::Both => stream.shutdown().await.unwrap(),
+    }
+}
+
 /// HTTP/1.1 by hand, for when it matters what is written at which time.
 pub struct Raw(BufReader<TlsStream>);
 
@@ -164,6 +187,11 @@ impl Raw {
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.0.write_all(bytes.as_ref()).await;
         let _ = self.0.flush().await;
+    }
+
+    /// Nothing more is written; what comes is still read.
+    pub async fn half_close(&mut self, how: HalfClose) {
+        half_close(self.0.get_mut(), how).await;
     }
 
     /// A whole request in one write.

@@ -5,17 +5,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value as Json;
-use tokio::{net::TcpSocket, task::JoinSet};
+use tokio::{
+    net::{TcpSocket, TcpStream as TokioStream},
+    task::JoinSet,
+};
 
 use crate::{
     attacks::frames::{self, END_HEADERS, HEADERS, frame},
     outage::{self, post, wait_held},
-    sending::{Load, Raw, assert_all_there, assert_refused, copies, head, journey},
+    sending::{BOTH, Load, Raw, assert_all_there, assert_refused, copies, head, journey},
     support::{
         self,
         bridge::{Bridge, Setup},
-        client::{Answer, Http},
+        client::{Answer, Http, TlsStream},
         kafka::Kafka,
         process::{Child, Signal},
         scratch,
@@ -100,6 +106,120 @@ async fn sigterm_does_not_wait_for_connections_without_a_request() {
     assert_eq!(bridge.child.wait().code(), Some(0));
     told.assert_within(Duration::from_secs(10));
     drop((fresh, mute));
+}
+
+/// Senders that have no request under way: over HTTP/1.1 one that rests, one that has not sent any yet and one that has not even
+/// begun its handshake, over HTTP/2 the last two.
+struct Quiet {
+    rests: Raw,
+    fresh: Raw,
+    fresh_two: TlsStream,
+    mute: Vec<(Http, TokioStream)>,
+}
+
+impl Quiet {
+    async fn open(bridge: &Bridge) -> Self {
+        let one = bridge.sender(Http::One);
+        let (mut rests, fresh) = (Raw::open(&one).await, Raw::open(&one).await);
+        rests.post("/", &journey("before")).await;
+        assert_eq!(rests.answer().await.unwrap().status, 200);
+        let fresh_two = bridge.sender(Http::Two).connect().await.unwrap();
+        let mut mute = Vec::new();
+        for http in BOTH {
+            mute.push((http, TokioStream::connect(bridge.ingress).await.unwrap()));
+        }
+        wait_until("they are there", || bridge.metric("causeway_connections", &[]) == 5.0);
+        Self { rests, fresh, fresh_two, mute }
+    }
+
+    /// Posts one event on each; gives back their ids with what was answered.
+    async fn post(self, bridge: &Bridge) -> Vec<(&'static str, Option<Answer>)> {
+        let Self { mut rests, mut fresh, fresh_two, mut mute } = self;
+        rests.post("/", &journey("rests")).await;
+        fresh.post("/", &journey("fresh")).await;
+        let fresh_two = tokio::spawn(post_once(fresh_two, "fresh_two"));
+        let (two, one) = (mute.pop().unwrap(), mute.pop().unwrap());
+        let two = bridge.sender(two.0).shake_hands(two.1).await;
+        let two = two.map(|stream| tokio::spawn(post_once(stream, "mute_two")));
+        let one = bridge.sender(one.0).shake_hands(one.1).await.map(Raw::over);
+        let mut answers = vec![("rests", rests.answer().await), ("fresh", fresh.answer().await)];
+        let mute = match one {
+            Ok(mut one) => {
+                one.post("/", &journey("mute")).await;
+                one.answer().await
+            }
+            Err(_) => None,
+        };
+        let mute_two = match two {
+            Ok(two) => two.await.unwrap(),
+            Err(_) => None,
+        };
+        answers.extend([("mute", mute), ("fresh_two", fresh_two.await.unwrap()), ("mute_two", mute_two)]);
+        answers
+    }
+}
+
+/// Posts an event over HTTP/2; none where the server does not take it.
+async fn post_once(stream: TlsStream, id: &'static str) -> Option<Answer> {
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
+    let connection = tokio::spawn(connection);
+    let request = Request::post("https://localhost/").body(Full::new(Bytes::from(journey(id)))).unwrap();
+    let (head, body) = sender.send_request(request).await.ok()?.into_parts();
+    let body = serde_json::from_slice(&body.collect().await.ok()?.to_bytes()).unwrap();
+    drop(sender);
+    let _ = connection.await;
+    Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+}
+
+/// The request was on the wire when the drain began: who sent it knows nothing of that (RFC 9112, section 9.6).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_comes_in_the_first_second_of_a_drain_is_answered() {
+    let kafka = support::kafka();
+    loop {
+        let mut bridge = Setup::new(kafka, None).set("sender.timeout_ms", "60000").start();
+        let quiet = Quiet::open(&bridge).await;
+        bridge.child.signal(Signal::Terminate);
+        let told = Instant::now();
+        wait_until("new connections are refused", || TcpStream::connect(bridge.ingress).is_err());
+        let answers = quiet.post(&bridge).await;
+        let took = told.elapsed();
+        assert_eq!(bridge.child.wait().code(), Some(0), "{}", bridge.child.tail());
+        // All have come in that second, or this machine was too slow to ask for it: then once more.
+        if took < Duration::from_secs(1) {
+            let stored = copies(kafka, &bridge, "journey");
+            for (id, answer) in answers {
+                let answer = answer.unwrap_or_else(|| panic!("{id} was not answered"));
+                assert_eq!(answer.status, 200, "{id}: {answer:?}");
+                assert_eq!(says_close(&answer), !id.ends_with("two"), "{id}: {answer:?}");
+                assert_eq!(stored[id], 1);
+            }
+            return;
+        }
+    }
+}
+
+/// Behind a balancer of layer 4 an instance that is added gets nothing otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_old_is_closed_with_an_answer_and_no_event_is_lost() {
+    let kafka = support::kafka();
+    let bridge = Setup::new(kafka, None).set("sender.timeout_ms", "60000").set("ingress.age_ms_max", "2000").start();
+    let aged = || bridge.metric("causeway_connections_closed_total", &["reason=\"age\""]);
+    let mut rests = Raw::open(&bridge.sender(Http::One)).await;
+    rests.post("/", &journey("rests-1")).await;
+    assert!(!says_close(&rests.answer().await.unwrap()));
+    let load = Load::start(&bridge, 4, false);
+    wait_until("all have come to their age", || aged() >= 5.0);
+    // It is not cut: who sends on it at that moment knows nothing.
+    rests.post("/", &journey("rests-2")).await;
+    let last = rests.answer().await.expect("an answer");
+    assert!(last.status == 200 && says_close(&last), "{last:?}");
+    assert!(rests.answer().await.is_none());
+    wait_until("they go on with other connections", || aged() >= 9.0);
+    let posted = load.stop().await;
+    assert!(posted.others.is_empty(), "{:?}", posted.others);
+    // The two over HTTP/2 may have begun a request when they were told: that was not taken, and is theirs to send again.
+    assert!(posted.errors <= 2, "{}", posted.errors);
+    assert_all_there(kafka, &bridge, &posted);
 }
 
 /// Clients that do not close when they are told to: one over HTTP/2 that reads nothing, one that never begins to speak it, and

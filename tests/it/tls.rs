@@ -3,6 +3,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use rcgen::DnType;
+use serde_json::Value as Json;
 use time::OffsetDateTime;
 
 use crate::{
@@ -78,6 +79,50 @@ async fn a_handshake_without_a_good_certificate_fails_and_is_counted_by_reason()
     assert!(copies(support::kafka(), bridge, "journey").keys().all(|id| id.starts_with("served-")));
 }
 
+/// Else it would be counted as one without a certificate, and no alert would name the reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_looks_for_its_ca_in_the_servers_list_shows_its_certificate() {
+    for (bridge, version) in [(&strict().0, Tls::V13), (open(), Tls::V12)] {
+        let elsewhere = Authority::new("A CA that is not known").client(ClientOptions::dns(SENDER));
+        let before = (failures(bridge, "unknown_ca"), failures(bridge, "no_certificate"));
+        let sender = with_tls(bridge, &elsewhere, Http::One, version).picky();
+        assert!(sender.post("/", &[], journey("picky")).await.is_err());
+        wait_until("it is counted", || {
+            failures(bridge, "unknown_ca") > before.0 || failures(bridge, "no_certificate") > before.1
+        });
+        assert_eq!(failures(bridge, "no_certificate"), before.1, "{version:?}");
+    }
+}
+
+/// The names of so many would be more than 64 KiB, which no client reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_client_cas_are_none_too_many() {
+    let setup = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000");
+    let others = (0..1000).map(|number| Authority::new(&format!("{number} {}", "x".repeat(60))).pem());
+    let cas = std::iter::once(setup.authority.pem()).chain(others).collect::<String>();
+    std::fs::write(setup.dir.join("all.crt"), cas).unwrap();
+    let bridge = setup.set("ingress.tls.client_ca", "all.crt").start();
+    assert_eq!(bridge.sender(Http::One).post("/", &[], journey("many")).await.unwrap().status, 200);
+}
+
+/// As a balancer's health check does it, with FIN or with RST.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_without_a_byte_is_no_failed_handshake() {
+    let bridge = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000").start();
+    for reset in [false, true, false, true] {
+        let tcp = tokio::net::TcpStream::connect(bridge.ingress).await.unwrap();
+        wait_until("it is there", || bridge.metric("causeway_connections", &[]) == 1.0);
+        if reset {
+            tcp.set_zero_linger().unwrap();
+        }
+        drop(tcp);
+        wait_until("it is gone", || bridge.metric("causeway_connections", &[]) == 0.0);
+    }
+    assert_eq!(bridge.metric("causeway_handshake_failures_total", &[]), 0.0);
+    assert!(!bridge.child.stderr().contains("handshake"), "{}", bridge.child.tail());
+    assert_eq!(bridge.sender(Http::One).post("/", &[], journey("served-after")).await.unwrap().status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_tls_is_counted_and_closed() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -118,6 +163,39 @@ async fn a_sender_is_let_in_by_each_form_of_its_name() {
             assert_eq!(answer.status, status, "{options:?}: {answer:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_is_copied_from_the_log_to_the_allow_list() {
+    // One of its own: of many refusals at once not all are logged.
+    let bridge = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000").start();
+    let subject = vec![
+        (DnType::OrganizationName, r#"Zürich, "A" + B"#.to_owned()),
+        (DnType::CustomDnType(vec![1, 2, 3, 4]), "custom".to_owned()),
+        (DnType::CountryName, "US".to_owned()),
+    ];
+    let refused = bridge.setup.identity(ClientOptions { subject, ..ClientOptions::cn("copied") });
+    let answer = bridge.sender_as(&refused, Http::One).post("/", &[], journey("copied")).await.unwrap();
+    assert_eq!(answer.status, 403);
+    let mut told = None;
+    wait_until("it is logged", || {
+        let log = bridge.child.stderr();
+        let senders = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Json>(line).ok()?["sender"].as_str().map(str::to_owned));
+        told = senders.into_iter().find(|sender| sender.contains("copied"));
+        told.is_some()
+    });
+    let told = told.unwrap();
+    assert_eq!(told, r#"subject:C=US,1.2.3.4=#0C06637573746F6D,O=Z\C3\BCrich\, \"A\" \+ B,CN=copied"#);
+    // By the CA of this one, as the other's certificate is.
+    let setup = Setup::new(support::kafka(), None).set("sender.timeout_ms", "30000");
+    std::fs::write(setup.dir.join("sender-ca.crt"), bridge.setup.authority.pem()).unwrap();
+    let setup =
+        setup.set("ingress.tls.client_ca", "sender-ca.crt").set("ingress.tls.client_names", &format!("['{told}']"));
+    let bridge = setup.start();
+    let answer = bridge.sender_as(&refused, Http::One).post("/", &[], journey("copied")).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use crate::{
     cli::{Failure, target::Target},
     config::Config,
     event::{Event, Parser, Unreadable},
-    record::{Record, Refused, Route, confluent_prefix},
+    record::{Record, Refused, Route, coding, confluent_prefix},
     serve::routes,
     transcode::Transcoder,
 };
@@ -49,7 +49,10 @@ impl<'a> Foresight<'a> {
     /// Why it would be a dead letter again.
     pub fn of(&mut self, letter: &Letter) -> Result<String, String> {
         let Self { config, routes, parser, transcoder, record, record_bytes_max } = self;
-        let made = parser.read(&letter.body, |event| {
+        let codings = letter.origin.content_encoding.as_deref();
+        let text = coding::decode(&letter.body, codings, config.ingress.body_bytes_max);
+        let text = text.map_err(|why| Refused::Undecodable(&why).reason())?;
+        let made = parser.read(&text, |event| {
             let event = event?;
             let Some(route) = feed(config, letter.binding, &event).and_then(|at| routes.get(at)) else {
                 return Ok(String::new());

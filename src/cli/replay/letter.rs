@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     event::Parser,
     kafka::reader::Stored,
-    record::{Origin, dead_letter},
+    record::{Origin, coding, dead_letter},
 };
 
 /// A dead letter that is put through again.
@@ -72,7 +72,12 @@ fn binding(record: &Stored, config: &Config) -> Binding {
 
 fn has_named_feed(record: &Stored, config: &Config) -> bool {
     let named = |name: &str| config.feeds.iter().any(|feed| feed.name.as_deref() == Some(name));
-    Parser::new(config.ingress.depth_max).read(&record.value, |event| event.is_ok_and(|event| named(event.name)))
+    let codings = record.header(dead_letter::CONTENT_ENCODING);
+    let text = coding::decode(&record.value, codings, config.ingress.body_bytes_max);
+    let reads = |text: &[u8]| {
+        Parser::new(config.ingress.depth_max).read(text, |event| event.is_ok_and(|event| named(event.name)))
+    };
+    text.is_ok_and(|text| reads(&text))
 }
 
 #[cfg(test)]

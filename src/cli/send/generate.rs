@@ -405,8 +405,14 @@ mod tests {
                     event.body
                 );
                 let restored = restore(value, &route.schema).unwrap();
-                let directly =
-                    route.fill_directly(&mut Record::default(), &event.body, 128, &origin(), &mut Direct::default());
+                let directly = route.fill_directly(
+                    &mut Record::default(),
+                    &event.body,
+                    &event.body,
+                    128,
+                    &origin(),
+                    &mut Direct::default(),
+                );
                 assert!(directly.is_some(), "a typical event is translated without a tape: {:?}", event.body);
                 assert_eq!(restored, serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
                 keys.entry(route.label.clone()).or_default().insert(record.key().expect("a key").to_vec());

@@ -209,6 +209,7 @@ queue_bytes_max = 268435456
 body_bytes_max = 921600
 connections_max = 16384
 idle_ms_max = 120000
+age_ms_max = 3600000
 head_ms_max = 10000
 depth_max = 128
 drain_ms_max = 9500

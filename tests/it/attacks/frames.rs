@@ -2,10 +2,13 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use crate::support::HANG;
 use crate::support::{
     bridge::Bridge,
     client::{Http, Sender, TlsStream},
+};
+use crate::{
+    sending::{self, HalfClose},
+    support::HANG,
 };
 
 /// Frame types and flags (RFC 9113, section 6).
@@ -89,6 +92,13 @@ impl Writer {
     pub async fn write(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).await.is_ok() && self.0.flush().await.is_ok()
     }
+}
+
+/// Nothing more is written; what comes is still read.
+pub async fn half_close(writer: Writer, reader: Reader, how: HalfClose) -> Reader {
+    let mut stream = reader.0.unsplit(writer.0);
+    sending::half_close(&mut stream, how).await;
+    Reader(tokio::io::split(stream).0)
 }
 
 impl Reader {

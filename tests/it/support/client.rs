@@ -8,12 +8,15 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::HANG;
 use super::certs::Identity;
@@ -45,7 +48,7 @@ pub struct Answer {
 pub struct Sender {
     address: SocketAddr,
     http: Http,
-    tls: TlsConnector,
+    config: Arc<ClientConfig>,
     kept: bool,
     idle: Mutex<Vec<Connection>>,
 }
@@ -64,13 +67,20 @@ impl Sender {
         versions: &[Tls],
     ) -> Self {
         let config = tls_config(authority, identity, http, versions);
-        let tls = TlsConnector::from(Arc::new(config));
-        Self { address, http, tls, kept: true, idle: Mutex::default() }
+        Self { address, http, config: Arc::new(config), kept: true, idle: Mutex::default() }
     }
 
     /// From now on each request comes on a connection of its own, with its own handshake.
     pub fn fresh(mut self) -> Self {
         self.kept = false;
+        self
+    }
+
+    /// It shows its certificate only to a server that names its CA, or none: as Go's and Java's clients do.
+    pub fn picky(mut self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.client_auth_cert_resolver = Arc::new(Picky(Arc::clone(&config.client_auth_cert_resolver)));
+        self.config = Arc::new(config);
         self
     }
 
@@ -106,9 +116,13 @@ impl Sender {
 
     /// A TLS connection to write bytes to: a slow body, a request that is none.
     pub async fn connect(&self) -> Result<TlsStream, Error> {
-        let tcp = TcpStream::connect(self.address).await?;
+        self.shake_hands(TcpStream::connect(self.address).await?).await
+    }
+
+    /// The same on a connection that is there.
+    pub async fn shake_hands(&self, tcp: TcpStream) -> Result<TlsStream, Error> {
         tcp.set_nodelay(true)?;
-        Ok(self.tls.connect(ServerName::try_from("localhost")?, tcp).await?)
+        Ok(TlsConnector::from(Arc::clone(&self.config)).connect(ServerName::try_from("localhost")?, tcp).await?)
     }
 
     /// One that is kept and still open, or a new one. A kept one that the server is just closing is not tried again:
@@ -157,6 +171,21 @@ impl Sender {
                 Ok(Connection::Two(sender))
             }
         }
+    }
+}
+
+#[derive(Debug)]
+struct Picky(Arc<dyn ResolvesClientCert>);
+
+impl ResolvesClientCert for Picky {
+    fn resolve(&self, names: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let shown = self.0.resolve(names, schemes)?;
+        let (_, leaf) = X509Certificate::from_der(shown.end_entity_cert().ok()?).ok()?;
+        (names.is_empty() || names.contains(&leaf.issuer().as_raw())).then_some(shown)
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.has_certs()
     }
 }
 

@@ -13,7 +13,7 @@ pub fn string(text: &str) -> Cow<'_, str> {
 /// A URI-reference (RFC 3986, section 4.1): text that is none is percent-encoded, and is one then.
 pub fn uri_reference(text: &str) -> Cow<'_, str> {
     // As names of events are: a path without a colon or an escape.
-    if all(text, |byte| matches!(byte | 0x20, b'a'..=b'z') || matches!(byte, b'-'..=b'9' | b'_')) {
+    if all(text, |byte| byte.is_ascii_alphabetic() || matches!(byte, b'-'..=b'9' | b'_')) {
         return Cow::Borrowed(text);
     }
     if is_uri_reference(text) {

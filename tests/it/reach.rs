@@ -18,7 +18,7 @@ use crate::{
         kafka::{Kafka, KafkaOptions},
         security::Security,
         starting::Starting,
-        wait_until,
+        stopwatch, wait_until,
     },
 };
 
@@ -34,6 +34,11 @@ async fn cluster() -> MutexGuard<'static, Option<Kafka>> {
     kafka
 }
 
+/// A usual sender's timeout, as far as this machine is a usual one.
+fn patience() -> String {
+    stopwatch::lately_ms(Duration::from_secs(5))
+}
+
 /// A certificate as each broker has it at first.
 fn good(kafka: &Kafka) -> Identity {
     kafka.security().authority().server(&["localhost"], [[127, 0, 0, 1]])
@@ -44,7 +49,7 @@ fn setup(kafka: &Kafka, bootstrap: &str, properties: &[(&'static str, String)]) 
     let brokers = Security::address(bootstrap, 1);
     Setup::new(kafka, None)
         .set("kafka.brokers", &brokers)
-        .set("sender.timeout_ms", "5000")
+        .set("sender.timeout_ms", &patience())
         .set("kafka.topics.replication", "3")
         .toml(&client(properties))
 }
@@ -185,7 +190,7 @@ async fn the_first_events_after_a_quiet_time_are_committed_though_a_firewall_has
     let setup = Setup::new(kafka, None)
         .set("kafka.brokers", &kafka.proxied_bootstrap())
         .set("kafka.topics.replication", "3")
-        .set("sender.timeout_ms", "5000");
+        .set("sender.timeout_ms", &patience());
     let forgets_after = Duration::from_secs(30);
     kafka.proxies().iter().for_each(|proxy| proxy.change(|wire| wire.forgets_after = Some(forgets_after)));
     let bridge = setup.start();

@@ -1,5 +1,7 @@
 //! The same event again: it joins the first attempt, or gets its receipt.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -10,7 +12,7 @@ use crate::{
         self,
         bridge::{Bridge, Setup},
         client::{Answer, Http},
-        wait_until,
+        stopwatch, wait_until,
     },
 };
 
@@ -53,7 +55,8 @@ async fn the_same_event_many_times_at_once_is_one_record_and_one_receipt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_joins_an_attempt_that_was_answered_503() {
     let kafka = kafka();
-    let bridge = Setup::new(&kafka, None).set("sender.timeout_ms", "3000").start();
+    let bridge =
+        Setup::new(&kafka, None).set("sender.timeout_ms", &stopwatch::lately_ms(Duration::from_secs(3))).start();
     kafka.brokers()[0].pause();
     assert_refused(&ask(&bridge, &journey("slow")).await, 503, "no_commit_in_time");
     let mut retry = JoinSet::new();
@@ -130,7 +133,7 @@ async fn with_dedupe_warm_an_earlier_runs_receipts_are_known() {
 async fn a_feed_that_is_stuck_leaves_room_for_the_others() {
     let kafka = support::kafka();
     let bridge = Setup::new(kafka, None)
-        .set("sender.timeout_ms", "2000")
+        .set("sender.timeout_ms", &stopwatch::lately_ms(Duration::from_secs(2)))
         .set("ingress.body_bytes_max", "65536")
         .set("ingress.queue_bytes_max", "1000000")
         .start();

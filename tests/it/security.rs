@@ -6,6 +6,7 @@ use std::{
     path::Path,
     process::{Command, Output},
     sync::OnceLock,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -20,7 +21,7 @@ use crate::{
         kafka::{Kafka, KafkaOptions},
         process::Child,
         starting::Starting,
-        wait_until,
+        stopwatch, wait_until,
     },
 };
 
@@ -340,10 +341,13 @@ fn no_mistake_in_a_configuration_shows_a_secret() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_a_payload_gets_into_the_log() {
+    let timeout = stopwatch::lately(Duration::from_secs(2));
+    // What is held to the end is cut off by it.
+    let drain = timeout + Duration::from_millis(500);
     let mut bridge = Setup::new(support::kafka(), None)
         .set("log", "debug")
-        .set("sender.timeout_ms", "2000")
-        .set("ingress.drain_ms_max", "2250")
+        .set("sender.timeout_ms", &timeout.as_millis().to_string())
+        .set("ingress.drain_ms_max", &drain.as_millis().to_string())
         .set("ingress.body_bytes_max", "4096")
         .start();
     support::kafka().delete_topic(&bridge.topic("queue"));

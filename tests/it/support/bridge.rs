@@ -162,8 +162,7 @@ impl Setup {
         if self.settings.iter().any(|(known, _)| known == KEY) {
             return self;
         }
-        let timeout = stopwatch::lately(Duration::from_secs(5));
-        self.set(KEY, &timeout.as_millis().to_string())
+        self.set(KEY, &stopwatch::lately_ms(Duration::from_secs(5)))
     }
 
     fn start_as_it_is(self) -> Bridge {

@@ -42,6 +42,11 @@ pub fn lately(usual: Duration) -> Duration {
     usual.mul_f64(watch.slowness().min(LATELY_MAX))
 }
 
+/// The same in milliseconds, as a configuration has it.
+pub fn lately_ms(usual: Duration) -> String {
+    lately(usual).as_millis().to_string()
+}
+
 impl Stopwatch {
     pub fn start() -> Self {
         static SAMPLER: Once = Once::new();

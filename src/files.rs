@@ -2,7 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::pem;
 use xxhash_rust::xxh3::xxh3_128;
+
+/// Some editors put one before a text, and files that were joined have them in between.
+const BYTE_ORDER_MARK: char = '\u{FEFF}';
+
+/// A PEM file's text without byte order marks: an item behind one would be left out in silence.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_pem(file: &Path) -> Result<Vec<u8>, pem::Error> {
+    let text = std::fs::read(file).map_err(pem::Error::Io)?;
+    // All that counts in PEM is ASCII.
+    Ok(String::from_utf8_lossy(&text).replace(BYTE_ORDER_MARK, "").into_bytes())
+}
 
 /// Files that belong together; a folder stands for the certificates in it. Their contents are compared, not times or inodes: a Kubernetes Secret changes by a
 /// symbolic link.

@@ -14,7 +14,7 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
-use crate::config;
+use crate::{config, files::read_pem};
 
 /// What the subjects' schemas must be to each other, so that old and new readers read old and new records.
 pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
@@ -71,8 +71,8 @@ impl Registry {
         let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
         if let Some(file) = &config.ca {
             let fault = |reason: String| RegistryError::Ca { file: file.display().to_string(), reason };
-            let certificates = CertificateDer::pem_file_iter(file)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            let certificates = read_pem(file)
+                .and_then(|text| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
                 .map_err(|error| fault(error.to_string()))?;
             let roots: Vec<_> = certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
             if roots.is_empty() {

@@ -10,7 +10,7 @@ use std::{
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 
 use super::Failure;
@@ -55,19 +55,21 @@ impl Certificates {
         let lasts = |file: &Path| {
             CertificateDer::from_pem_file(file).ok().and_then(|der| not_after(&der)).is_some_and(|end| end > soon)
         };
-        lasts(&self.ca)
-            && lasts(&self.server)
-            && lasts(&self.sender)
-            && self.server_key.is_file()
-            && self.sender_key.is_file()
+        let is_key = |file: &Path| PrivateKeyDer::from_pem_file(file).is_ok();
+        [&self.ca, &self.server, &self.sender].into_iter().all(|file| lasts(file))
+            && [&self.server_key, &self.sender_key].into_iter().all(|file| is_key(file))
     }
 
+    /// The CA's certificate is gone first and there last: where this ends half-way, on a full disk, the next start makes all anew.
     fn make(&self) -> Result<(), Box<dyn std::error::Error>> {
+        if self.ca.exists() {
+            fs::remove_file(&self.ca)?;
+        }
         let ca_key = KeyPair::generate()?;
         let mut ca = params("Causeway dev CA");
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        fs::write(&self.ca, ca.self_signed(&ca_key)?.pem())?;
+        let ca_certificate = ca.self_signed(&ca_key)?.pem();
         let issuer = Issuer::new(ca, ca_key);
 
         let mut server = params("Causeway dev server");
@@ -85,6 +87,9 @@ impl Certificates {
         let key = KeyPair::generate()?;
         fs::write(&self.sender, sender.signed_by(&key, &issuer)?.pem())?;
         write_key(&self.sender_key, &key)?;
+        let partial = self.ca.with_extension("partial");
+        fs::write(&partial, ca_certificate)?;
+        fs::rename(partial, &self.ca)?;
         Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! `causeway dev`: everything in one process, with nothing to set up.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -72,6 +73,7 @@ const SAMPLES: [(&str, &str); 3] = [
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     fs::create_dir_all(&args.dir)
         .map_err(|error| Failure::new(format!("{}: {error}; choose another folder with --dir", args.dir.display())))?;
+    let _folder = take(&args.dir)?;
     let certificates = Certificates::in_dir(&args.dir)?;
     for (name, sample) in SAMPLES {
         write(&args.dir.join(name), sample)?;
@@ -88,22 +90,40 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             broker.create_topic(&topic, PARTITIONS).map_err(|error| Failure::new(format!("topic {topic}: {error}")))?;
         }
     }
+    let announced = OnceLock::new();
     let ended = bridge_runtime()?.block_on(async {
         let stop = stop_signal()?;
         let bound = Bound::new(config, Run::Dev { embedded: args.brokers.is_none() }).map_err(Failure::new)?;
         let started = |addresses: &Addresses| {
             let dev = args.dev(addresses, &brokers, &certificates, &file);
-            if let Err(failure) = args.announce(&dev, addresses, &toml(addresses, &brokers, &certificates)) {
-                eprintln!("error: {}", failure.message);
+            let announcement = args.announce(&dev, addresses, &toml(addresses, &brokers, &certificates));
+            if announcement.is_err() {
                 stop.cancel();
             }
+            let _ = announced.set(announcement);
         };
         bound.run(stop.clone(), started).await.map_err(Failure::new)
     });
     forget(&args.dir.join("dev.json"));
     // The process ends with the broker: taking it from the reader first would only make noise.
     std::mem::forget(embedded);
-    Ok(if ended?.given_up == 0 { Exit::Done } else { Exit::NotCommitted })
+    let ended = ended?;
+    announced.into_inner().unwrap_or(Ok(()))?;
+    Ok(if ended.given_up == 0 { Exit::Done } else { Exit::NotCommitted })
+}
+
+/// The folder is this process's until the file is closed: two in one folder would take each other's files.
+fn take(dir: &Path) -> Result<File, Failure> {
+    let file = dir.join("lock");
+    let lock = File::create(&file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
+            "another `causeway dev` runs with {}: stop it, or choose another folder with --dir",
+            dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(Failure::new(format!("{}: {error}", file.display()))),
+    }
 }
 
 impl Args {

@@ -10,6 +10,7 @@ use x509_parser::{
 };
 
 use super::{Expiry, TlsError, names::written};
+use crate::files::read_pem;
 
 /// What to do about a CRL that cannot be used.
 pub(super) const CRL_REMEDY: &str = "give CRLs in PEM, each with the certificate of its CA in ingress.tls.client_ca, an intermediate CA's beside its root's; or take it out";
@@ -29,8 +30,9 @@ pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<Ce
 
 /// All items of this kind in a PEM file, or which of them cannot be read.
 fn read_all<Item: PemObject>(file: &Path, kind: &str) -> Result<Vec<Item>, String> {
+    let text = read_pem(file).map_err(|error| pem_reason(&error))?;
     let mut items = Vec::new();
-    for item in Item::pem_file_iter(file).map_err(|error| pem_reason(&error))? {
+    for item in Item::pem_slice_iter(&text) {
         items.push(item.map_err(|error| match error {
             pem::Error::Io(error) => error.to_string(),
             error => format!("its {kind} {} cannot be read: {}", items.len() + 1, pem_reason(&error)),
@@ -46,7 +48,8 @@ pub(super) fn place(kind: &str, at: usize, of: usize) -> String {
 
 pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let remedy = "give a readable file with an unencrypted private key in PEM (PKCS #8, PKCS #1 or SEC 1)";
-    PrivateKeyDer::from_pem_file(file)
+    read_pem(file)
+        .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
         .map_err(|error| TlsError::of("ingress.tls.private_key", file, pem_reason(&error), remedy))
 }
 

@@ -40,6 +40,17 @@ fn authority_params(name: &str, end: Duration, serial: u64) -> CertificateParams
     params
 }
 
+#[test]
+fn an_item_behind_a_byte_order_mark_is_read() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("ca.crt");
+    let pems = ["one", "two"].map(|name| authority(name).1);
+    std::fs::write(&file, pems.map(|pem| format!("\u{FEFF}{pem}")).concat()).unwrap();
+    assert_eq!(files::read_certificates("ingress.tls.client_ca", &file).unwrap().len(), 2);
+    std::fs::write(&file, format!("\u{FEFF}{}", KeyPair::generate().unwrap().serialize_pem())).unwrap();
+    assert!(files::read_key(&file).is_ok());
+}
+
 /// What begins ten days ago and ends so long after now.
 fn valid_for(name: &str, end: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();

@@ -423,16 +423,45 @@ fn a_port_that_is_taken_is_named_with_its_flag() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_dev_that_finds_no_port_leaves_the_first_alone() {
+async fn a_second_dev_leaves_the_first_alone() {
     let mut dev = Dev::start(&scratch::dir("dev"), &["--quiet"]);
     let port = dev.says["url"].as_str().unwrap().trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
-    let second = causeway(&["dev", "--admin-port", "0", "--port", &port, "--dir"]).arg(&dev.dir).output().unwrap();
-    assert_eq!(second.status.code(), Some(1), "{}", String::from_utf8_lossy(&second.stderr));
+    let elsewhere = scratch::dir("dev");
+    for (dir, port, why) in [(&dev.dir, "0", "another `causeway dev` runs with "), (&elsewhere, &*port, "listen")] {
+        let second = causeway(&["dev", "--admin-port", "0", "--port", port, "--dir"]).arg(dir).output().unwrap();
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert!(second.status.code() == Some(1) && said.contains(why), "{:?}: {said}", second.status);
+    }
     let body = event("com.asapp.event.journey", "1", "T", json!({}));
     dev.post(&body).await;
     let lines = dev.tail(&["--beginning", "--no-follow"]);
     assert!(lines.len() == 1 && equal(&lines[0]["event"], &body), "{lines:?}");
     dev.stop(Signal::Terminate);
+}
+
+/// As a full disk leaves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_was_half_written_is_written_anew() {
+    let dir = scratch::dir("dev");
+    for half in [|dir: &Path| fs::write(dir.join("server.key"), ""), |dir: &Path| fs::remove_file(dir.join("ca.crt"))] {
+        let mut dev = Dev::start(&dir, &["--quiet"]);
+        dev.post(&event("com.asapp.event.journey", "1", "T", json!({}))).await;
+        dev.stop(Signal::Terminate);
+        half(&dir).unwrap();
+    }
+    let mut dev = Dev::start(&dir, &["--quiet"]);
+    dev.post(&event("com.asapp.event.journey", "1", "T", json!({}))).await;
+    dev.stop(Signal::Terminate);
+}
+
+#[test]
+fn a_dev_that_cannot_tell_that_it_is_ready_fails() {
+    let dir = scratch::dir("dev");
+    let nowhere = dir.join("nowhere").join("ready.json");
+    let mut command = causeway(&["dev", "--quiet", "--port", "0", "--admin-port", "0", "--dir"]);
+    let output = command.arg(&dir).arg("--ready-file").arg(&nowhere).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("ready.json"), "{:?}: {said}", output.status);
 }
 
 /// It had no time to remove its file.

@@ -12,13 +12,14 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::{
     cli::findings::{Findings, Level},
     config::Config,
+    files::read_pem,
     tls::ServerTls,
 };
 
 /// Judges the certificates of `file`, the sender's own first, as the handshake would.
 pub fn look_at_sender(file: &Path, config: &Config, findings: &mut Findings) {
     let about = format!("sender {}", file.display());
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read = read_pem(file).and_then(|text| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>());
     let chain = match read {
         Ok(chain) if !chain.is_empty() => chain,
         Ok(_) => return findings.add(Level::Error, &about, "holds no certificate", PEM),

@@ -21,7 +21,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::outcome::Broken;
-use crate::cli::{Failure, target::Dev};
+use crate::{
+    cli::{Failure, target::Dev},
+    files::read_pem,
+};
 
 /// Where to post, and as whom.
 #[derive(Debug, clap::Args)]
@@ -106,8 +109,8 @@ impl EndpointArgs {
             Failure::new(format!("{flag} {}: {why}; give a readable PEM file", file.display()))
         };
         let certificates = |flag: &str, file: &Path| {
-            let read = CertificateDer::pem_file_iter(file)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            let read = read_pem(file)
+                .and_then(|text| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
                 .map_err(|error| wrong(flag, file, &error))?;
             if read.is_empty() { Err(wrong(flag, file, &"it holds no certificate")) } else { Ok(read) }
         };
@@ -116,7 +119,9 @@ impl EndpointArgs {
             roots.add(root).map_err(|error| wrong("--ca", ca, &error))?;
         }
         let chain = certificates("--cert", certificate)?;
-        let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong("--key", key, &error))?;
+        let private_key = read_pem(key)
+            .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
+            .map_err(|error| wrong("--key", key, &error))?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(Failure::new)?

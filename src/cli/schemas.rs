@@ -1,6 +1,7 @@
 //! `causeway schemas`: the schemas that the bridge writes by, and those that the registry has.
 
 mod compatibility;
+mod difference;
 mod subject;
 
 use serde_json::{Value as Json, json};

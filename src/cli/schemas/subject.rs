@@ -3,7 +3,7 @@
 use console::style;
 use serde_json::{Value as Json, json};
 
-use super::{compatibility, open};
+use super::{compatibility, difference, open};
 use crate::{
     cli::{
         Failure,
@@ -25,6 +25,9 @@ pub struct Subject {
     pub state: State,
     /// What is set for the subject itself.
     pub compatibility: Option<String>,
+    /// Where the text that the registry keeps under the id differs from ours, if it does: some take texts that differ in docs
+    /// alone for one schema, and keep the first.
+    kept_otherwise: Option<String>,
 }
 
 /// What the registry has of a schema.
@@ -57,7 +60,12 @@ pub fn survey(target: &Target) -> Result<Vec<Subject>, Failure> {
                 (Some(registry), Some(id)) => (pinned(registry, id, &route.schema), None),
                 (Some(registry), None) => look(registry, &subject, route, target.dev.is_some()).map_err(unanswered)?,
             };
+            let kept = match (&registry, &state) {
+                (Some(registry), State::Registered { id, .. }) => Some(registry.schema(*id).map_err(unanswered)?),
+                _ => None,
+            };
             subjects.push(Subject {
+                kept_otherwise: kept.and_then(|kept| difference::first(&route.schema.text, &kept)),
                 feed: route.label.clone(),
                 topic: topic.topic.clone(),
                 subject,
@@ -187,6 +195,14 @@ impl Subject {
                     format!("run `{}`, or set registry.auto_register = true", target.command(APPLY)),
                 );
             }
+        }
+        if let Some(place) = &self.kept_otherwise {
+            findings.note(
+                &about,
+                format!(
+                    "the registry keeps another text of this schema, which differs at {place}: who reads the schema there finds its docs and defaults, not ours"
+                ),
+            );
         }
         let has_versions = matches!(self.state, State::Registered { .. } | State::Others { .. });
         if has_versions && target.dev.is_none() && self.compatibility.as_deref() != Some(COMPATIBILITY) {

@@ -11,7 +11,10 @@ import argparse
 import datetime
 import json
 import pathlib
+import re
 import sys
+import unicodedata
+from urllib.parse import quote
 
 import fastavro.read
 import xxhash
@@ -40,7 +43,7 @@ def main():
     is_dir = args.posted.is_dir()
     bodies = [file.read_bytes() for file in args.posted.glob("*.json")] if is_dir else args.posted.read_bytes().split(b"\n")
     posted = {body: event(body) for body in bodies if is_dir or body}
-    events = {(document["event_id"], xxhash.xxh3_128_hexdigest(body)): document for body, document in posted.items() if document}
+    events = {(attribute(document["event_id"]), xxhash.xxh3_128_hexdigest(body)): document for body, document in posted.items() if document}
     unreadable = {body for body, document in posted.items() if args.dead_letters and not document}
     settings = {"group.id": "causeway-smoke", "enable.auto.commit": False, "enable.partition.eof": True}
     consumer = Consumer({"bootstrap.servers": args.brokers, **settings})
@@ -118,7 +121,12 @@ def read(consumer, topic):
 
 
 def problems(message, headers, document, decode):
-    ours = {"ce_specversion": "1.0", "ce_id": document["event_id"], "ce_source": document["name"], "ce_type": document["event_type"]}
+    ours = {
+        "ce_specversion": "1.0",
+        "ce_id": attribute(document["event_id"]),
+        "ce_source": source(document["name"]),
+        "ce_type": attribute(document["event_type"]),
+    }
     for name, text in {**ours, "content-type": "application/avro"}.items():
         if headers.get(name) != text.encode():
             yield f"header {name} is {headers.get(name)!r}, not {text!r}"
@@ -130,6 +138,17 @@ def problems(message, headers, document, decode):
             yield f"differs at '{where}': {json.dumps(found)[:2000]}"
     except Exception as error:  # Whatever the client throws at such a record is a finding.
         yield f"cannot be decoded: {error!r}"
+
+
+def attribute(text):
+    """As a CloudEvents string may be: without control characters and noncharacters, each percent-encoded."""
+    odd = lambda c: unicodedata.category(c) == "Cc" or 0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFE == 0xFFFE
+    return "".join(quote(c, safe="") if odd(c) else c for c in text)
+
+
+def source(name):
+    """A name of usual letters is a URI-reference as it stands; the cases have no other that is one."""
+    return name if re.fullmatch(r"[\w./~-]+", name, re.ASCII) else quote(name, safe="-._~!$&'()*+,;=@/?")
 
 
 def is_key(key, document):

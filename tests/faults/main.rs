@@ -51,6 +51,7 @@ use rig::{Case, Trial};
 fn cases() -> Vec<Case> {
     // The longest first: the last to end should not run on its own.
     [
+        vec![topics::longest()],
         chaos::cases(),
         surroundings::cases(),
         brokers::cases(),

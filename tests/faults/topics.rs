@@ -16,6 +16,11 @@ use crate::{
     verdict::{Copies, Expect, Kind, Outcome, Violation},
 };
 
+/// Takes longer than any other.
+pub fn longest() -> Case {
+    Case::slow("epochs_are_used_up", epochs_used_up)
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
         Case::slow("row_14_a_quota_throttles", quota),
@@ -24,7 +29,6 @@ pub fn cases() -> Vec<Case> {
         Case::slow("row_17_partitions_are_added", partitions_added),
         Case::slow("row_18_permission_for_one_topic_is_revoked_and_given_again", permission_revoked),
         Case::fast("row_20_a_record_larger_than_its_topic_allows", too_large),
-        Case::slow("epochs_are_used_up", epochs_used_up),
         Case::fast("row_30_the_dead_letter_topic_is_unavailable", no_dead_letters),
         Case::fast("row_31_unknown_member_event_type_and_feed", unknown),
     ]

@@ -43,7 +43,7 @@ pub struct Bridge {
     depth_max: usize,
     /// librdkafka takes none whose key and value are larger (`message.max.bytes`).
     record_bytes_max: usize,
-    /// Of a body that is encoded: what comes out.
+    /// The limit of an encoded body, once it is decoded.
     body_bytes_max: usize,
     metrics: Arc<Metrics>,
 }

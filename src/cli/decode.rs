@@ -28,7 +28,7 @@ pub struct Decoder {
     registry: Option<Registry>,
     /// By the bytes before the value; or why there is none, for ever.
     schemas: HashMap<Vec<u8>, Result<Arc<Schema>, String>>,
-    /// What the registry did not know, and when it was asked: it may be told of it yet, or have been asked at an instance that lags.
+    /// Ids that the registry did not know, and when it was asked. A schema may be registered later, or the instance that answered may lag.
     unknown: HashMap<Vec<u8>, (Instant, String)>,
     /// When the registry did not answer last, and what was said of it.
     away: Option<(Instant, String)>,

@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     replay.tell()
 }
 
-/// What retention took before any run came to it.
+/// Dead letters that retention deleted before any run came to them.
 fn missed(topic: &str, places: &[Place]) -> Option<String> {
     let places: Vec<_> = places.iter().filter(|place| place.missed > 0).collect();
     let records: i64 = places.iter().map(|place| place.missed).sum();
@@ -153,7 +153,7 @@ struct Replay<'a> {
     summary: Summary,
     /// What `--dry-run` foresees of each record, for `--json`.
     shown: Vec<Json>,
-    /// What was deleted before any run came to it.
+    /// Tells the dead letters that were deleted before any run came to them.
     missed: Option<String>,
 }
 

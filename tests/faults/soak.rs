@@ -41,6 +41,8 @@ struct Sample {
     threads: u64,
     descriptors: u64,
     log_lines: u64,
+    /// Since the sample before, of the same process.
+    log_lines_since: u64,
 }
 
 /// Everything of all rounds.
@@ -113,7 +115,7 @@ fn round(mut rig: Rig, dice: &mut Dice, seen: &mut Content, total: &mut Total) -
         Expect { broken: true, ..Expect::held().refusal(OVERLOAD).refusal(STOPPING).copies(Copies::Restarted) };
     let (summary, found) = Checker::check(&fates, seen, &expect, true);
     violations.extend(found);
-    total.samples.push(Sample::of(&rig.bridge.child));
+    total.samples.push(Sample::of(&rig.bridge.child, total.samples.last()));
     violations.extend(grown(&total.samples));
     total.add(&summary);
     (rig, violations)
@@ -149,18 +151,20 @@ fn renew(rig: &Rig) {
 }
 
 impl Sample {
-    fn of(bridge: &Child) -> Self {
+    fn of(bridge: &Child, before: Option<&Self>) -> Self {
         let process = format!("/proc/{}", bridge.pid());
         let status = fs::read_to_string(format!("{process}/status")).unwrap();
         let number = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name)).expect(name);
             line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
         };
+        let log_lines = bridge.stderr().lines().count() as u64;
         Self {
             memory_mb: number("VmRSS:") / 1024,
             threads: number("Threads:"),
             descriptors: fs::read_dir(format!("{process}/fd")).unwrap().count() as u64,
-            log_lines: bridge.stderr().lines().count() as u64,
+            log_lines,
+            log_lines_since: log_lines - before.map_or(0, |it| it.log_lines),
         }
     }
 }
@@ -171,9 +175,10 @@ impl Total {
         self.sent += summary.sent;
         self.acked += summary.acked;
         self.duplicated += summary.duplicated;
-        let Sample { memory_mb, threads, descriptors, log_lines } = self.samples.last().copied().unwrap_or_default();
+        let Sample { memory_mb, threads, descriptors, log_lines_since, .. } =
+            self.samples.last().copied().unwrap_or_default();
         eprintln!(
-            "round {}: {summary}; now {memory_mb} MiB, {threads} threads, {descriptors} descriptors, {log_lines} log lines",
+            "round {}: {summary}; now {memory_mb} MiB, {threads} threads, {descriptors} descriptors, {log_lines_since} log lines",
             self.rounds
         );
     }
@@ -197,6 +202,7 @@ fn grown(samples: &[Sample]) -> Vec<Violation> {
         compare("MiB", |it| it.memory_mb, 40),
         compare("threads", |it| it.threads, 8),
         compare("descriptors", |it| it.descriptors, 60),
+        compare("log lines a round", |it| it.log_lines_since, 400),
     ];
     found.into_iter().flatten().collect()
 }
@@ -209,9 +215,12 @@ fn middle(samples: &[Sample], of: fn(&Sample) -> u64) -> u64 {
 
 /// The judge of growth judges.
 pub fn growth_is_found() {
-    let flat = vec![Sample { memory_mb: 100, threads: 20, descriptors: 50, log_lines: 0 }; 30];
+    let flat = vec![Sample { memory_mb: 100, threads: 20, descriptors: 50, log_lines: 0, log_lines_since: 300 }; 30];
     assert!(grown(&flat).is_empty());
     let leaking = |number: u64, sample: &Sample| Sample { memory_mb: sample.memory_mb + 4 * number, ..*sample };
     let growing: Vec<Sample> = (0..).zip(&flat).map(|(number, sample)| leaking(number, sample)).collect();
     assert_eq!(grown(&growing).len(), 1);
+    let talking = |number: u64, sample: &Sample| Sample { log_lines_since: 300 + 30 * number, ..*sample };
+    let talking: Vec<Sample> = (0..).zip(&flat).map(|(number, sample)| talking(number, sample)).collect();
+    assert_eq!(grown(&talking).len(), 1);
 }

@@ -37,6 +37,8 @@ pub struct Plan {
     pub padding: usize,
     /// Senders with connections of their own, every second one over HTTP/2.
     pub senders: usize,
+    /// While so many events are neither acked nor dropped, no new one is sent.
+    pub open_max: usize,
 }
 
 /// A debug build, two cores and three brokers bear no more with their TLS handshakes after an outage.
@@ -53,6 +55,7 @@ impl Default for Plan {
             feeds: &Feed::ALL,
             padding: 200,
             senders: 4,
+            open_max: usize::MAX,
         }
     }
 }
@@ -224,6 +227,9 @@ async fn tick(run: u32, senders: Vec<Sender>, plan: Plan, shared: Arc<Ledger>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / plan.rate);
     for number in 0.. {
         ticks.tick().await;
+        while shared.under_way.load(Ordering::Relaxed) >= plan.open_max && !shared.stop.load(Ordering::Relaxed) {
+            ticks.tick().await;
+        }
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }

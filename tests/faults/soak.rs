@@ -31,6 +31,9 @@ const REFUSED_BYTES: usize = 50_000;
 const LOWERED: &str = "10000";
 const USUAL: &str = "1048588";
 
+/// On a slow machine an outage leaves more work than the machine can ever make up for while new events go on coming.
+const OPEN_MAX: usize = 5000;
+
 /// One round in so many that is late in something is the machine's fault; more are not.
 const LATE_ONE_IN: usize = 10;
 
@@ -60,7 +63,12 @@ struct Total {
 pub fn run(hours: f64) -> ExitCode {
     let lasts = Duration::from_secs_f64(hours * 3600.0);
     let mut dice = Dice::rolled();
-    let plan = Plan { rate: if cfg!(debug_assertions) { RATE } else { 1000 }, keys: 100, ..Plan::default() };
+    let plan = Plan {
+        rate: if cfg!(debug_assertions) { RATE } else { 1000 },
+        keys: 100,
+        open_max: OPEN_MAX,
+        ..Plan::default()
+    };
     let mut rig = Trial::default().rig(plan, &[]);
     let (mut seen, mut total, started) =
         (Content::read(&rig.kafka, &rig.bridge.setup), Total::default(), Instant::now());

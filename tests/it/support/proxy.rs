@@ -23,12 +23,21 @@ use tokio::{
 
 use super::kafka_wire::{Part, Requests, Responses, Shared};
 
-/// Where wires and senders run: not in a test's own thread, which blocks.
+/// Senders run here: not in a test's own thread, which blocks.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
-    })
+    RUNTIME.get_or_init(|| workers(2))
+}
+
+/// Wires run here, apart from the senders: handshakes of a load after an outage, on a slow machine, would keep them from
+/// carrying anything, and the outage would last for ever.
+fn wires() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| workers(1))
+}
+
+fn workers(threads: usize) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("a runtime")
 }
 
 /// One direction of the wire.
@@ -88,7 +97,7 @@ impl Proxy {
 
     /// Several behind one address.
     pub fn balance(targets: Vec<SocketAddr>) -> Self {
-        let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let listener = wires().block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let inside = Arc::new(Inside {
             targets: Mutex::new(targets),
@@ -99,7 +108,7 @@ impl Proxy {
             wrong_responses: Arc::default(),
             refused_requests: Arc::default(),
         });
-        runtime().spawn(accept(listener, Arc::downgrade(&inside)));
+        wires().spawn(accept(listener, Arc::downgrade(&inside)));
         Self { address, inside }
     }
 

@@ -39,7 +39,7 @@ pub struct Registry {
 pub enum RegistryError {
     #[error("the registry's CA file {file}: {reason}")]
     Ca { file: String, reason: String },
-    #[error("the way to the registry: {reason}")]
+    #[error("the proxy to the registry: {reason}")]
     Proxy { reason: String },
     #[error("the registry at {url} does not answer{through}: {source}")]
     Unreachable { url: String, through: String, source: Box<ureq::Error> },

@@ -14,7 +14,7 @@ use crate::{
 pub enum RestoreError {
     #[error("not Avro of this schema: {0}")]
     Avro(#[from] Box<apache_avro::Error>),
-    #[error("`extras` names {0}, which the record does not have room for")]
+    #[error("`extras` names {0}, which has no place in the record")]
     Pointer(String),
     #[error("`{0}` holds no JSON text")]
     Json(String),

@@ -181,7 +181,7 @@ fn verifier(
     }
     if roots.is_empty() {
         return Err(fault(
-            "ingress.tls.crl has all of its certificates revoked".to_owned(),
+            "ingress.tls.crl revokes all of its certificates".to_owned(),
             "give a CA that is not revoked",
         ));
     }

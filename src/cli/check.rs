@@ -31,7 +31,7 @@ use crate::{
 Examples:
   causeway check --config causeway.toml   the configuration as it is understood, and every finding
   causeway check --quiet --rate 200       the findings, and what 200 events/s mean in an outage
-  causeway check --sender asapp.crt       would whoever presents this certificate be let in?
+  causeway check --sender asapp.crt       would a sender with this certificate be let in?
   causeway check --json --strict | jq '.findings[] | select(.level != \"ok\")'
 
 It changes nothing, and may run beside the bridge.
@@ -54,7 +54,7 @@ pub struct Args {
     /// Only judge this certificate (PEM, intermediates after it), as if a sender presented it.
     #[arg(long, value_name = "FILE")]
     sender: Option<PathBuf>,
-    /// Print every key that there is, as Markdown, and look at nothing.
+    /// Print all keys of the configuration, as Markdown, and check nothing.
     #[arg(long)]
     reference: bool,
 }
@@ -129,7 +129,7 @@ fn add_faults(faults: &Faults, findings: &mut Findings) {
 fn look_at_config(target: &Target, findings: &mut Findings) {
     let config = &target.config;
     if config.ingress.tls.client_names.contains(&ClientName::Any) {
-        findings.note("ingress.tls", "client_names = [\"*\"]: whoever has a certificate of that CA may post");
+        findings.note("ingress.tls", "client_names = [\"*\"]: every sender with a certificate of that CA may post");
     }
     if config.ingress.tls.tls_1_2 {
         findings.note("ingress.tls", "min_version = \"1.2\": ASAPP needs 1.3 only");
@@ -184,12 +184,12 @@ fn judge_expiry(expiry: &Expiry, now: i64, findings: &mut Findings) {
             "certificate",
             "have a new one issued, and give it as ingress.tls.certificate with its key",
             Level::Error,
-            "handshakes fail, unless it is one behind the first that senders can do without",
+            "handshakes fail, unless it is an intermediate that senders do not need",
         ),
         // A trust anchor is a name and a key: rustls does not look at its end.
         _ => (
             "client CA",
-            "ask whoever runs that CA for the new one, and give both in ingress.tls.client_ca for the time between",
+            "ask that CA's operator for the new one, and keep both in ingress.tls.client_ca until the old one is not used any more",
             Level::Warning,
             "what it signed is let in until that ends",
         ),

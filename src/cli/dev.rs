@@ -39,7 +39,7 @@ Examples:
   causeway dev --port 0 --admin-port 0 --ready-file ready.json    free ports, for scripts
 
 The embedded broker keeps some 5 MB a partition, in memory only: it is for trying things, not for
-events that matter. CAUSEWAY_KAFKA__BROKERS and the ports in the environment are not followed here.")]
+events that matter. CAUSEWAY_KAFKA__BROKERS and the ports in the environment are ignored here.")]
 pub struct Args {
     /// The port that takes events; 0 takes a free one.
     #[arg(long, default_value_t = 8443)]
@@ -53,7 +53,7 @@ pub struct Args {
     /// Where to keep certificates, configuration and samples.
     #[arg(long, default_value = ".causeway", value_name = "DIR")]
     dir: PathBuf,
-    /// Once ready, write what dev.json says into this file too.
+    /// When ready, write the contents of dev.json into this file too.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// Print no line per committed event.

@@ -27,10 +27,10 @@ use crate::config::Config;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// What to log: error, warn, info, debug, trace, or a level for each target: warn,causeway=debug.
+    /// The lowest level to log: error, warn, info, debug, trace; or a level for each target: warn,causeway=debug.
     #[arg(long, global = true, env = "CAUSEWAY_LOG", value_name = "LEVEL", help_heading = "Logging")]
     log: Option<String>,
-    /// How to log; text on a terminal, json otherwise.
+    /// The log's format; without it text on a terminal, json otherwise.
     #[arg(long, global = true, env = "CAUSEWAY_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logging")]
     log_format: Option<LogFormat>,
 }
@@ -61,7 +61,7 @@ enum Command {
     Completions {
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or a command's: causeway man tail > causeway-tail.1
+    /// Print the manual page of causeway, or of one command: causeway man tail > causeway-tail.1
     Man {
         #[arg(value_name = "COMMAND")]
         page: Option<String>,

@@ -34,7 +34,7 @@ use crate::{
     record::dead_letter,
 };
 
-/// Put dead letters through the bridge's own path again, once each: what can be read now goes to its feed's topic.
+/// Replay dead letters through the bridge's own path, once each: events that can be read now go to their feed's topic.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -42,12 +42,13 @@ Examples:
   causeway replay --config causeway.toml              all that came since the last run
   causeway replay --max 10                            ten of them, to see
 
-It goes on where the last run ended, and ends at what is there when it starts. Progress is kept once
-the records are committed, as marks in the dead-letter topic, which live as long as the dead letters
-(header causeway_replayed), and in the consumer group causeway-replay: a crash in between can store
-up to 64 events again, with the same ce_source, ce_id and causeway_body. What still cannot be read is a dead letter
-again, its attempts counted, and skipped once they are --attempts-max: after the mend
---from-beginning reaches it. Ctrl-C ends after what is on its way.
+It goes on where the last run ended, and ends with the records that are there when it starts.
+Progress is kept when the records are committed: as marks in the dead-letter topic (header
+causeway_replayed), which live as long as the dead letters, and in the consumer group
+causeway-replay. A crash in between can store up to 64 events again, with the same ce_source, ce_id
+and causeway_body. A body that still cannot be read becomes a dead letter again, with its attempts
+counted. It is skipped when they are --attempts-max; after a fix --from-beginning reaches it. Ctrl-C
+ends after the records that are on their way.
 Rights needed beside the bridge's own: Read on the dead-letter topic and on that group. Run one at a
 time.
 Exit codes: 0 done; 1 stopped at a record that could not be committed: the next run begins with it.")]
@@ -60,7 +61,7 @@ pub struct Args {
     /// Only say what would happen.
     #[arg(long)]
     dry_run: bool,
-    /// Skip what was put through this many times already.
+    /// Skip dead letters that were replayed this many times already.
     #[arg(long, value_name = "N", default_value_t = 3)]
     attempts_max: u32,
     /// Begin with the oldest record: events that earlier runs stored are stored once more.
@@ -335,14 +336,17 @@ impl Replay<'_> {
             return None;
         }
         let what = match skipped_attempts {
-            0 => "Nothing came since the last run. What earlier runs could not replay stands there still".to_owned(),
+            0 => "Nothing came since the last run. Dead letters that earlier runs could not replay are still there"
+                .to_owned(),
             _ => {
-                format!("{skipped_attempts} were put through as often as --attempts-max allows, and stand there still")
+                format!("{skipped_attempts} were replayed as often as --attempts-max allows, and are still there")
             }
         };
         let attempts_max = self.args.attempts_max.saturating_add(1);
         let command = self.target.command(&format!("replay --from-beginning --attempts-max {attempts_max}"));
-        Some(format!("{what}: after the mend `{command}` reaches it, and stores once more what earlier runs stored"))
+        Some(format!(
+            "{what}: after a fix `{command}` replays them, and stores once more the events that earlier runs stored"
+        ))
     }
 
     /// Prints the summary; gives the exit code.

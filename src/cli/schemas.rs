@@ -19,7 +19,7 @@ use crate::{
     serve::routes,
 };
 
-/// Show the schemas that the bridge writes by and what the registry has of them; --apply registers what is missing.
+/// Show the bridge's schemas beside those of the registry; --apply registers the missing ones.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -39,8 +39,8 @@ Examples:
   causeway send events.ndjson --record sent.txt           what came of each event
   causeway send --generate --rate 100 --url https://bridge.example:8443/ --ca ca.crt --cert sender.crt --key sender.key
 
-With --rate an event's latency counts from the time it was due, also when no connection was free: more of them
-(--connections, or --http2 --streams) let more events wait for their answers at the same time.
+With --rate an event's latency counts from the time it was due, also when no connection was free. With more
+connections (or --http2 --streams) more events can wait for their answers at the same time.
 
 Exit codes: 0 every event was answered 200, 1 some were not, or none could be sent.")]
 pub struct Args {
@@ -62,22 +62,22 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Load")]
 struct LoadArgs {
-    /// Events a second, due at even times whatever the answers [default with --generate: 100].
+    /// Events a second, due at even times however slow the answers are [default with --generate: 100].
     #[arg(long, value_name = "N", value_parser = rate, conflicts_with = "closed_loop")]
     rate: Option<f64>,
-    /// Each connection posts the next event when the last one has its end [default with files].
+    /// Each connection posts the next event when the last one is acked or dropped [default with files].
     #[arg(long)]
     closed_loop: bool,
-    /// How many connections.
+    /// The number of connections.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u32).range(1..=65_536))]
     connections: u32,
     /// Requests at a time on each HTTP/2 connection.
     #[arg(long, value_name = "N", default_value_t = 32, requires = "http2", value_parser = value_parser!(u32).range(1..=65_536))]
     streams: u32,
-    /// For so long; with --rate, all events that are due in that time.
+    /// How many seconds to send; with --rate, all events that are due in that time.
     #[arg(long, value_name = "S", value_parser = seconds)]
     seconds: Option<Duration>,
-    /// So many events.
+    /// How many events to send.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Leave the first seconds out of the latencies.

@@ -10,21 +10,21 @@ Examples:
   causeway serve --config causeway.toml
   CAUSEWAY_KAFKA__BROKERS=kafka-1:9092,kafka-2:9092 causeway serve --config causeway.toml
 
-SIGTERM drains: no new connections, held requests are finished, what is accepted is committed.")]
+SIGTERM drains: no new connections, held requests are finished, accepted events are committed.")]
 pub struct Args {
     /// The configuration file.
     #[arg(long, short, env = "CAUSEWAY_CONFIG", default_value = target::FILE, value_name = "FILE")]
     config: std::path::PathBuf,
-    /// Where to take events (ingress.listen).
+    /// The address and port that take events (ingress.listen).
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<String>,
-    /// Where to answer /livez, /readyz and /metrics (admin.listen).
+    /// The address and port of /livez, /readyz and /metrics (admin.listen).
     #[arg(long, value_name = "IP:PORT")]
     admin_listen: Option<String>,
     /// The Kafka brokers (kafka.brokers).
     #[arg(long, value_name = "HOST:PORT,...")]
     brokers: Option<String>,
-    /// Once ready, write the addresses that are listened on into this file, as JSON.
+    /// When ready, write the addresses that the bridge listens on into this file, as JSON.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<std::path::PathBuf>,
 }

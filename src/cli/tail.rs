@@ -34,7 +34,7 @@ Examples:
   causeway tail --dead-letters --beginning --no-follow
 
 Rights needed: Read on the topics, Describe on the consumer group causeway-tail.
-In a JSON line extras are the JSON pointers of what the event has and its schema has no field for.")]
+In a JSON line, extras lists the JSON pointers of the members that no field of the schema holds.")]
 pub struct Args {
     #[command(flatten)]
     target: TargetArgs,
@@ -59,7 +59,7 @@ pub struct Args {
     /// Begin with the oldest record.
     #[arg(long, conflicts_with = "since")]
     beginning: bool,
-    /// End at what is there now.
+    /// End with the records that are there now.
     #[arg(long)]
     no_follow: bool,
     /// End after this many events.

@@ -108,7 +108,7 @@ fn change(settings: &mut Settings, feed: &mut Feed) {
     }
     feed.schema_id = settings.optional_integer(&key("schema_id"));
     if feed.schema_id.is_some() && !settings.is_given("registry.url") {
-        let wrong = Wrong::new("is an id of a registry, but there is none", "set registry.url too");
+        let wrong = Wrong::new("is a schema's id in a registry, but no registry is configured", "set registry.url too");
         settings.fault(&key("schema_id"), wrong);
     }
     feed.event_types = event_types(settings, &key("event_types"));

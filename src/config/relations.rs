@@ -68,7 +68,7 @@ fn compare_sizes(config: &Config, settings: &mut Settings) {
     let receive = config.kafka.client.get("receive.message.max.bytes").and_then(|bytes| bytes.parse::<usize>().ok());
     if let Some(receive) = receive.filter(|receive| *receive < message.saturating_add(512)) {
         let what = format!(
-            "{} is less than {} + 512: nobody here could read the largest record back",
+            "{} is less than {} + 512: Causeway's own readers could not read the largest record",
             settings.side(RECEIVE, receive),
             settings.side(MESSAGE, message),
         );

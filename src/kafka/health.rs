@@ -47,7 +47,7 @@ impl Ailment {
             Self::NoBroker => "the cluster named none of its brokers, and librdkafka forgot them all",
             Self::EpochRefused => "a broker does not take this producer's epoch or sequence any more",
             Self::EpochsUsedUp => "this producer's epochs are nearly used up",
-            Self::StandsStill => "records stand still that Kafka could store, as a new client found",
+            Self::StandsStill => "records stand still though Kafka could store them, as a new client found",
         }
     }
 }

@@ -131,6 +131,6 @@ enum NotYet {
     Client(#[from] KafkaError),
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
-    #[error("not every leader lets in who has them: {0}")]
+    #[error("not every leader lets in a client that has them: {0}")]
     Leader(String),
 }

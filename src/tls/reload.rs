@@ -102,7 +102,10 @@ impl Reload {
         for expiry in self.expiries.extract_if(.., |expiry| expiry.at <= now) {
             let file = &expiry.file;
             match expiry.what {
-                "crl" => tracing::warn!(file, "a newer CRL was due: what was revoked since the last one is not known"),
+                "crl" => tracing::warn!(
+                    file,
+                    "a newer CRL was due: certificates revoked since the last one are still let in"
+                ),
                 what => tracing::error!(file, "a {what} certificate in it has expired"),
             }
         }

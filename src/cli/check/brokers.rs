@@ -34,7 +34,10 @@ fn plain(broker: &str) -> &str {
 fn judge(broker: &Unreached, only_first: bool, findings: &mut Findings) {
     let (level, place) = match only_first {
         true => (Level::Warning, "of kafka.brokers does not let this bridge in, others do"),
-        false => (Level::Error, "is in the cluster, and does not let this bridge in: what it leads cannot be written"),
+        false => (
+            Level::Error,
+            "is in the cluster, and does not let this bridge in: the partitions that it leads cannot be written",
+        ),
     };
     let Unreached { address, why, .. } = broker;
     findings.add(level, "brokers", format!("{address} {place}: {why}"), remedy(broker));

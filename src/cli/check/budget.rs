@@ -98,7 +98,7 @@ impl BudgetLines {
         let rate = self.rate;
         if self.held() > self.in_flight_max {
             let what = format!(
-                "at {rate} events/s in one feed {} requests are held in an outage, in_flight_max is {}: beyond it events are answered 503 at once",
+                "at {rate} events/s in one feed an outage holds {} requests, more than in_flight_max = {}: the others are answered 503 at once",
                 self.held(),
                 self.in_flight_max
             );

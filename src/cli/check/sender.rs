@@ -28,7 +28,7 @@ pub fn look_at_sender(file: &Path, config: &Config, findings: &mut Findings) {
     // Files that cannot be used are findings of their own.
     let Ok((tls, _)) = ServerTls::load(&config.ingress.tls) else { return };
     match tls.verify_again(&chain) {
-        Ok(()) => findings.ok(&about, "a CA of ingress.tls.client_ca signed it, and it may be a client's"),
+        Ok(()) => findings.ok(&about, "a CA of ingress.tls.client_ca signed it, and its extensions allow a client"),
         Err(fault) => findings.add(Level::Error, &about, reason(&fault), remedy(&fault)),
     }
     if let Some((_, leaf)) = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok()) {
@@ -112,7 +112,7 @@ fn remedy(fault: &TlsFault) -> &'static str {
         Why::NotValidYet | Why::NotValidYetContext { .. } => "look at this machine's clock, or wait until it is valid",
         Why::Revoked => "ask the sender for another one, or its CA for a CRL that does not have it",
         Why::UnknownIssuer => {
-            "give the CA that signed it as ingress.tls.client_ca, and the intermediates in the sender's file; the issuer's name must be the CA's byte for byte, kind of string and letter case too, and a self-signed certificate is no CA of its own"
+            "give the CA that signed it as ingress.tls.client_ca, and the intermediates in the sender's file; the issuer's name must equal the CA's byte for byte, in kind of string and letter case too; a self-signed certificate is never its own CA"
         }
         Why::BadSignature => {
             "the CA of this name has another key: give the one that signed it as ingress.tls.client_ca"
@@ -141,7 +141,10 @@ fn of_webpki(why: &str) -> &'static str {
             "NameConstraintViolation",
             "have it issued under a CA whose name constraints it keeps; a constraint on a directoryName lets nobody in",
         ),
-        ("PathLenConstraintViolated", "have it issued nearer to a CA: its pathlen allows no further one between"),
+        (
+            "PathLenConstraintViolated",
+            "have it issued by a CA higher up: the pathlen of a CA above it allows no further CA below",
+        ),
         ("more than 16 KiB", "let the sender present its own certificate and the intermediates alone"),
     ];
     known.into_iter().find(|(word, _)| why.contains(word)).map_or(OTHER, |(_, remedy)| remedy)

@@ -24,7 +24,7 @@ pub enum Skipped {
     Stub,
     #[error("empty: there is nothing to read")]
     Empty,
-    #[error("put through as often as --attempts-max allows")]
+    #[error("replayed as often as --attempts-max allows")]
     Attempts,
 }
 

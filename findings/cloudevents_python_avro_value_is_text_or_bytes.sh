@@ -2,11 +2,11 @@
 # The CloudEvents SDK for Python reads a Kafka message in binary content mode whose value is Avro (content-type: application/avro).
 #
 # Versions: PyPI cloudevents 2.2.0, fastavro 1.13.1.
-# Behaviour: the type of the event's data hangs on the value, not on its content type. With the SDK's JSON format, the only one that it
+# Behaviour: the type of the event's data depends on the value, not on its content type. With the SDK's JSON format, the only one that it
 #   ships, `from_binary` decodes every value that happens to be valid UTF-8 and hands it over as str, and gives bytes for the others. So two events
 #   of one topic and one schema, of which one holds the number 63 and the other 64, arrive as str and as bytes, and an Avro reader fails on
 #   the first. The way out is to take the message's own value and only the attributes from the SDK.
-# Output: per number the value and the type that the SDK made of it.
+# Output: for each number the value and the type that the SDK made of it.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

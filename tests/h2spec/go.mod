@@ -1,4 +1,4 @@
-// What builds h2spec, for tests/h2spec/main.rs. The versions are those that Go 1.19 (Debian 12's) can build.
+// Builds h2spec for tests/h2spec/main.rs. The versions are those that Go 1.19 (Debian 12's) can build.
 module causeway/tests/h2spec
 
 go 1.19

@@ -9,7 +9,7 @@ import yaml
 
 chart = pathlib.Path(__file__).parents[1] / "causeway"
 repository = chart.parents[2]
-# What the chart sets by itself, and so lets nobody set.
+# Keys that the chart sets by itself, so nobody else may set them.
 DERIVED = {
     "ingress.listen", "ingress.tls.certificate", "ingress.tls.private_key", "ingress.tls.client_ca", "ingress.tls.crl",
     "admin.listen", "registry.ca", "registry.password_file",

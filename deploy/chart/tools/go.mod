@@ -1,4 +1,4 @@
-// What `.ci/chart` tests the chart with, each version pinned and its sum in go.sum.
+// The tools by which `.ci/chart` tests the chart, each version pinned and its sum in go.sum.
 module causeway/deploy/chart/tools
 
 go 1.26.0

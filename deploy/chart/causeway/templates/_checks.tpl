@@ -1,4 +1,4 @@
-{{- /* What contradicts itself is refused here, with a remedy; what is misspelt, by values.schema.json. */ -}}
+{{- /* Refuses values that contradict each other, with a remedy; values.schema.json refuses misspelt ones. */ -}}
 {{- define "causeway.checks" -}}
 {{- include "causeway.checkKubernetes" . -}}
 {{- include "causeway.checkRequired" . -}}

@@ -1,4 +1,4 @@
-{{- /* What the bridge refuses in `[kafka.client]`, and which two names are one property (src/config/client.rs; `.ci/chart` compares). */ -}}
+{{- /* Properties that the bridge refuses in `[kafka.client]`, and pairs of names of one property (src/config/client.rs; `.ci/chart` compares). */ -}}
 {{- define "causeway.clientRules" -}}
 refused:
   [acks, request.required.acks, enable.idempotence, max.in.flight, max.in.flight.requests.per.connection, retries,

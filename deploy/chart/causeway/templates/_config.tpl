@@ -135,7 +135,7 @@ dedupe: {bytes_max: 67108864}
 {{- toJson $files -}}
 {{- end -}}
 
-{{- /* What rolls the bridges. Not the setup Job's configuration, and not certificates, CAs and CRLs: these the bridge takes up while it runs. */ -}}
+{{- /* The checksum whose change rolls the bridges: without the setup Job's configuration, and without certificates, CAs and CRLs, which the bridge takes up while it runs. */ -}}
 {{- define "causeway.configChecksum" -}}
 {{- omit (include "causeway.configFiles" . | fromJson) "setup.toml" | toJson | sha256sum -}}
 {{- end -}}

@@ -14,13 +14,13 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* What marks the release's pods, whatever they do. */ -}}
+{{- /* Labels of all pods of the release. */ -}}
 {{- define "causeway.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "causeway.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- /* What marks the pods with a bridge. */ -}}
+{{- /* Labels of the pods with a bridge. */ -}}
 {{- define "causeway.selectorLabels" -}}
 {{- if eq .Values.workload "sidecar" -}}
 {{- toYaml .Values.sidecar.selectorLabels -}}

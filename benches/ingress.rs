@@ -10,12 +10,6 @@
     reason = "a bench that fails here has failed"
 )]
 
-#[path = "load/bare.rs"]
-#[allow(dead_code, reason = "here it runs in this process")]
-mod bare;
-#[path = "../tests/it/support/mod.rs"]
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -26,6 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use harness::{self as support, bare};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;

@@ -11,7 +11,6 @@
     reason = "a bench that fails here has failed"
 )]
 
-mod bare;
 mod figures;
 mod flame;
 mod kept;
@@ -20,14 +19,13 @@ mod plot;
 mod produce;
 mod report;
 mod site;
-#[path = "../../tests/it/support/mod.rs"]
-mod support;
 mod sweeps;
 mod table;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use harness::{self as support, bare};
 
 use self::{
     figures::{Figures, Series},

@@ -2,7 +2,7 @@
 //!
 //! A value of another type, a timestamp in another form, a member that stands twice: all of that it leaves to the way over
 //! the tape, which knows every case and says what is wrong. What it does take becomes the same record on both ways, but for
-//! the order of `extras`; `tests/it/judgement.rs` holds them together.
+//! the order of `extras`; `crates/judgement` holds them together.
 
 mod aside;
 mod cursor;

@@ -13,8 +13,6 @@
 )]
 
 mod pages;
-#[path = "../it/support/mod.rs"]
-mod support;
 
 use std::{
     fs,
@@ -25,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use harness as support;
 use libtest_mimic::{Arguments, Failed, Trial};
 use pages::Section;
 

@@ -13,8 +13,6 @@
     reason = "a test that fails here has failed"
 )]
 
-#[path = "../it/attacks/mod.rs"]
-mod attacks;
 mod brokers;
 mod chaos;
 mod checker;
@@ -26,13 +24,8 @@ mod process;
 mod rig;
 mod sabotage;
 mod sender;
-#[path = "../it/sending.rs"]
-#[allow(dead_code)]
-mod sending;
 mod soak;
 mod surroundings;
-#[path = "../it/support/mod.rs"]
-mod support;
 mod topics;
 mod verdict;
 
@@ -45,6 +38,7 @@ use std::{
     time::Instant,
 };
 
+use harness::{self as support, attacks, sending};
 use libtest_mimic::{Arguments, Failed, Trial as Test};
 use rig::{Case, Trial};
 

@@ -8,9 +8,6 @@
     reason = "a test that fails here has failed"
 )]
 
-#[path = "../it/support/mod.rs"]
-mod support;
-
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -18,6 +15,7 @@ use std::{
     sync::Arc,
 };
 
+use harness as support;
 use tokio::{io::copy_bidirectional, net::TcpListener};
 
 use self::support::{

@@ -2,14 +2,7 @@
 
 use std::{fs, path::Path};
 
-#[path = "../../fuzz/src/config.rs"]
-mod config;
-#[path = "../../fuzz/src/event.rs"]
-mod event;
-#[path = "../../fuzz/src/http.rs"]
-mod http;
-#[path = "../../fuzz/src/round_trip.rs"]
-mod round_trip;
+use judgement::{config, event, http, round_trip};
 
 fn replay(folder: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);

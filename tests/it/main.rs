@@ -10,7 +10,6 @@
 
 mod admin;
 mod answers;
-mod attacks;
 mod canaries;
 mod commands;
 mod corpus;
@@ -18,7 +17,6 @@ mod dev;
 mod events;
 mod feeds;
 mod hostile;
-mod judgement;
 mod outage;
 mod overload;
 mod reach;
@@ -28,10 +26,10 @@ mod retries;
 mod schemas;
 mod security;
 mod senders;
-mod sending;
 mod stopping;
-mod support;
 mod tailing;
 mod tls;
 mod translation;
 mod watching;
+
+use harness::{self as support, attacks, sending};

@@ -13,8 +13,8 @@ use causeway::{
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
-use crate::judgement::{directly, fill, gives_back, parse, read_avro, translate, value_of};
-pub use crate::judgement::{same, schema_of, without_nulls};
+use judgement::{directly, fill, gives_back, parse, read_avro, translate, value_of};
+pub use judgement::{same, schema_of, without_nulls};
 
 fn read_json(path: &Path) -> Json {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()

@@ -9,9 +9,6 @@
     reason = "a test that fails here has failed"
 )]
 
-#[path = "../it/support/mod.rs"]
-mod support;
-
 mod prometheus;
 mod queries;
 
@@ -22,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use harness as support;
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;

@@ -2,13 +2,11 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use crate::support::{
+use crate::{
+    HANG,
     bridge::Bridge,
     client::{Http, Sender, TlsStream},
-};
-use crate::{
     sending::{self, HalfClose},
-    support::HANG,
 };
 
 /// Frame types and flags (RFC 9113, section 6).

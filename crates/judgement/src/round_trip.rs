@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use causeway::{event::Parser, record::Record, transcode::Transcoder};
 
-use crate::judgement::{ROUTES, fill, gives_back, parse};
+use crate::{ROUTES, fill, gives_back, parse};
 
 /// What the bridge reuses from body to body.
 #[derive(Default)]

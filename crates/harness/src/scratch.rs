@@ -7,7 +7,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// `<target>/harness`: what is fetched once, and below it what a run leaves behind. It follows `CARGO_TARGET_DIR`.
 pub fn harness() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("harness")
+    profile().parent().unwrap().join("harness")
+}
+
+/// The bridge under test. Cargo builds it for every integration test and bench of the bridge's package, before they run.
+pub fn causeway() -> PathBuf {
+    profile().join("causeway")
+}
+
+/// `<target>/debug` or `<target>/release`: tests and benches run from `deps` in it.
+fn profile() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(Path::parent).expect("a folder of cargo's").to_owned()
 }
 
 /// A new folder for `name` in this process's run folder, `<target>/harness/run/<pid>`.

@@ -1,12 +1,10 @@
 //! Requests whose end two parsers could see at different places: one of them hides a second request.
 
-use crate::support::HANG;
 use crate::{
+    HANG,
+    bridge::Bridge,
+    client::{Answer, Http},
     sending::{Raw, journey},
-    support::{
-        bridge::Bridge,
-        client::{Answer, Http},
-    },
 };
 
 /// In every body that must not be found anywhere.

@@ -26,7 +26,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::support::{
+use crate::{
     bridge::Bridge,
     client::{Answer, Error, Http, Sender, TlsStream},
     kafka::Kafka,

@@ -9,7 +9,7 @@ use causeway::{
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 
-use crate::judgement::{parse, same};
+use crate::{parse, same};
 
 const DEPTH_MAX: usize = 128;
 

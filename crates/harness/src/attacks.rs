@@ -1,9 +1,6 @@
 //! What clients that mean harm do, and that the bridge puts an end to each. The tests of one bridge and the fault bench
 //! share it.
 
-// Each of the two uses a part.
-#![allow(dead_code)]
-
 pub mod frames;
 pub mod smuggling;
 
@@ -24,13 +21,11 @@ use self::frames::{
     open, post,
 };
 use crate::{
+    HANG,
+    bridge::Bridge,
+    client::{Http, TlsStream},
     sending::{BOTH, Parts, assert_refused, head, post_parts},
-    support::{
-        HANG,
-        bridge::Bridge,
-        client::{Http, TlsStream},
-        stopwatch::Stopwatch,
-    },
+    stopwatch::Stopwatch,
 };
 
 /// Waits for the server's end of a connection; how long that took.

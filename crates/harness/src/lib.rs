@@ -3,11 +3,18 @@
 //! Everything here blocks, except [`client`]: from an async test call it on a multi-threaded runtime or through
 //! `spawn_blocking`, as the bridge under test needs a thread to go on with.
 
-// Each binary that includes this module uses a part of it; and a helper that fails should end the test on the spot.
-#![allow(dead_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a helper that fails ends the test on the spot"
+)]
 
+pub mod attacks;
 pub mod avro;
+pub mod bare;
 pub mod bridge;
 pub mod certs;
 pub mod client;
@@ -21,6 +28,7 @@ pub mod proxy;
 pub mod registry;
 pub mod scratch;
 pub mod security;
+pub mod sending;
 pub mod starting;
 pub mod stopwatch;
 pub mod topics;

@@ -1,4 +1,18 @@
-//! When a translation is right: one judgement for the table of cases, the properties and the fuzz targets.
+//! When a translation is right: one judgement for the table of cases, the properties and the fuzz targets. And what each fuzz
+//! target does with its input: `tests/it/corpus.rs` does the same with the kept corpora, without a fuzzer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what is wrong ends the test on the spot; a finding is a panic"
+)]
+
+pub mod config;
+pub mod event;
+pub mod http;
+pub mod round_trip;
 
 use std::sync::{Arc, LazyLock};
 

@@ -135,11 +135,15 @@ impl Setup {
         let file = self.dir.join("causeway.toml");
         let tls = "[ingress.tls]\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\nclient_ca = \"ca.crt\"\n";
         fs::write(&file, format!("{tls}{}", self.toml)).unwrap();
-        let program = env!("CARGO_BIN_EXE_causeway");
-        let mut command = Command::new(if self.cores.is_some() { "taskset" } else { program });
-        if let Some(cores) = self.cores {
-            command.args(["--cpu-list", &format!("0-{}", cores - 1), program]);
-        }
+        let program = scratch::causeway();
+        let mut command = match self.cores {
+            Some(cores) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &format!("0-{}", cores - 1)]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.args(arguments).current_dir(&self.dir).env("CAUSEWAY_CONFIG", &file).env("CAUSEWAY_LOG", "info");
         for (key, value) in &self.settings {
             command.env(format!("CAUSEWAY_{}", key.to_uppercase().replace('.', "__")), value);

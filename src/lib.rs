@@ -22,7 +22,6 @@
 //!
 //! The modules stand in the order of the flow; each uses only those above it (`tests/tidy.rs` keeps that so).
 
-pub mod sabotage;
 pub mod feed;
 pub mod config;
 pub mod files;

@@ -27,7 +27,6 @@ use crate::{
     metrics::Metrics,
     record::{Route, confluent_prefix},
     registry::{Registry, subject},
-    sabotage::Sabotage,
     schema::Schema,
     server::{BACKLOG, Limits, Server},
     tls::Reload,
@@ -188,11 +187,9 @@ impl Bound {
         let end = Instant::now() + self.config.ingress.drain_max;
         self.readiness.wait_for("drain", "the bridge is stopping");
         tracing::info!(outstanding = producers.outstanding(), "draining");
-        if Sabotage::ProducerClosedFirst.is_on() {
-            producers.dismiss();
-        }
+        #[cfg(feature = "sabotage")]
+        let end = kafka::sabotage::drain(&producers, end);
         draining.cancel();
-        let end = if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end };
         reloading.abort();
         telling.abort();
         if let Ok(connections) = serving.await

@@ -38,7 +38,7 @@ use self::{
 
 /// Causeway beside its limits.
 #[derive(Debug, Parser)]
-#[command(bin_name = "cargo bench --bench load --")]
+#[command(bin_name = "cargo bench -p causeway --bench load --")]
 struct Args {
     #[command(subcommand)]
     role: Option<Role>,

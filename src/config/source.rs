@@ -188,9 +188,7 @@ fn read(value: &DeValue<'_>) -> Value {
 /// `CAUSEWAY_INGRESS__TLS__CRL` -> `ingress.tls.crl`, and below `kafka.client` `SASL_PASSWORD` -> `sasl.password`.
 fn key_of_variable(name: &str) -> Option<String> {
     let rest = name.strip_prefix("CAUSEWAY_")?;
-    // The fault suite's switch: `sabotage.rs`.
-    let sabotage = cfg!(debug_assertions) && rest == "SABOTAGE";
-    if matches!(rest, "LOG" | "LOG_FORMAT" | "CONFIG") || sabotage || is_service_link(name) {
+    if matches!(rest, "LOG" | "LOG_FORMAT" | "CONFIG") || is_service_link(name) {
         return None;
     }
     let key = rest.to_lowercase().replace("__", ".");

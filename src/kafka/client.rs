@@ -17,7 +17,6 @@ use super::patience::be_patient;
 use crate::{
     config::{Budget, Config},
     files::certificates,
-    sabotage::Sabotage,
 };
 
 /// A connection that was quiet for so long is replaced by a new one, with some seconds to spare before a NAT or a firewall
@@ -156,8 +155,7 @@ impl Connection {
         client.set("enable.idempotence", "true");
         // While one request is under way the next batches gather: few large requests cost less than many small ones.
         client.set("max.in.flight.requests.per.connection", "1");
-        let partitioner = if Sabotage::KeyHashedAnotherWay.is_on() { "consistent_random" } else { "murmur2_random" };
-        client.set("partitioner", partitioner);
+        client.set("partitioner", "murmur2_random");
         client.set("message.timeout.ms", millis(self.budget.message_timeout));
         client.set("request.timeout.ms", millis(self.budget.socket_timeout));
         client.set("delivery.report.only.error", "false");
@@ -168,24 +166,9 @@ impl Connection {
         client.set("topic.metadata.propagation.max.ms", "5000");
         client.set("enable.sparse.connections", "false");
         client.set("statistics.interval.ms", "5000");
-        if Sabotage::ProducersSendNothing.is_on() {
-            self.send_nothing(&mut client);
-        }
+        #[cfg(feature = "sabotage")]
+        super::sabotage::producer(&mut client);
         client
-    }
-
-    /// A lane's first one.
-    pub(super) fn first_producer(&self) -> ClientConfig {
-        let mut client = self.producer(false);
-        if Sabotage::FirstProducerSendsNothing.is_on() {
-            self.send_nothing(&mut client);
-        }
-        client
-    }
-
-    /// For as long as records live.
-    fn send_nothing(&self, client: &mut ClientConfig) {
-        client.set("linger.ms", millis(self.budget.message_timeout.saturating_sub(Duration::from_millis(1))));
     }
 }
 

@@ -21,6 +21,8 @@ mod stall;
 mod warm;
 mod watch;
 mod window;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -64,14 +66,6 @@ impl Receipt {
     /// `None` where the broker knew the record from an earlier attempt ("duplicate sequence") and did not say where it stands.
     pub fn offset(&self) -> Option<i64> {
         self.offset
-    }
-}
-
-#[cfg(debug_assertions)]
-impl Receipt {
-    /// No proof of anything.
-    fn forged(topic: &'static str) -> Self {
-        Self { topic, partition: 0, offset: None }
     }
 }
 

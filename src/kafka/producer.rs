@@ -177,8 +177,8 @@ impl Producers {
     fn send(&self, lane: usize, topic: usize, record: &Record, accepted: Accepted, fate: Fate, ticket: Ticket) {
         let lane = self.lanes.get(lane).and_then(|lane| Some((lane, lane.topics.get(topic)?)));
         if let Some((lane, topic)) = lane {
-            #[cfg(debug_assertions)]
-            let ticket = ticket.sabotaged(topic);
+            #[cfg(feature = "sabotage")]
+            let ticket = super::sabotage::hand_over(ticket, topic);
             let parcel = Parcel::new(topic, accepted, fate, ticket);
             lane.produce(Letter::new(record, parcel));
         }
@@ -244,11 +244,14 @@ impl Lane {
         let label = [spec.label.as_str()];
         let counts = Counts::new(index, &spec.label, dead_letter, metrics);
         let reports = Reports::new(&counts, failed, true);
+        let client = connection.producer(false);
+        #[cfg(feature = "sabotage")]
+        let client = super::sabotage::first_producer(client);
         Ok(Self {
             label: spec.label.clone(),
             topics: spec.topics.iter().map(|topic| &*topic.clone().leak()).collect(),
             gate: Gate::new(opener, &counts, connection.request_timeout().min(connection.answer_by() / 2)),
-            producer: RwLock::new(Arc::new(create_patient(&connection.first_producer(), reports)?)),
+            producer: RwLock::new(Arc::new(create_patient(&client, reports)?)),
             alone: Mutex::default(),
             connection: connection.clone(),
             counts,

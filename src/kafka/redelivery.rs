@@ -109,9 +109,10 @@ impl Redelivery {
 
     /// Decides what becomes of a record that failed.
     fn take(&mut self, producers: &Producers, lane: usize, error: &KafkaError, mut letter: Letter) {
-        #[cfg(debug_assertions)]
+        #[cfg(feature = "sabotage")]
         {
-            let Some(parcel) = producers.lanes.get(lane).and_then(|lane| letter.parcel.sabotaged(lane)) else { return };
+            let taken = producers.lanes.get(lane).and_then(|lane| super::sabotage::fail(letter.parcel, lane));
+            let Some(parcel) = taken else { return };
             letter.parcel = parcel;
         }
         let age = letter.parcel.accepted.elapsed();

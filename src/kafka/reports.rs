@@ -207,8 +207,8 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, parcel: Box<Parcel>) {
         self.reported.fetch_add(1, Ordering::Relaxed);
         self.counts.report();
-        #[cfg(debug_assertions)]
-        sabotaged();
+        #[cfg(feature = "sabotage")]
+        super::sabotage::report();
         match result {
             Ok(message) => {
                 // The one place where a receipt is made. Librdkafka gives no offset after "duplicate sequence".
@@ -225,18 +225,6 @@ impl ProducerContext for Reports {
     }
 }
 
-#[cfg(debug_assertions)]
-fn sabotaged() {
-    use crate::sabotage::Sabotage;
-    if Sabotage::ProducerThreadHangs.is_on() {
-        std::thread::sleep(std::time::Duration::from_secs(3600));
-    }
-    #[allow(clippy::panic, reason = "it is what this one is for")]
-    if Sabotage::ProducerThreadDies.is_on() {
-        panic!("as the sabotage says");
-    }
-}
-
 impl Parcel {
     pub(super) fn new(topic: &'static str, accepted: Accepted, fate: Fate, ticket: Ticket) -> Box<Self> {
         let Accepted { body, origin, bytes } = accepted;
@@ -244,20 +232,7 @@ impl Parcel {
         Box::new(Self { body, origin, topic, fate, accepted, attempts: 0, alone: false, ticket, _bytes: bytes })
     }
 
-    /// Nothing is left of it when its failure is taken for a commit.
-    #[cfg(debug_assertions)]
-    pub(super) fn sabotaged(self: Box<Self>, lane: &Lane) -> Option<Box<Self>> {
-        use crate::sabotage::Sabotage;
-        let dead_letter = matches!(self.fate, Fate::DeadLetter { .. });
-        if Sabotage::FailureIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on() {
-            let receipt = Receipt::forged(self.topic);
-            self.committed(&receipt, &lane.counts);
-            return None;
-        }
-        Some(self)
-    }
-
-    fn committed(self: Box<Self>, receipt: &Receipt, counts: &Counts) {
+    pub(super) fn committed(self: Box<Self>, receipt: &Receipt, counts: &Counts) {
         let elapsed = self.accepted.elapsed();
         // Counted before it is answered, so that who was answered finds it counted.
         match (&counts.committed, &self.fate) {

@@ -47,7 +47,7 @@ impl Key {
     }
 
     /// Of the body too: a sender that gives all its events one id would have them all in one place.
-    fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         self.id ^ self.body[1]
     }
 }
@@ -70,8 +70,8 @@ pub(super) struct Window {
     metrics: WindowMetrics,
 }
 
-struct State {
-    under_way: HashTable<UnderWay>,
+pub(super) struct State {
+    pub(super) under_way: HashTable<UnderWay>,
     /// Nobody is to wait any more.
     dismissed: bool,
     /// Of [`Window::alone`].
@@ -79,8 +79,8 @@ struct State {
     remembered: Remembered,
 }
 
-struct UnderWay {
-    key: Key,
+pub(super) struct UnderWay {
+    pub(super) key: Key,
     /// The first attempt, and those that joined it.
     waiting: SmallVec<[oneshot::Sender<Outcome>; 1]>,
 }
@@ -96,7 +96,7 @@ impl UnderWay {
     }
 
     /// Gives the receipt to all who wait; false when nobody did any more.
-    fn tell(self, receipt: Receipt) -> bool {
+    pub(super) fn tell(self, receipt: Receipt) -> bool {
         let told = self.waiting.into_iter().map(|waiting| waiting.send(Ok(receipt)).is_ok());
         told.fold(false, |any, told| any | told)
     }
@@ -112,9 +112,9 @@ pub enum Entered {
 
 /// An accepted event's claim on its receipt. Dropped, it is given up, and who waits for it is told so.
 pub struct Ticket {
-    window: Arc<Window>,
+    pub(super) window: Arc<Window>,
     /// None once it is redeemed.
-    key: Option<Key>,
+    pub(super) key: Option<Key>,
 }
 
 impl Window {
@@ -197,7 +197,7 @@ impl Window {
         self.remember(&mut self.lock(), key, receipt, at, self.seconds());
     }
 
-    fn remember(&self, state: &mut State, key: Key, receipt: &Receipt, at: u32, now: u32) {
+    pub(super) fn remember(&self, state: &mut State, key: Key, receipt: &Receipt, at: u32, now: u32) {
         if self.capacity == 0 || key.lane == ALONE {
             return;
         }
@@ -220,18 +220,18 @@ impl Window {
         Receipt { topic, partition: known.partition, offset: Some(known.offset).filter(|offset| *offset >= 0) }
     }
 
-    fn seconds(&self) -> u32 {
+    pub(super) fn seconds(&self) -> u32 {
         u32::try_from(self.epoch.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     /// One that no other has.
-    fn key_alone(&mut self) -> Key {
+    pub(super) fn key_alone(&mut self) -> Key {
         self.next_alone += 1;
         Key { lane: ALONE, id: self.next_alone, body: [0; 2] }
     }
@@ -240,7 +240,7 @@ impl State {
         self.under_way.insert_unique(key.hash(), UnderWay { key, waiting: smallvec![done] }, |it| it.key.hash());
     }
 
-    fn end(&mut self, key: &Key) -> Option<UnderWay> {
+    pub(super) fn end(&mut self, key: &Key) -> Option<UnderWay> {
         let entry = self.under_way.find_entry(key.hash(), |it| it.key == *key).ok()?;
         Some(entry.remove().0)
     }
@@ -264,32 +264,6 @@ impl Ticket {
         let under_way = state.end(&key);
         drop(state);
         under_way.is_some_and(|under_way| under_way.tell(*receipt))
-    }
-}
-
-#[cfg(debug_assertions)]
-impl Ticket {
-    pub(super) fn sabotaged(mut self, topic: &'static str) -> Self {
-        use crate::sabotage::Sabotage;
-        let receipt = Receipt::forged(topic);
-        let window = Arc::clone(&self.window);
-        let mut state = window.lock();
-        if let Some(key) = self.key.filter(|_| Sabotage::AckBeforeReport.is_on()) {
-            let _ = state.end(&key).map(|under_way| under_way.tell(receipt));
-        }
-        if let Some(key) = self.key.filter(|_| Sabotage::RememberBeforeCommit.is_on()) {
-            let now = window.seconds();
-            window.remember(&mut state, key, &receipt, now, now);
-            // Those who wait still do, where no retry finds them.
-            let nobodys = state.key_alone();
-            if let Some(under_way) = state.end(&key) {
-                let moved = UnderWay { key: nobodys, ..under_way };
-                state.under_way.insert_unique(nobodys.hash(), moved, |it| it.key.hash());
-                self.key = Some(nobodys);
-            }
-        }
-        drop(state);
-        self
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fault bench: every way in which something can fail, and what must hold all the same.
 //!
-//! `cargo test --test faults` runs the fast cases, `cargo test --release --test faults -- --include-slow` all of them;
+//! `cargo test --test faults` runs the fast cases, `cargo test --release -p causeway --test faults -- --include-slow` all of them;
 //! a name, or several with commas between, chooses among them. `--json FILE` writes what was measured. docs/RELIABILITY.md has the table.
 //! `--soak HOURS` runs none of them, but load and random faults for so long (`soak.rs`).
 

@@ -42,7 +42,7 @@ impl Case {
 /// One run of a case's body.
 #[derive(Default)]
 pub struct Trial {
-    /// In which way the bridge is broken on purpose: `CAUSEWAY_SABOTAGE`.
+    /// In which way the bridge is broken on purpose: `SABOTAGE`.
     pub sabotage: Option<&'static str>,
 }
 
@@ -96,7 +96,7 @@ impl Trial {
             .set("sender.retry_pause_ms_max", &plan.pause.as_millis().to_string())
             .set("ingress.drain_ms_max", &(plan.timeout.as_millis() + 5000).to_string());
         match self.sabotage {
-            Some(sabotage) => setup.set("sabotage", sabotage),
+            Some(sabotage) => setup.env("SABOTAGE", sabotage),
             None => setup,
         }
     }

@@ -1,0 +1,1 @@
+//! Nothing: this package is here for the dev-dependency in its `Cargo.toml`.

@@ -1,0 +1,151 @@
+//! Ways to break the promise on purpose, so that the fault suite can show that it catches each.
+//!
+//! All of it stands behind the feature `sabotage`, which the tests alone turn on (`crates/sabotaged`): nothing of it ships.
+
+use std::{sync::LazyLock, thread, time::Duration};
+
+use rdkafka::ClientConfig;
+use tokio::time::Instant;
+
+use super::{
+    Producers, Receipt,
+    producer::Lane,
+    reports::{Fate, Parcel},
+    window::Ticket,
+};
+
+/// One way, chosen by `SABOTAGE=ack-before-report` and so on. No key of the configuration: no user may find it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sabotage {
+    /// Answers 200 when the record was handed over.
+    AckBeforeReport,
+    /// A retry finds a receipt before there is one.
+    RememberBeforeCommit,
+    /// The drain begins with the producers, not with the connections.
+    ProducerClosedFirst,
+    /// A record that failed counts as one that is committed.
+    FailureIgnored,
+    /// The same, for dead letters only.
+    DeadLetterFailureIgnored,
+    /// The drain waits for nothing.
+    DrainWithoutFlush,
+    /// The partition is not the one that Java's producers choose.
+    KeyHashedAnotherWay,
+    /// The thread that takes the delivery reports ends.
+    ProducerThreadDies,
+    /// The same thread stands still.
+    ProducerThreadHangs,
+    /// The first producer of each feed takes records and never sends them.
+    FirstProducerSendsNothing,
+    /// Every producer does.
+    ProducersSendNothing,
+}
+
+impl Sabotage {
+    const ALL: [(&str, Self); 11] = [
+        ("ack-before-report", Self::AckBeforeReport),
+        ("remember-before-commit", Self::RememberBeforeCommit),
+        ("producer-closed-first", Self::ProducerClosedFirst),
+        ("failure-ignored", Self::FailureIgnored),
+        ("dead-letter-failure-ignored", Self::DeadLetterFailureIgnored),
+        ("drain-without-flush", Self::DrainWithoutFlush),
+        ("key-hashed-another-way", Self::KeyHashedAnotherWay),
+        ("producer-thread-dies", Self::ProducerThreadDies),
+        ("producer-thread-hangs", Self::ProducerThreadHangs),
+        ("first-producer-sends-nothing", Self::FirstProducerSendsNothing),
+        ("producers-send-nothing", Self::ProducersSendNothing),
+    ];
+
+    fn is_on(self) -> bool {
+        static CHOSEN: LazyLock<Option<Sabotage>> = LazyLock::new(|| {
+            #[allow(clippy::disallowed_methods, reason = "no setting: no user may find it in the configuration")]
+            let name = std::env::var("SABOTAGE").ok()?;
+            let (_, way) = Sabotage::ALL.iter().find(|(known, _)| *known == name)?;
+            tracing::error!(sabotage = name, "this bridge is broken on purpose");
+            Some(*way)
+        });
+        *CHOSEN == Some(self)
+    }
+}
+
+/// No proof of anything.
+fn forged(topic: &'static str) -> Receipt {
+    Receipt { topic, partition: 0, offset: None }
+}
+
+/// A record is about to be handed to its producer.
+pub(super) fn hand_over(mut ticket: Ticket, topic: &'static str) -> Ticket {
+    let receipt = forged(topic);
+    let window = ticket.window.clone();
+    let mut state = window.lock();
+    if let Some(key) = ticket.key.filter(|_| Sabotage::AckBeforeReport.is_on()) {
+        let _ = state.end(&key).map(|under_way| under_way.tell(receipt));
+    }
+    if let Some(key) = ticket.key.filter(|_| Sabotage::RememberBeforeCommit.is_on()) {
+        let now = window.seconds();
+        window.remember(&mut state, key, &receipt, now, now);
+        // Those who wait still do, where no retry finds them.
+        let nobodys = state.key_alone();
+        if let Some(mut moved) = state.end(&key) {
+            moved.key = nobodys;
+            state.under_way.insert_unique(nobodys.hash(), moved, |it| it.key.hash());
+            ticket.key = Some(nobodys);
+        }
+    }
+    drop(state);
+    ticket
+}
+
+/// On the thread that takes the delivery reports, at each of them.
+pub(super) fn report() {
+    if Sabotage::ProducerThreadHangs.is_on() {
+        thread::sleep(Duration::from_secs(3600));
+    }
+    #[allow(clippy::panic, reason = "it is what this one is for")]
+    if Sabotage::ProducerThreadDies.is_on() {
+        panic!("as the sabotage says");
+    }
+}
+
+/// A record has failed. Nothing is left of it when its failure is taken for a commit.
+pub(super) fn fail(parcel: Box<Parcel>, lane: &Lane) -> Option<Box<Parcel>> {
+    let dead_letter = matches!(parcel.fate, Fate::DeadLetter { .. });
+    if Sabotage::FailureIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on() {
+        let receipt = forged(parcel.topic);
+        parcel.committed(&receipt, &lane.counts);
+        return None;
+    }
+    Some(parcel)
+}
+
+/// The properties of every producer.
+pub(super) fn producer(client: &mut ClientConfig) {
+    if Sabotage::KeyHashedAnotherWay.is_on() {
+        client.set("partitioner", "consistent_random");
+    }
+    if Sabotage::ProducersSendNothing.is_on() {
+        send_nothing(client);
+    }
+}
+
+/// And those of a lane's first one.
+pub(super) fn first_producer(mut client: ClientConfig) -> ClientConfig {
+    if Sabotage::FirstProducerSendsNothing.is_on() {
+        send_nothing(&mut client);
+    }
+    client
+}
+
+/// For as long as records live.
+fn send_nothing(client: &mut ClientConfig) {
+    let message_timeout = client.get("message.timeout.ms").and_then(|ms| ms.parse::<u64>().ok()).unwrap_or_default();
+    client.set("linger.ms", message_timeout.saturating_sub(1).to_string());
+}
+
+/// The drain is about to begin; it may last until the end that is given back.
+pub fn drain(producers: &Producers, end: Instant) -> Instant {
+    if Sabotage::ProducerClosedFirst.is_on() {
+        producers.dismiss();
+    }
+    if Sabotage::DrainWithoutFlush.is_on() { Instant::now() } else { end }
+}

@@ -233,6 +233,25 @@ fn no_file_is_longer_than_a_stage() {
     }
 }
 
+/// One release: the crate, its chart, the image that the chart asks for, and the example that includes the chart.
+#[test]
+fn the_chart_the_image_and_the_changelog_have_the_crates_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let read = |path: &str| fs::read_to_string(root().join("deploy/chart").join(path)).unwrap();
+    let chart = read("causeway/Chart.yaml");
+    for key in ["version", "appVersion"] {
+        assert!(chart.lines().any(|line| line == format!("{key}: {version}")), "Chart.yaml: {key} is not {version}");
+    }
+    let example = read("examples/sidecar/Chart.yaml");
+    let (_, dependency) = example.split_once("- name: causeway\n").unwrap();
+    assert!(dependency.contains(&format!("version: {version}\n")), "the example asks for another chart");
+    let values = read("causeway/values.yaml");
+    let image = values.split_once("\nimage:\n").unwrap().1.split("\n\n").next().unwrap();
+    assert!(image.lines().any(|line| line.trim() == "tag: \"\""), "an image's tag that is not the chart's appVersion");
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    assert!(changelog.contains(&format!("\n## {version}\n")), "CHANGELOG.md says nothing of {version}");
+}
+
 #[test]
 fn every_schema_field_has_a_doc() {
     fn check(schema: &serde_json::Value, path: &str) {

@@ -21,9 +21,12 @@ use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt 
 
 use crate::config::Config;
 
+/// The version, and the commit where there was one to see (`build.rs`).
+const VERSION: &str = env!("VERSION_AND_COMMIT");
+
 /// Takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
 #[derive(Debug, Parser)]
-#[command(name = "causeway", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "causeway", version = VERSION, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

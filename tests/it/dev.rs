@@ -584,7 +584,18 @@ fn every_command_explains_itself_with_examples() {
             assert_eq!(printed(&[command, "--help"]), text, "{command}");
         }
     }
-    assert_eq!(printed(&["--version"]).trim(), concat!("causeway ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(printed(&["--version"]).trim(), version());
+}
+
+/// The crate's version, with the commit where these are sources with their history.
+fn version() -> String {
+    let version = concat!("causeway ", env!("CARGO_PKG_VERSION"));
+    let root = env!("CARGO_MANIFEST_DIR");
+    if !Path::new(root).join(".git").exists() {
+        return version.to_owned();
+    }
+    let commit = Command::new("git").args(["-C", root, "rev-parse", "--short=12", "HEAD"]).output().unwrap();
+    format!("{version} ({})", String::from_utf8(commit.stdout).unwrap().trim())
 }
 
 #[test]

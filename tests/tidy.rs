@@ -145,7 +145,7 @@ fn a_receipt_and_a_200_are_made_in_one_place() {
         places
     };
     let receipts = [
-        ("src/kafka/mod.rs", 2),
+        ("src/kafka.rs", 2),
         ("src/kafka/reports.rs", 1),
         ("src/kafka/sabotage.rs", 2),
         ("src/kafka/warm.rs", 1),

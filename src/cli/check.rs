@@ -3,6 +3,7 @@
 mod brokers;
 mod budget;
 mod sender;
+mod token;
 
 use std::path::PathBuf;
 
@@ -79,7 +80,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         sender::look_at_sender(file, &target.config, &mut findings);
         return args.tell(None, &findings);
     }
-    match Admin::new(&Connection::new(&target.config)) {
+    let connection = Connection::new(&target.config);
+    let has_token = token::look(&connection, &mut findings);
+    match Admin::new(&connection) {
+        // Without a token no broker can be asked.
+        Ok(_) if !has_token => {}
         Ok(admin) => look_at_brokers(&admin, &target, &mut findings)?,
         Err(error) => findings.add(
             Level::Error,
@@ -245,7 +250,7 @@ fn look_at_schemas(target: &Target, findings: &mut Findings) {
     };
     match schemas::survey(target) {
         Ok(subjects) => {
-            findings.ok("registry", format!("{} answers", registry.url));
+            findings.ok("registry", format!("{} answers", registry.urls.join(", ")));
             for subject in &subjects {
                 findings.append(subject.judge(target));
             }

@@ -19,6 +19,7 @@ mod events;
 mod feeds;
 mod hostile;
 mod judgement;
+mod oauth;
 mod outage;
 mod overload;
 mod reach;

@@ -12,6 +12,7 @@ pub mod bridge;
 pub mod certs;
 pub mod client;
 pub mod fetch;
+pub mod gate;
 pub mod kafka;
 pub mod kafka_wire;
 pub mod namespace;
@@ -23,6 +24,7 @@ pub mod scratch;
 pub mod security;
 pub mod starting;
 pub mod stopwatch;
+pub mod tokens;
 pub mod topics;
 
 use std::sync::OnceLock;

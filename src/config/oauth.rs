@@ -126,6 +126,7 @@ pub(super) fn read(
             settings.fault(&key(TOKEN), Wrong::new("is a token, which has an end", remedy));
             return None;
         }
+        (None, None) if is_unread(settings, TOKEN) => return None,
         (None, None) => {
             let remedy = format!("give {} with {} and {}_file, or {}_file", key(URL), key(ID), key(SECRET), key(TOKEN));
             settings.fault(&key(mechanism), Wrong::new("is OAUTHBEARER, and there is no way to a token", remedy));
@@ -133,6 +134,12 @@ pub(super) fn read(
         }
     };
     Some(OAuth { source, extensions })
+}
+
+/// Its file is given and could not be read, which is told already.
+fn is_unread(settings: &Settings, name: &str) -> bool {
+    let aliases = TAKEN.iter().filter(|(known, _)| *known == name);
+    aliases.flat_map(|(name, alias)| [name, alias]).any(|name| settings.is_given(&format!("{}_file", key(name))))
 }
 
 /// Without OAUTHBEARER they would do nothing, in silence.
@@ -155,7 +162,7 @@ fn endpoint(settings: &mut Settings, given: &Given<'_>, url: String) -> Option<T
     }
     let mut needed = |name: &str| {
         let value = given.value(name);
-        if value.is_none() {
+        if value.is_none() && !is_unread(settings, name) {
             let what = format!("is given without {}", key(name));
             settings.fault(&given.key(URL), Wrong::new(what, "give both: the token server asks who wants a token"));
         }
@@ -228,7 +235,7 @@ mod tests {
                 vec!["without kafka.client.sasl.oauthbearer.client.id", "client.secret"],
             ),
             (format!("{OAUTHBEARER}'{TOKEN}' = 'x'"), vec!["is a token, which has an end"]),
-            (format!("{OAUTHBEARER}'{TOKEN}_file' = 'nowhere'"), vec!["names nowhere, which cannot be read", way]),
+            (format!("{OAUTHBEARER}'{TOKEN}_file' = 'nowhere'"), vec!["names nowhere, which cannot be read"]),
             (format!("{OAUTHBEARER}{both}'{GRANT}' = 'urn:x'"), vec!["write client_credentials, or leave it out"]),
             (format!("{OAUTHBEARER}{both}'{EXTENSIONS}' = 'a1=b'"), vec!["names with values"]),
             (format!("'sasl.mechanism' = 'OAUTHBEARER'\n{both}"), vec!["security.protocol has no SASL"]),

@@ -214,7 +214,7 @@ pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, metrics
     let Some(tokens) = connection.tokens() else { return };
     let (producers, metrics) = (Arc::downgrade(producers), Arc::clone(metrics));
     watch::spawn("token", move || {
-        let mut given: Vec<[Option<(usize, Arc<Token>)>; 2]> = Vec::new();
+        let mut given: Vec<[Option<Given>; 2]> = Vec::new();
         let mut told = None;
         while let Some(producers) = look(&producers) {
             let (token, failed) = tokens.renewed();
@@ -232,13 +232,11 @@ fn look(producers: &Weak<Producers>) -> Option<Arc<Producers>> {
     producers.upgrade()
 }
 
+/// Which producer has which token: the producer by its place in memory, as nothing of it is used.
+type Given = (usize, Arc<Token>);
+
 /// A producer that took another one's place was given the token when it was made, and perhaps the one before.
-fn hand_round(
-    producers: &Producers,
-    tokens: &Tokens,
-    token: &Arc<Token>,
-    given: &mut [[Option<(usize, Arc<Token>)>; 2]],
-) {
+fn hand_round(producers: &Producers, tokens: &Tokens, token: &Arc<Token>, given: &mut [[Option<Given>; 2]]) {
     for (lane, given) in producers.lanes.iter().zip(given) {
         for (producer, before) in [Some(lane.current()), lane.made_alone()].into_iter().zip(given) {
             let Some(producer) = producer else { continue };
@@ -258,7 +256,7 @@ fn hand_round(
 fn publish(
     token: &Result<Arc<Token>, NoToken>,
     failed: Option<&NoToken>,
-    told: &mut Option<NoToken>,
+    told: &mut Option<(NoToken, bool)>,
     metrics: &Metrics,
 ) {
     let not_in_use = metrics.reload_refused.with_label_values(&["kafka_token"]);
@@ -266,17 +264,22 @@ fn publish(
     if let Ok(token) = token {
         metrics.kafka_token_expiry.set(token.ends_ms / 1000);
     }
-    if failed == told.as_ref() {
+    let news = failed.map(|why| (why.clone(), token.is_ok()));
+    if news == *told {
         return;
     }
     match (failed, token) {
         (None, _) => tracing::info!("there is a new token for Kafka again"),
         (Some(why), Ok(old)) => {
-            tracing::warn!(remedy = why.remedy, "{why}; the one in use is good until {}", super::told_time(old.ends_ms))
+            tracing::warn!(
+                remedy = why.remedy,
+                "{why}; the one in use is good until {}",
+                super::told_time(old.ends_ms)
+            );
         }
         (Some(why), Err(_)) => tracing::error!(remedy = why.remedy, "{why}; the last one has ended"),
     }
-    *told = failed.cloned();
+    *told = news;
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod canaries;
 mod commands;
 mod corpus;
 mod dev;
+mod doors;
 mod events;
 mod feeds;
 mod hostile;

@@ -104,7 +104,9 @@ async fn events_are_committed_with_a_token_of_a_token_server_and_nothing_shows_i
     let setup = by_server(&server, SECRET);
     let mut bridge = setup.start();
     commits(&bridge, "1").await;
-    let ends = bridge.metric("causeway_kafka_token_expiry_timestamp_seconds", &[]);
+    let ends = || bridge.metric("causeway_kafka_token_expiry_timestamp_seconds", &[]);
+    wait_until("the token's end is told", || ends() > 0.0);
+    let ends = ends();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!(ends > now + 3000.0 && ends < now + 3601.0, "{ends}");
     let findings = check(&bridge.setup);

@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "feed",
     "config",
     "files",
+    "http",
     "quota",
     "metrics",
     "schema",

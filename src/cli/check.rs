@@ -143,6 +143,11 @@ fn look_at_config(target: &Target, findings: &mut Findings) {
     if target.dev.is_none() && protocol.to_ascii_lowercase().ends_with("plaintext") {
         findings.note("kafka", format!("security.protocol is {protocol}: events go to the brokers unencrypted"));
     }
+    if let Some(config::OAuth { source: config::TokenSource::Endpoint(endpoint), .. }) = &config.kafka.oauth
+        && endpoint.url.starts_with("http://")
+    {
+        findings.note("token", "the token server's address is http://: the client's secret goes there unencrypted");
+    }
     if config.registry.as_ref().is_some_and(|registry| registry.auto_register) {
         findings.note("registry", "auto_register = true: every instance registers the schemas that it brings");
     }

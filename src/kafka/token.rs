@@ -43,6 +43,9 @@ impl NoToken {
 /// The key of a file that holds the token.
 const FILE_KEY: &str = "kafka.client.sasl.oauthbearer.token_file";
 
+const NOT_RENEWED: &str =
+    "whoever writes this file must renew it: on Kubernetes a projected volume does, a copy of one does not";
+
 /// After a try that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
@@ -105,18 +108,15 @@ impl Tokens {
                 let text = std::fs::read_to_string(file).map_err(|error| {
                     NoToken::new(format!("{}, which cannot be read: {error}", named()), "name a readable file")
                 })?;
-                if old.is_some_and(|old| old.value == text.trim()) {
-                    return Ok(());
+                if let Some(old) = old.filter(|old| old.value == text.trim()) {
+                    return old.not_late().map_err(|why| NoToken::new(format!("{}, {why}", named()), NOT_RENEWED));
                 }
                 let fresh = Token::new(text.trim(), None, "").map_err(|why| {
                     NoToken::new(format!("{}: {why}", named()), "have a JWT alone written there, with its end (`exp`)")
                 })?;
                 if fresh.ends_ms <= millis_now() {
                     let ended = super::told_time(fresh.ends_ms);
-                    return Err(NoToken::new(
-                        format!("{}, whose token ended at {ended}", named()),
-                        "whoever writes this file must renew it: on Kubernetes a projected volume does, a copy of one does not",
-                    ));
+                    return Err(NoToken::new(format!("{}, whose token ended at {ended}", named()), NOT_RENEWED));
                 }
                 fresh
             }
@@ -155,6 +155,14 @@ impl Token {
             // A fifth of its life is left then: time enough for a token server that is away for a while.
             renew_from_ms: now + (ends_ms - now).max(0) / 5 * 4,
         })
+    }
+
+    /// One of a file is late when half of the last fifth is over.
+    fn not_late(&self) -> Result<(), String> {
+        let late_from = self.ends_ms - (self.ends_ms - self.renew_from_ms) / 2;
+        let is_late = millis_now() >= late_from;
+        let why = || format!("whose token ends at {} and was not renewed", super::told_time(self.ends_ms));
+        if is_late { Err(why()) } else { Ok(()) }
     }
 
     pub(super) fn value(&self) -> &str {
@@ -325,6 +333,9 @@ mod tests {
         let (token, failed) = tokens.renewed();
         assert_eq!(token.ok().unwrap().principal, "s2000");
         assert!(failed.unwrap().what.contains("whose token ended at"));
+        let ending =
+            Token { value: String::new(), principal: String::new(), ends_ms: millis_now() + 1000, renew_from_ms: 0 };
+        assert!(ending.not_late().unwrap_err().contains("was not renewed"));
         let why = Tokens::new(oauth).current().err().unwrap();
         assert!(why.what.contains("whose token ended at") && why.remedy.contains("renew"), "{why:?}");
     }

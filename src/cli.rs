@@ -17,7 +17,14 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use findings::say;
-use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::Metadata;
+use tracing_subscriber::{
+    Layer as _,
+    filter::{Targets, filter_fn},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::Config;
 
@@ -183,8 +190,13 @@ fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
         LogFormat::Text => log.with_ansi(terminal).with_target(false).boxed(),
         LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(log).with(targets).init();
+    tracing_subscriber::registry().with(log).with(targets).with(filter_fn(shows_no_wire)).init();
     Ok(())
+}
+
+/// At its most talkative ureq's protocol shows each byte of a request, passwords and tokens among them.
+fn shows_no_wire(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("ureq_proto")
 }
 
 fn log_targets(level: &str) -> Result<Targets, Failure> {

@@ -9,6 +9,7 @@ mod fault;
 mod feeds;
 mod keys;
 mod load;
+mod oauth;
 mod reference;
 mod relations;
 mod resolved;
@@ -23,6 +24,7 @@ use fault::Wrong;
 pub use fault::{Fault, Faults};
 pub use keys::{KEYS, Key, Takes};
 pub use load::{from_toml, load};
+pub use oauth::{OAuth, TokenEndpoint, TokenSource, is_ours as is_for_tokens};
 pub use reference::reference;
 pub use source::{Origin, Sources};
 pub use subject::{Attribute, AttributeValue, Subject, short_name};
@@ -181,6 +183,8 @@ pub struct Kafka {
     pub client: BTreeMap<String, String>,
     /// Those whose value is the content of a file.
     pub client_files: BTreeMap<String, PathBuf>,
+    /// How tokens are had, where `sasl.mechanism` is OAUTHBEARER.
+    pub oauth: Option<OAuth>,
 }
 
 impl Kafka {
@@ -218,10 +222,16 @@ pub struct NewTopics {
 /// `[registry]`: a Confluent-compatible schema registry.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    pub url: String,
+    /// The addresses of one registry, asked in turn.
+    pub urls: Vec<String>,
     pub user: Option<String>,
     pub password: Option<Secret>,
+    /// A bearer token; of one in a file what it held at the start.
+    pub token: Option<Secret>,
+    pub token_file: Option<PathBuf>,
     pub ca: Option<PathBuf>,
+    /// Our certificate and its private key.
+    pub identity: Option<(PathBuf, PathBuf)>,
     pub auto_register: bool,
 }
 

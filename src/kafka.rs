@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod follower;
 mod health;
 mod letter;
+mod native;
 mod pace;
 mod patience;
 mod producer;
@@ -18,6 +19,8 @@ mod redelivery;
 mod renew;
 mod reports;
 mod stall;
+mod token;
+mod token_server;
 mod warm;
 mod watch;
 mod window;
@@ -29,6 +32,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use client::Connection;
 pub use producer::{Accepted, LaneSpec, Pending, Producers};
 pub use properties::property_faults;
+pub use token::{NoToken, Token};
 pub use warm::Warmed;
 pub use watch::end;
 pub use window::{Entered, Key, Ticket};
@@ -40,6 +44,13 @@ pub use rdkafka::error::KafkaError as KafkaFault;
 pub fn millis_now() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A time as logs and `check` show it.
+pub fn told_time(millis: i64) -> String {
+    let time = time::OffsetDateTime::from_unix_timestamp(millis / 1000).ok();
+    let told = time.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok());
+    told.unwrap_or_else(|| "the end of time".to_owned())
 }
 
 /// The proof that a record is committed under `acks=all`.

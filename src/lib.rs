@@ -25,6 +25,7 @@
 pub mod feed;
 pub mod config;
 pub mod files;
+pub mod http;
 pub mod quota;
 pub mod metrics;
 pub mod schema;

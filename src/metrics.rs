@@ -68,6 +68,7 @@ pub struct Metrics {
     pub tls_reloads: IntCounterVec,
     pub kafka_renewals: IntCounterVec,
     pub reload_refused: IntGaugeVec,
+    pub kafka_token_expiry: IntGauge,
     pub topic_faults: IntGaugeVec,
     pub unknown_members: IntCounterVec,
     pub null_keys: IntCounterVec,
@@ -239,8 +240,13 @@ impl Metrics {
             reload_refused: gauges(
                 &r,
                 "causeway_reload_refused",
-                "1 while changed files of `tls` or `kafka` are not in use, as they could not be used.",
+                "1 while changed files of `tls` or `kafka` are not in use, as they could not be used, or the next `kafka_token` cannot be had.",
                 &["files"],
+            )?,
+            kafka_token_expiry: gauge(
+                &r,
+                "causeway_kafka_token_expiry_timestamp_seconds",
+                "When the token for Kafka in use ends, seconds since 1970; 0 where there is none.",
             )?,
             topic_faults: gauges(
                 &r,

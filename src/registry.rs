@@ -1,20 +1,20 @@
 //! Schema -> id: a Confluent-compatible schema registry, asked at start and never again.
 
-mod proxy;
-
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
-
-use base64::{Engine, engine::general_purpose::STANDARD};
-use proxy::Through;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use serde_json::{Value as Json, json};
-use ureq::{
-    Agent,
-    http::{Request, Response, Uri},
-    tls::{Certificate, RootCerts, TlsConfig},
+use std::{
+    ops::RangeInclusive,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
-use crate::{config, files::read_pem};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value as Json, json};
+use ureq::http::{Request, Response, Uri};
+
+use crate::{
+    config,
+    http::{Client, Trust, Unusable},
+};
 
 /// What the subjects' schemas must be to each other, so that old and new readers read old and new records.
 pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
@@ -26,23 +26,43 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// other server answers 404 too.
 const NOT_THERE: RangeInclusive<u64> = 40400..=40499;
 
-/// A client of one registry. Its calls block, each for at most 10 s.
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client of one registry. Its calls block, each for at most 10 s at each of the registry's addresses.
 pub struct Registry {
-    agent: Agent,
+    /// Each address of the same registry, in the order of the configuration.
+    sites: Vec<Site>,
+    /// The one that answered last is asked first.
+    kept: AtomicUsize,
+    authorization: Authorization,
+}
+
+struct Site {
     url: String,
-    authorization: Option<String>,
-    through: Option<Through>,
+    client: Client,
+}
+
+/// Who we say that we are.
+enum Authorization {
+    Nobody,
+    Fixed(String),
+    /// The file of a token is read for each request: the token is renewed there.
+    TokenFile(PathBuf),
 }
 
 /// Why the registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    #[error("the registry's CA file {file}: {reason}")]
-    Ca { file: String, reason: String },
-    #[error("the proxy to the registry: {reason}")]
-    Proxy { reason: String },
-    #[error("the registry at {url} does not answer{through}: {source}")]
-    Unreachable { url: String, through: String, source: Box<ureq::Error> },
+    #[error("the registry's file {0}")]
+    File(Unusable),
+    #[error("the proxy to the registry: {0}")]
+    Proxy(Unusable),
+    #[error("registry.token_file names {}, {reason}", .file.display())]
+    Token { file: PathBuf, reason: String },
+    /// With why, for each address; `proxied` where one of them is asked through a proxy.
+    #[error("the registry at {tried}")]
+    Unreachable { tried: String, proxied: bool },
     #[error("{url}{path} answers HTTP {status}, it has moved{to}: let registry.url name the registry itself")]
     Moved { url: String, path: String, status: u16, to: String },
     #[error("the registry refused {method} {path}: HTTP {status}, {message}")]
@@ -65,35 +85,19 @@ pub struct Version {
 
 impl Registry {
     /// # Errors
-    /// When the CA file cannot be read, or a variable names a proxy that is none.
+    /// When a file for TLS cannot be used, or a variable names a proxy that is none.
     pub fn new(config: &config::Registry) -> Result<Self, RegistryError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider);
-        if let Some(file) = &config.ca {
-            let fault = |reason: String| RegistryError::Ca { file: file.display().to_string(), reason };
-            let certificates = read_pem(file)
-                .and_then(|text| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
-                .map_err(|error| fault(error.to_string()))?;
-            let roots: Vec<_> = certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-            if roots.is_empty() {
-                return Err(fault("holds no certificate".to_owned()));
-            }
-            tls = tls.root_certs(RootCerts::new_with_certs(&roots));
-        }
-        let through = proxy::of(&config.url, &environment).map_err(|reason| RegistryError::Proxy { reason })?;
-        let agent = Agent::config_builder()
-            .proxy(through.as_ref().map(|through| through.proxy.clone()))
-            .timeout_global(Some(Duration::from_secs(10)))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .tls_config(tls.build())
-            .build()
-            .new_agent();
-        let authorization = config.user.as_ref().map(|user| {
-            let password = config.password.as_ref().map_or("", |password| password.0.as_str());
-            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
-        });
-        Ok(Self { agent, url: config.url.trim_end_matches('/').to_owned(), authorization, through })
+        let identity = config.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+        let trust = Trust { ca: config.ca.as_deref(), identity };
+        let site = |url: &String| {
+            let client = Client::new(url, trust, TIMEOUT).map_err(|error| match error {
+                Unusable::File { .. } => RegistryError::File(error),
+                Unusable::Proxy(_) => RegistryError::Proxy(error),
+            })?;
+            Ok(Site { url: url.trim_end_matches('/').to_owned(), client })
+        };
+        let sites = config.urls.iter().map(site).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { sites, kept: AtomicUsize::new(0), authorization: Authorization::of(config) })
     }
 
     /// The id under which `subject` has this schema, or `None` when it has not.
@@ -161,26 +165,85 @@ impl Registry {
         text(&self.call("GET", &path, None)?, "schema", &path)
     }
 
+    /// Asks the address that answered last, and where nobody answers there the others in turn.
     fn call(&self, method: &'static str, path: &str, body: Option<&Json>) -> Result<Json, RegistryError> {
-        let through = || self.through.as_ref().map(ToString::to_string).unwrap_or_default();
-        let away = |source: ureq::Error| RegistryError::Unreachable {
-            url: self.url.clone(),
-            through: through(),
-            source: Box::new(source),
-        };
+        let authorization = self.authorization.header()?;
+        let kept = self.kept.load(Ordering::Relaxed).min(self.sites.len());
+        let (before, from_kept) = self.sites.split_at(kept);
+        let mut tried = Vec::new();
+        for (turn, site) in from_kept.iter().chain(before).enumerate() {
+            let answer = site.ask(method, path, body, authorization.as_deref());
+            let another = turn + 1 < self.sites.len();
+            match answer {
+                // What stands before a registry that is away says so.
+                Ok(answer) if another && matches!(answer.status().as_u16(), 502..=504) => {
+                    tried.push(format!("{} answers HTTP {}", site.url, answer.status().as_u16()));
+                }
+                Ok(answer) => {
+                    self.kept.store((kept + turn) % self.sites.len(), Ordering::Relaxed);
+                    return site.read(answer, method, path);
+                }
+                Err(error) => tried.push(format!("{} does not answer{}: {error}", site.url, site.client.through)),
+            }
+        }
+        let proxied = self.sites.iter().any(|site| !site.client.through.is_empty());
+        Err(RegistryError::Unreachable { tried: tried.join("; the one at "), proxied })
+    }
+}
+
+impl Authorization {
+    fn of(config: &config::Registry) -> Self {
+        match (&config.user, &config.token, &config.token_file) {
+            (Some(user), ..) => {
+                let password = config.password.as_ref().map_or("", |password| password.0.as_str());
+                Self::Fixed(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+            }
+            (None, _, Some(file)) => Self::TokenFile(file.clone()),
+            (None, Some(token), None) => Self::Fixed(format!("Bearer {}", token.0)),
+            (None, None, None) => Self::Nobody,
+        }
+    }
+
+    fn header(&self) -> Result<Option<String>, RegistryError> {
+        match self {
+            Self::Nobody => Ok(None),
+            Self::Fixed(header) => Ok(Some(header.clone())),
+            Self::TokenFile(file) => {
+                let fault = |reason: String| RegistryError::Token { file: file.clone(), reason };
+                let text =
+                    std::fs::read_to_string(file).map_err(|error| fault(format!("which cannot be read: {error}")))?;
+                match text.trim() {
+                    "" => Err(fault("which is empty".to_owned())),
+                    token if token.contains(|c: char| !c.is_ascii_graphic()) => {
+                        Err(fault("which does not hold one token alone".to_owned()))
+                    }
+                    token => Ok(Some(format!("Bearer {token}"))),
+                }
+            }
+        }
+    }
+}
+
+impl Site {
+    fn ask(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Option<&Json>,
+        authorization: Option<&str>,
+    ) -> Result<Response<ureq::Body>, ureq::Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
             .header("content-type", "application/vnd.schemaregistry.v1+json")
             .header("accept", "application/vnd.schemaregistry.v1+json, application/json");
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }
-        let answer = match body {
-            Some(body) => self.agent.run(request.body(body.to_string()).map_err(|error| away(error.into()))?),
-            None => self.agent.run(request.body(()).map_err(|error| away(error.into()))?),
-        };
-        self.read(answer.map_err(away)?, method, path)
+        match body {
+            Some(body) => self.client.agent.run(request.body(body.to_string())?),
+            None => self.client.agent.run(request.body(())?),
+        }
     }
 
     fn read(&self, mut answer: Response<ureq::Body>, method: &'static str, path: &str) -> Result<Json, RegistryError> {
@@ -209,11 +272,6 @@ impl Registry {
         }
         json.map_err(|error| wrong(error.to_string()))
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "not of the configuration: variables that many programs share")]
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 /// An address, as far as a log may show it: neither user nor query.

@@ -240,15 +240,20 @@ impl Bound {
         let Some(registry) = self.config.registry.as_ref().filter(|_| self.run == Run::Serve) else {
             return Ok(());
         };
-        let auto_register = registry.auto_register;
-        let registry = Registry::new(registry).map_err(|error| error.to_string())?;
+        let registry = registry.clone();
+        let mut client = Registry::new(&registry).map_err(|error| error.to_string())?;
         let pinned = pinned(&self.config);
         loop {
             let resolved =
-                tokio::task::block_in_place(|| fetch_ids(&mut self.routes, &registry, &pinned, auto_register));
+                tokio::task::block_in_place(|| fetch_ids(&mut self.routes, &client, &pinned, registry.auto_register));
             match resolved {
                 Ok(()) => break,
                 Err(why) => self.not_yet("registry", why).await,
+            }
+            // Our certificate may have been renewed meanwhile; half of a pair is left for the next time.
+            match Registry::new(&registry) {
+                Ok(renewed) => client = renewed,
+                Err(error) => tracing::warn!(%error, "the files for the registry cannot be used"),
             }
         }
         self.readiness.done("registry");

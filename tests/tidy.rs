@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "feed",
     "config",
     "files",
+    "http",
     "quota",
     "metrics",
     "schema",
@@ -183,6 +184,13 @@ fn sabotage_is_one_file_behind_its_feature() {
         manifest.contains("\nsabotage = []\n") && !manifest.contains("\ndefault = "),
         "no build for use may have it"
     );
+}
+
+#[test]
+fn one_file_has_unsafe_code() {
+    let found: Vec<_> =
+        sources().into_iter().filter(|(_, code)| code.contains("allow(unsafe_code")).map(|(path, _)| path).collect();
+    assert_eq!(found, [root().join("src/kafka/native.rs")]);
 }
 
 /// A Mac builds the crate too: what it does not have stands behind a `cfg`.

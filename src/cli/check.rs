@@ -3,6 +3,7 @@
 mod brokers;
 mod budget;
 mod sender;
+mod token;
 
 use std::path::PathBuf;
 
@@ -79,7 +80,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         sender::look_at_sender(file, &target.config, &mut findings);
         return args.tell(None, &findings);
     }
-    match Admin::new(&Connection::new(&target.config)) {
+    let connection = Connection::new(&target.config);
+    let has_token = token::look(&connection, &mut findings);
+    match Admin::new(&connection) {
+        // Without a token no broker can be asked.
+        Ok(_) if !has_token => {}
         Ok(admin) => look_at_brokers(&admin, &target, &mut findings)?,
         Err(error) => findings.add(
             Level::Error,
@@ -137,6 +142,11 @@ fn look_at_config(target: &Target, findings: &mut Findings) {
     let protocol = config.kafka.client.get("security.protocol").map_or("plaintext", String::as_str);
     if target.dev.is_none() && protocol.to_ascii_lowercase().ends_with("plaintext") {
         findings.note("kafka", format!("security.protocol is {protocol}: events go to the brokers unencrypted"));
+    }
+    if let Some(config::OAuth { source: config::TokenSource::Endpoint(endpoint), .. }) = &config.kafka.oauth
+        && endpoint.url.starts_with("http://")
+    {
+        findings.note("token", "the token server's address is http://: the client's secret goes there unencrypted");
     }
     if config.registry.as_ref().is_some_and(|registry| registry.auto_register) {
         findings.note("registry", "auto_register = true: every instance registers the schemas that it brings");
@@ -245,7 +255,7 @@ fn look_at_schemas(target: &Target, findings: &mut Findings) {
     };
     match schemas::survey(target) {
         Ok(subjects) => {
-            findings.ok("registry", format!("{} answers", registry.url));
+            findings.ok("registry", format!("{} answers", registry.urls.join(", ")));
             for subject in &subjects {
                 findings.append(subject.judge(target));
             }

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     if args.json {
         let shown: Vec<Json> = subjects.iter().map(Subject::json).collect();
-        let registry = target.config.registry.as_ref().map(|registry| &registry.url);
+        let registry = target.config.registry.as_ref().map(|registry| registry.urls.join(", "));
         say(format_args!(
             "{:#}",
             json!({ "registry": registry, "subjects": shown, "applied": applied, "findings": findings })

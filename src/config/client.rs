@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs::File, path::PathBuf};
 
 use super::{
     fault::Wrong,
+    oauth,
     settings::Settings,
     source::{Entry, Origin, Value},
 };
@@ -72,6 +73,29 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (&["statistics.interval.ms"], "the metrics are made of the statistics"),
     (&["log_level", "log.queue"], "the log is Causeway's: CAUSEWAY_LOG"),
+    (
+        &[
+            "sasl.oauthbearer.assertion.algorithm",
+            "sasl.oauthbearer.assertion.claim.aud",
+            "sasl.oauthbearer.assertion.claim.exp.seconds",
+            "sasl.oauthbearer.assertion.claim.iss",
+            "sasl.oauthbearer.assertion.claim.jti.include",
+            "sasl.oauthbearer.assertion.claim.nbf.seconds",
+            "sasl.oauthbearer.assertion.claim.sub",
+            "sasl.oauthbearer.assertion.file",
+            "sasl.oauthbearer.assertion.jwt.template.file",
+            "sasl.oauthbearer.assertion.private.key.file",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.assertion.private.key.pem",
+            "sasl.oauthbearer.metadata.authentication.type",
+            "https.ca.pem",
+        ],
+        "Causeway gets tokens by client credentials or from a file; other ways it does not know",
+    ),
+    (
+        &["sasl.oauthbearer.config", "enable.sasl.oauthbearer.unsecure.jwt"],
+        "a token that nobody signed is for tests of librdkafka",
+    ),
     (&["plugin.library.paths", "ssl.engine.location", "ssl.engine.id"], "it loads foreign code into the bridge"),
     (&["builtin.features"], "it says what librdkafka was built with, and sets nothing"),
     (&["test.mock.num.brokers", "test.mock.broker.rtt"], "events would go to a broker that keeps nothing"),
@@ -147,16 +171,12 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
 ];
 
-/// librdkafka properties that end in `.file` by themselves: no `_file` of ours.
-pub(super) const FILE_PROPERTIES: &[&str] = &[
-    "sasl.oauthbearer.assertion.file",
-    "sasl.oauthbearer.assertion.jwt.template.file",
-    "sasl.oauthbearer.assertion.private.key.file",
-];
-
 /// What stands in the names of properties whose values no log and no `check` may show.
 const SECRET_WORDS: &[&str] =
     &["password", "passphrase", "secret", "key.pem", "private.key", "jaas", "oauthbearer.config"];
+
+/// Such a property by its whole name: others begin with it.
+const TOKEN: &str = "sasl.oauthbearer.token";
 
 /// Something that librdkafka has against the properties.
 pub struct PropertyFault {
@@ -188,7 +208,9 @@ pub(super) fn read(
         keys.insert(name.to_owned(), key);
         files.extend(file.map(|file| (name.to_owned(), file)));
     }
-    for PropertyFault { name, what, remedy } in property_faults(&properties) {
+    let librdkafkas = properties.iter().filter(|(name, _)| !oauth::is_ours(name));
+    let librdkafkas = librdkafkas.map(|(name, value)| (name.clone(), value.clone())).collect();
+    for PropertyFault { name, what, remedy } in property_faults(&librdkafkas) {
         let key = keys.get(&name).map_or("kafka.client", String::as_str);
         settings.fault(key, Wrong::new(format!("is refused: {what}"), remedy));
         properties.remove(&name);
@@ -211,7 +233,7 @@ pub(super) fn linger_ms(properties: &BTreeMap<String, String>) -> Option<(String
 
 /// Whether the property's value is a secret.
 pub(super) fn is_secret(property: &str) -> bool {
-    SECRET_WORDS.iter().any(|word| property.contains(word)) && !FILE_PROPERTIES.contains(&property)
+    SECRET_WORDS.iter().any(|word| property.contains(word)) || property == TOKEN
 }
 
 /// The configuration's key for a property.
@@ -249,7 +271,7 @@ fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Optio
 
 /// Whether the property's value is a file's path, or a folder's.
 fn is_path(property: &str) -> bool {
-    property.ends_with(".location") || FILE_PROPERTIES.contains(&property)
+    property.ends_with(".location")
 }
 
 /// The path, from where the configuration's other paths begin. Of one that it cannot read librdkafka says neither name nor place.
@@ -384,7 +406,7 @@ mod tests {
         };
         assert_eq!(located("ca.pem").unwrap(), dir.path().join("ca.pem").display().to_string());
         assert_eq!(located("probe").unwrap(), "probe");
-        for name in ["ssl.certificate.location", "sasl.oauthbearer.assertion.file"] {
+        for name in ["ssl.certificate.location", "ssl.key.location"] {
             let fault = format!("kafka.client.{name} names nowhere.pem, which cannot be read");
             assert_faults(&client(&format!("'{name}' = 'nowhere.pem'")), &[&fault]);
         }
@@ -428,13 +450,11 @@ mod tests {
             "ssl.key.pem",
             "ssl.keystore.password",
             "sasl.oauthbearer.client.secret",
-            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.token",
         ] {
             assert!(is_secret(name), "{name}");
         }
-        for name in
-            ["sasl.username", "ssl.ca.location", "ssl.certificate.pem", "sasl.oauthbearer.assertion.private.key.file"]
-        {
+        for name in ["sasl.username", "ssl.ca.location", "ssl.certificate.pem", "sasl.oauthbearer.token.endpoint.url"] {
             assert!(!is_secret(name), "{name}");
         }
     }

@@ -86,11 +86,15 @@ pub const KEYS: &[Key] = &[
     key("dedupe.bytes_max", whole(0, 1 << 32), "67108864", "Memory for the events committed of late, in bytes, whose retries get the same receipt; 0 remembers none"),
     key("dedupe.warm", Boolean, "false", "Fill that memory at the start from the topics' tails; needs Read on them, and Describe on the group `causeway-warm`"),
 
-    key("registry.url", Text, "", "A Confluent-compatible schema registry, http:// or https://; without one, records are Avro single-object encoded"),
+    key("registry.url", Text, "", "A Confluent-compatible schema registry, http:// or https://; several addresses of one with commas between are asked in turn; without one, records are Avro single-object encoded"),
     key("registry.user", Text, "", "The registry's user, for basic authentication"),
     key("registry.password", Text, "", "That user's password"),
     key("registry.password_file", Path, "", "The file that holds that user's password"),
+    key("registry.token", Text, "", "A bearer token for the registry, in place of user and password"),
+    key("registry.token_file", Path, "", "The file that holds that token; it is read for each request, so that the token may be renewed there"),
     key("registry.ca", Path, "", "The CA of the registry's certificate where that is no public one, a PEM file"),
+    key("registry.certificate", Path, "", "Our certificate for the registry, with its chain, where it asks for one, a PEM file"),
+    key("registry.private_key", Path, "", "That certificate's private key, a PEM file"),
     key("registry.auto_register", Boolean, "false", "Register schemas that the registry does not have"),
 
     key("dead_letter.topic", Text, "\"asapp.dead-letter\"", "The topic of what cannot be read as an event or can never be stored in its topic"),

@@ -1,12 +1,12 @@
 //! Sources -> [`Config`], section by section.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     Admin, Budget, ClientName, Config, DeadLetter, Dedupe, Faults, Ingress, Kafka, NewTopics, Registry, Sender, Tls,
     client::{self, PropertyFault},
     fault::Wrong,
-    feeds, relations,
+    feeds, oauth, relations,
     settings::Settings,
     source::Sources,
 };
@@ -125,12 +125,14 @@ fn kafka(settings: &mut Settings, property_faults: &dyn Fn(&BTreeMap<String, Str
         }
     }
     let (client, client_files) = client::read(settings, property_faults);
+    let oauth = oauth::read(settings, &client, &client_files);
     Kafka {
         brokers: brokers(settings),
         create_topics: settings.boolean("kafka.create_topics"),
         topics,
         client,
         client_files,
+        oauth,
     }
 }
 
@@ -168,12 +170,15 @@ fn registry(settings: &mut Settings) -> Option<Registry> {
         refuse_without_url(settings);
         return None;
     }
-    let url = settings.parsed("registry.url", registry_url);
+    let urls = settings.parsed("registry.url", registry_urls).unwrap_or_default();
     let registry = Registry {
-        url: url.unwrap_or_default(),
+        urls,
         user: settings.text("registry.user"),
         password: settings.secret("registry.password"),
+        token: settings.secret("registry.token"),
+        token_file: settings.path("registry.token_file"),
         ca: settings.path("registry.ca"),
+        identity: registry_identity(settings),
         auto_register: settings.boolean("registry.auto_register"),
     };
     for key in ["registry.password", "registry.password_file"] {
@@ -181,7 +186,37 @@ fn registry(settings: &mut Settings) -> Option<Registry> {
             settings.fault(key, Wrong::new("is given without registry.user", "set both, or neither"));
         }
     }
+    for key in ["registry.token", "registry.token_file"] {
+        if settings.is_given(key) && settings.is_given("registry.user") {
+            settings.both(key, "registry.user");
+        }
+    }
+    if registry.token.as_ref().is_some_and(|token| token.0.contains(|c: char| !c.is_ascii_graphic())) {
+        let key = if registry.token_file.is_some() { "registry.token_file" } else { "registry.token" };
+        settings.fault(
+            key,
+            Wrong::new("does not hold one token alone", "give the token as it is, without Bearer before it"),
+        );
+    }
     Some(registry)
+}
+
+/// The two go together, and only over TLS.
+fn registry_identity(settings: &mut Settings) -> Option<(PathBuf, PathBuf)> {
+    const CERTIFICATE: &str = "registry.certificate";
+    const KEY: &str = "registry.private_key";
+    match (settings.path(CERTIFICATE), settings.path(KEY)) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (Some(_), None) => {
+            settings.fault(CERTIFICATE, Wrong::new("is given without registry.private_key", "set both, or neither"));
+            None
+        }
+        (None, Some(_)) => {
+            settings.fault(KEY, Wrong::new("is given without registry.certificate", "set both, or neither"));
+            None
+        }
+        (None, None) => None,
+    }
 }
 
 fn refuse_without_url(settings: &mut Settings) {
@@ -191,6 +226,11 @@ fn refuse_without_url(settings: &mut Settings) {
             Wrong::new("has no registry to say it of", "set registry.url, or leave it out"),
         );
     }
+}
+
+/// The addresses of one registry, with commas between, as Confluent's clients take them.
+fn registry_urls(text: &str) -> Result<Vec<String>, Wrong> {
+    text.split(',').map(|url| registry_url(url.trim())).collect()
 }
 
 /// Errors do not show the address: it may hold a password.

@@ -69,10 +69,18 @@ impl Config {
             page.put_or("registry.url", None::<Value>, "not set");
             return;
         };
-        page.put("registry.url", registry.url.as_str());
+        page.put("registry.url", registry.urls.join(","));
         page.put_or("registry.user", registry.user.as_deref(), "not set");
         page.put_or("registry.password", None::<Value>, if registry.password.is_some() { "hidden" } else { "not set" });
+        let file = registry.token_file.as_deref().map(path);
+        let token = if registry.token.is_some() && file.is_none() { "hidden" } else { "not set" };
+        page.put_or("registry.token", None::<Value>, token);
+        page.put_or("registry.token_file", file, "not set");
         page.put_or("registry.ca", registry.ca.as_deref().map(path), "not set");
+        let (certificate, key) =
+            registry.identity.as_ref().map(|(certificate, key)| (path(certificate), path(key))).unzip();
+        page.put_or("registry.certificate", certificate, "not set");
+        page.put_or("registry.private_key", key, "not set");
         page.put("registry.auto_register", registry.auto_register);
     }
 }

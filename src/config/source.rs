@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, fmt, ops::Range, path::Path};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    client,
     fault::{Fault, Faults},
     keys,
 };
@@ -195,8 +194,8 @@ fn key_of_variable(name: &str) -> Option<String> {
     let Some(property) = key.strip_prefix("kafka.client.") else { return Some(key) };
     let property = property.replace('_', ".");
     Some(match property.strip_suffix(".file") {
-        Some(secret) if !client::FILE_PROPERTIES.contains(&property.as_str()) => format!("kafka.client.{secret}_file"),
-        _ => format!("kafka.client.{property}"),
+        Some(secret) => format!("kafka.client.{secret}_file"),
+        None => format!("kafka.client.{property}"),
     })
 }
 
@@ -249,10 +248,7 @@ mod tests {
             ("CAUSEWAY_FEEDS__ACTIVITY__EVENT_TYPES__RATED", Some("feeds.activity.event_types.rated")),
             ("CAUSEWAY_KAFKA__CLIENT__SASL_PASSWORD", Some("kafka.client.sasl.password")),
             ("CAUSEWAY_KAFKA__CLIENT__SASL_PASSWORD_FILE", Some("kafka.client.sasl.password_file")),
-            (
-                "CAUSEWAY_KAFKA__CLIENT__SASL_OAUTHBEARER_ASSERTION_FILE",
-                Some("kafka.client.sasl.oauthbearer.assertion.file"),
-            ),
+            ("CAUSEWAY_KAFKA__CLIENT__SASL_OAUTHBEARER_TOKEN_FILE", Some("kafka.client.sasl.oauthbearer.token_file")),
             ("CAUSEWAY_REGISTRY__PASSWORD_FILE", Some("registry.password_file")),
             ("CAUSEWAY_KAFKA_BROKERS", Some("kafka_brokers")),
             ("CAUSEWAY_LOG", None),

@@ -16,7 +16,11 @@ use rdkafka::{
     producer::{DeliveryResult, ProducerContext},
 };
 
-use super::{Connection, reach::Asker};
+use super::{
+    Connection,
+    reach::Asker,
+    token::{Keeper, NoToken},
+};
 use crate::config;
 
 /// A topic as the cluster has it.
@@ -125,6 +129,7 @@ const BROKER_MESSAGE_BYTES_MAX: i64 = 1_048_588;
 pub struct Admin {
     client: AdminClient<DefaultClientContext>,
     asker: Asker,
+    token: Keeper,
     timeout: Duration,
 }
 
@@ -169,15 +174,16 @@ impl ProducerContext for Said {
 
 /// No broker answered; with librdkafka's word for the reason, if it had one.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .said.clone().unwrap_or_else(|| .error.to_string()))]
-pub struct NoAnswer {
-    error: KafkaError,
-    said: Option<String>,
+pub enum NoAnswer {
+    #[error(transparent)]
+    Token(#[from] NoToken),
+    #[error("{}", .said.clone().unwrap_or_else(|| .error.to_string()))]
+    Cluster { error: KafkaError, said: Option<String> },
 }
 
 impl NoAnswer {
     pub(super) fn new(error: KafkaError, said: &Mutex<Option<String>>) -> Self {
-        Self { error, said: said.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+        Self::Cluster { error, said: said.lock().unwrap_or_else(PoisonError::into_inner).clone() }
     }
 }
 
@@ -198,7 +204,12 @@ impl Admin {
 
     fn make(connection: &Connection, quiet: bool) -> Result<Self, KafkaError> {
         let asker = if quiet { Asker::quiet(connection) } else { Asker::new(connection) }?;
-        Ok(Self { client: connection.client().create()?, asker, timeout: connection.request_timeout() })
+        Ok(Self {
+            client: connection.client().create()?,
+            asker,
+            token: Keeper::new(connection),
+            timeout: connection.request_timeout(),
+        })
     }
 
     /// Looks at `topics`.
@@ -214,6 +225,10 @@ impl Admin {
         let names: Vec<String> = survey.found.iter().map(|topic| topic.name.clone()).collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         if resources.is_empty() {
+            return;
+        }
+        if let Err(error) = self.token.keep(self.client.inner()) {
+            tracing::debug!(%error, "topic settings could not be read");
             return;
         }
         let described = match self.client.describe_configs(&resources, &self.options()).await {
@@ -256,6 +271,7 @@ impl Admin {
                 }
             })
             .collect();
+        self.token.keep(self.client.inner())?;
         for created in self.client.create_topics(&new, &self.options()).await? {
             match created {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -273,6 +289,8 @@ impl Admin {
 /// Why topics could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
+    #[error(transparent)]
+    Token(#[from] NoToken),
     #[error("the cluster could not be asked to create topics")]
     Cluster(#[from] KafkaError),
     #[error("topic {topic} could not be created: {code:?}")]

@@ -8,14 +8,19 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    ClientConfig,
+    config::RDKafkaLogLevel,
     error::KafkaResult,
+    producer::{BaseProducer, Producer as _},
 };
 
-use super::patience::be_patient;
+use super::{
+    patience::be_patient,
+    reports::Reports,
+    token::{NoToken, Token, Tokens},
+};
 use crate::{
-    config::{Budget, Config},
+    config::{Budget, Config, is_for_tokens},
     files::certificates,
 };
 
@@ -32,6 +37,8 @@ pub struct Connection {
     /// The values that stand in files, as last read.
     secrets: Arc<Mutex<BTreeMap<String, String>>>,
     secret_files: BTreeMap<String, PathBuf>,
+    /// For SASL/OAUTHBEARER.
+    tokens: Option<Arc<Tokens>>,
     budget: Budget,
     queue_bytes_max: usize,
 }
@@ -41,9 +48,10 @@ impl Connection {
         let protocol = config.kafka.client.get("security.protocol").map_or("", String::as_str);
         Self {
             brokers: config.kafka.brokers.iter().map(|broker| named(broker, protocol)).collect::<Vec<_>>().join(","),
-            properties: config.kafka.client.clone(),
+            properties: librdkafkas(&config.kafka.client),
             secrets: Arc::default(),
-            secret_files: config.kafka.client_files.clone(),
+            secret_files: librdkafkas(&config.kafka.client_files),
+            tokens: config.kafka.oauth.clone().map(|oauth| Arc::new(Tokens::new(oauth))),
             budget: config.sender.budget(),
             queue_bytes_max: config.ingress.queue_bytes_max,
         }
@@ -51,6 +59,15 @@ impl Connection {
 
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    pub(super) fn tokens(&self) -> Option<Arc<Tokens>> {
+        self.tokens.clone()
+    }
+
+    /// The token that clients of this connection use, where they use one. Blocks for as long as a token server takes.
+    pub fn token(&self) -> Option<Result<Arc<Token>, NoToken>> {
+        self.tokens.as_ref().map(|tokens| tokens.current())
     }
 
     /// The same by way of one broker alone, under the name that it has here.
@@ -63,7 +80,7 @@ impl Connection {
 
     /// The same without a password, and without a look at the name in a broker's certificate.
     pub(super) fn nameless(&self) -> Self {
-        let mut nameless = self.clone();
+        let mut nameless = Self { tokens: None, ..self.clone() };
         for (name, value) in [("security.protocol", "ssl"), ("ssl.endpoint.identification.algorithm", "none")] {
             nameless.properties.insert(name.to_owned(), value.to_owned());
         }
@@ -172,17 +189,31 @@ impl Connection {
     }
 }
 
-/// Makes a client whose threads are patient: librdkafka's take the scheduling policy of the thread that makes them.
-pub(super) fn create_patient<C, T>(config: &ClientConfig, context: C) -> KafkaResult<T>
-where
-    C: ClientContext + Send,
-    T: FromClientConfigAndContext<C> + Send,
-{
+/// Makes a producer whose threads are patient: librdkafka's take the scheduling policy of the thread that makes them. It has
+/// the token that is known; without one it waits for that of `token.rs`.
+pub(super) fn create_patient(
+    connection: &Connection,
+    config: &ClientConfig,
+    context: Reports,
+) -> KafkaResult<BaseProducer<Reports>> {
     let make = || {
         be_patient();
         config.create_with_context(context)
     };
-    std::thread::scope(|scope| scope.spawn(make).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    let made = std::thread::scope(|scope| scope.spawn(make).join());
+    let producer: BaseProducer<Reports> = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    if let Some((tokens, token)) = connection.tokens.as_ref().and_then(|tokens| Some((tokens, tokens.latest()?)))
+        && let Err(error) = tokens.give(producer.client(), &token)
+    {
+        tracing::warn!(%error, "a producer has no token yet");
+    }
+    Ok(producer)
+}
+
+/// What Causeway takes itself librdkafka is not told.
+fn librdkafkas<T: Clone>(properties: &BTreeMap<String, T>) -> BTreeMap<String, T> {
+    let theirs = properties.iter().filter(|(name, _)| !is_for_tokens(name));
+    theirs.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// A broker as its certificate names it: in TLS no name ends in a dot (RFC 6066, section 3), and librdkafka would send it.

@@ -30,7 +30,7 @@ use super::{
     redelivery::{self, Failed},
     renew,
     reports::{Counts, Fate, Parcel, Reports},
-    watch,
+    token, watch,
     window::{Entered, Key, Outcome, Ticket, Window},
 };
 use crate::{
@@ -132,6 +132,7 @@ impl Producers {
         redelivery::start(&producers, failures);
         let _ = to_opener.send(Arc::downgrade(&producers));
         renew::start(&producers, connection, files, metrics);
+        token::start(&producers, connection, metrics);
         Ok(producers)
     }
 
@@ -251,7 +252,7 @@ impl Lane {
             label: spec.label.clone(),
             topics: spec.topics.iter().map(|topic| &*topic.clone().leak()).collect(),
             gate: Gate::new(opener, &counts, connection.request_timeout().min(connection.answer_by() / 2)),
-            producer: RwLock::new(Arc::new(create_patient(&client, reports)?)),
+            producer: RwLock::new(Arc::new(create_patient(connection, &client, reports)?)),
             alone: Mutex::default(),
             connection: connection.clone(),
             counts,
@@ -316,7 +317,7 @@ impl Lane {
             return Ok(producer);
         }
         let reports = Reports::new(&self.counts, &self.failed, false);
-        let producer = Arc::new(create_patient(&self.connection.producer(true), reports)?);
+        let producer = Arc::new(create_patient(&self.connection, &self.connection.producer(true), reports)?);
         *self.alone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&producer));
         Ok(producer)
     }
@@ -439,7 +440,7 @@ mod tests {
         wait_reported(1);
         drop(broker);
         (1..RECORDS).for_each(hand_over);
-        lane.replace(create_patient(&connection.producer(false), lane.reports()).unwrap(), None);
+        lane.replace(create_patient(&connection, &connection.producer(false), lane.reports()).unwrap(), None);
         wait_reported(RECORDS);
         assert_eq!(lane.counts.outstanding(), RECORDS - 1, "they go on");
         assert_eq!(room.taken(), RECORDS - 1);

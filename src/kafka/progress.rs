@@ -13,13 +13,14 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::KafkaError,
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
 };
 use tokio::sync::oneshot;
 
 use super::{
     Connection, millis_now,
     reader::{Committed, Reader, Start, Stored},
+    token::Keeper,
 };
 
 /// The header that makes a record a mark: its value is the offset of the first record that is not done.
@@ -124,6 +125,7 @@ pub fn mark_of(record: &Stored) -> Option<i64> {
 /// Writes marks.
 pub struct Marker {
     producer: ThreadedProducer<Answers>,
+    token: Keeper,
     topic: String,
 }
 
@@ -157,7 +159,7 @@ impl Marker {
     /// When librdkafka refuses the configuration.
     pub fn new(connection: &Connection, topic: &str) -> Result<Self, KafkaError> {
         let producer = connection.producer(false).create_with_context(Answers)?;
-        Ok(Self { producer, topic: topic.to_owned() })
+        Ok(Self { producer, token: Keeper::new(connection), topic: topic.to_owned() })
     }
 
     /// Says in the topic itself that all before `next` is done in `partition`; gives the offset of the mark.
@@ -165,6 +167,8 @@ impl Marker {
     /// # Errors
     /// When the cluster does not take it before `message.timeout.ms`.
     pub async fn mark(&self, partition: i32, next: i64) -> Result<i64, KafkaError> {
+        let kept = tokio::task::block_in_place(|| self.token.keep(self.producer.client()));
+        kept.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         let (answer, told) = oneshot::channel();
         let done = next.to_string();
         let headers = OwnedHeaders::new().insert(Header { key: MARK, value: Some(done.as_bytes()) });

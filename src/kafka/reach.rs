@@ -21,6 +21,7 @@ use rdkafka::{
 use super::{
     Connection,
     admin::{Broker, NoAnswer, Said, Survey, Topic},
+    token::Keeper,
 };
 
 /// A client that asks for metadata, and hears why it gets none.
@@ -30,6 +31,7 @@ use super::{
 pub(super) struct Asker {
     client: ThreadedProducer<Said>,
     said: Arc<Mutex<Option<String>>>,
+    token: Keeper,
     timeout: Duration,
 }
 
@@ -51,7 +53,7 @@ impl Asker {
     fn make(connection: &Connection, quiet: bool) -> Result<Self, KafkaError> {
         let said = Arc::new(Mutex::default());
         let client = connection.client().create_with_context(Said { said: Arc::clone(&said), quiet })?;
-        Ok(Self { client, said, timeout: connection.request_timeout() })
+        Ok(Self { client, said, token: Keeper::new(connection), timeout: connection.request_timeout() })
     }
 
     /// Looks at `topics`.
@@ -67,6 +69,7 @@ impl Asker {
     }
 
     fn ask(&self, topic: &str) -> Result<Metadata, NoAnswer> {
+        self.token.keep(self.client.client())?;
         let answer = self.client.client().fetch_metadata(Some(topic), self.timeout);
         answer.map_err(|error| NoAnswer::new(error, &self.said))
     }

@@ -13,7 +13,7 @@ use rdkafka::{
     message::Headers,
 };
 
-use super::{Connection, watch};
+use super::{Connection, token::Keeper, watch};
 
 /// A record as it stands in its topic.
 #[derive(Debug, Clone)]
@@ -71,6 +71,7 @@ pub struct Reader {
     consumer: BaseConsumer<Quiet>,
     /// (topic, partition, end when opened)
     ends: Vec<(String, i32, i64)>,
+    token: Keeper,
     timeout: Duration,
 }
 
@@ -128,8 +129,10 @@ impl Reader {
         config.set("enable.partition.eof", "false");
         config.set("auto.offset.reset", "earliest");
         config.set("statistics.interval.ms", "5000");
-        let consumer = config.create_with_context(Quiet::default())?;
-        Ok(Self { config, consumer, ends: Vec::new(), timeout: connection.request_timeout() })
+        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet::default())?;
+        let token = Keeper::new(connection);
+        token.keep(consumer.client()).map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self { config, consumer, ends: Vec::new(), token, timeout: connection.request_timeout() })
     }
 
     /// What the group `name` has committed for each partition of `topic`.
@@ -203,6 +206,9 @@ impl Reader {
         if self.consumer.client().context().lost.load(Ordering::Relaxed) {
             self.begin_again()?;
         }
+        if let Err(error) = self.token.keep(self.consumer.client()) {
+            tracing::debug!(client = "reader", %error, "the reader goes on with the token that it has");
+        }
         let Some(message) = self.consumer.poll(wait) else { return Ok(None) };
         let message = match message {
             Err(error) if passes(&error) => {
@@ -240,7 +246,8 @@ impl Reader {
             };
             list.add_partition_offset(topic, partition, next)?;
         }
-        let fresh = self.config.create_with_context(Quiet::default())?;
+        let fresh: BaseConsumer<Quiet> = self.config.create_with_context(Quiet::default())?;
+        self.token.begin_again();
         let lost = std::mem::replace(&mut self.consumer, fresh);
         // Its end waits for brokers that it does not know.
         watch::spawn("retire", move || drop(lost));

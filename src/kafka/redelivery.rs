@@ -180,7 +180,7 @@ fn ailment(producer: &BaseProducer<Reports>) -> Option<Ailment> {
 }
 
 fn replace(lane: &Lane, ailment: Ailment) {
-    match create_patient(&lane.connection.producer(false), lane.reports()) {
+    match create_patient(&lane.connection, &lane.connection.producer(false), lane.reports()) {
         Ok(fresh) => {
             lane.replaced(ailment);
             lane.replace_settled(fresh, settled_by(ailment));

@@ -101,7 +101,7 @@ fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant
 
 fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>, NotYet> {
     by_each_leader(lane, connection)?;
-    let fresh: BaseProducer<Reports> = create_patient(&connection.producer(false), lane.reports())?;
+    let fresh: BaseProducer<Reports> = create_patient(connection, &connection.producer(false), lane.reports())?;
     fresh.client().fetch_metadata(lane.topics.first().copied(), connection.request_timeout())?;
     Ok(fresh)
 }

@@ -165,7 +165,7 @@ fn reach(
     let names: Vec<_> = topics.iter().map(|topic| (*topic).to_owned()).collect();
     let reported = old.context().reported();
     can_store(&durability::survey(connection, &names, true)?)?;
-    let client = create_patient(&connection.producer(false), reports).map_err(|error| error.to_string())?;
+    let client = create_patient(connection, &connection.producer(false), reports).map_err(|error| error.to_string())?;
     let reach_leaders =
         || topics.iter().try_for_each(|topic| reach_leaders(&client, topic, connection.request_timeout()));
     reach_leaders()?;

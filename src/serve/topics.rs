@@ -114,6 +114,7 @@ pub fn not_created(error: &CreateError, config: &Config, survey: &Survey) -> (St
         CreateError::Refused { code, .. } if format!("{code:?}").contains("AuthorizationFailed") => {
             "grant this user Create on the topics, or let somebody create them who may".to_owned()
         }
+        CreateError::Token(why) => why.remedy.to_owned(),
         CreateError::Refused { .. } | CreateError::Cluster(_) => {
             "see [kafka.topics] in the configuration, and the broker's log".to_owned()
         }

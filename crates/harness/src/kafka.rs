@@ -17,7 +17,7 @@ use super::namespace::Namespace;
 use super::process::{Child, Signal};
 use super::proxy::Proxy;
 use super::security::Security;
-use super::{fetch, scratch, wait_until};
+use super::{fetch, scratch, tokens, wait_until};
 
 /// Any 16 bytes in base64: clusters of different data folders never meet.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
@@ -327,6 +327,9 @@ fn java(dir: &Path, heap_mb: u32) -> Command {
     // What a killed Java machine would leave in /tmp: performance data, and native libraries that were unpacked.
     command.arg("-XX:-UsePerfData").arg(format!("-Djava.io.tmpdir={}", dir.display()));
     command.arg(format!("-Dlog4j2.configurationFile={}", dir.join("log4j2.properties").display()));
+    // Kafka reads the keys of who signs tokens from no place that is not named here.
+    command
+        .arg(format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={}", tokens::keys_url(dir.parent().unwrap())));
     command.arg("-cp").arg(fetch::kafka().join("*")).current_dir(dir);
     command
 }

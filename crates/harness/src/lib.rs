@@ -19,6 +19,7 @@ pub mod bridge;
 pub mod certs;
 pub mod client;
 pub mod fetch;
+pub mod gate;
 pub mod kafka;
 pub mod kafka_wire;
 pub mod namespace;
@@ -31,6 +32,7 @@ pub mod security;
 pub mod sending;
 pub mod starting;
 pub mod stopwatch;
+pub mod tokens;
 pub mod topics;
 
 use std::sync::OnceLock;

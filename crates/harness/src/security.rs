@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::certs::{Authority, ClientOptions, Identity, IdentityFiles};
 use super::kafka::Kafka;
+use super::tokens::Issuer;
 use super::{scratch, wait_until};
 
 /// The plain listener stays open: who comes there is anonymous and may do everything. On the others, a client may do what
@@ -24,6 +25,8 @@ pub struct Security {
     authority: Authority,
     keystore: PathBuf,
     ports: Vec<Ports>,
+    /// Who signs the tokens that the SASL_PLAINTEXT listener takes.
+    pub issuer: Issuer,
 }
 
 struct Ports {
@@ -47,6 +50,7 @@ impl Security {
             authority,
             keystore,
             ports: (0..brokers).map(|_| Ports::new()).collect(),
+            issuer: Issuer::new(dir),
         }
     }
 
@@ -143,7 +147,7 @@ impl Security {
         const LOGIN: &str = "org.apache.kafka.common.security";
         let mut text = format!(
             "\
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
 ssl.keystore.type=PEM
 ssl.keystore.location={keystore}
 ssl.truststore.type=PEM
@@ -165,6 +169,7 @@ allow.everyone.if.no.acl.found=true
             let first = if id == 1 { first.as_str() } else { "" };
             let users = format!("user_{user}=\"{password}\"{first}");
             writeln!(text, "{}.plain.PlainLoginModule required {users};", jaas("plain")).unwrap();
+            text.push_str(&self.issuer.properties(listener));
             for mechanism in ["scram-sha-256", "scram-sha-512"] {
                 writeln!(text, "{}.scram.ScramLoginModule required;", jaas(mechanism)).unwrap();
             }

@@ -12,10 +12,10 @@ repository = chart.parents[2]
 # Keys that the chart sets by itself, so nobody else may set them.
 DERIVED = {
     "ingress.listen", "ingress.tls.certificate", "ingress.tls.private_key", "ingress.tls.client_ca", "ingress.tls.crl",
-    "admin.listen", "registry.ca", "registry.password_file",
+    "admin.listen", "registry.ca", "registry.password_file", "registry.token_file", "registry.certificate", "registry.private_key",
 }
 # Secrets have no place in a ConfigMap.
-SECRET = {"registry.password"}
+SECRET = {"registry.password", "registry.token"}
 
 
 def leaves(value, path=""):

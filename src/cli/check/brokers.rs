@@ -63,6 +63,9 @@ fn remedy(Unreached { address, why, misnamed }: &Unreached) -> String {
         "alert bad certificate",
     ]) {
         "it wants a client's certificate of a CA that it knows: [kafka.client] \"ssl.certificate.location\" and \"ssl.key.location\"".to_owned()
+    } else if has(&["OAUTHBEARER", "invalid_token"]) {
+        "does this broker take tokens of this issuer, for this audience and with this scope? See [kafka.client] \"sasl.oauthbearer.scope\", and the broker's sasl.oauthbearer.expected.audience"
+            .to_owned()
     } else if has(&["SASL", "uthentication"]) {
         "does this broker know the user? See [kafka.client] \"sasl.mechanism\", \"sasl.username\", \"sasl.password\""
             .to_owned()
@@ -98,6 +101,7 @@ mod tests {
                 "fit",
             ),
             ("kafka:9093", false, "SASL authentication error: Authentication failed", "\"sasl.password\""),
+            ("kafka:9093", false, "SASL authentication error: {\"status\":\"invalid_token\"}", "this issuer"),
             ("kafka:9092", false, "verify that security.protocol is correctly configured", "\"security.protocol\""),
             ("[::1]:9092", false, "Connect to ipv6#[::1]:9092 failed: Connection refused", "start it"),
             ("kafka:9092", false, "Local: Timed out", "open the way to it"),

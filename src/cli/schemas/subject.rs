@@ -81,23 +81,26 @@ pub fn survey(target: &Target) -> Result<Vec<Subject>, Failure> {
 /// What to do about a registry that cannot be asked.
 pub fn unanswered(error: RegistryError) -> Failure {
     let remedy = match &error {
-        RegistryError::Unreachable { through, .. } if !through.is_empty() => {
+        RegistryError::Unreachable { proxied: true, .. } => {
             "is that proxy up, and may it connect there? Unset the variable, or name the registry's host in no_proxy"
         }
         RegistryError::Unreachable { .. } => "is registry.url right, and the registry up?",
         RegistryError::Refused { status: 401 | 403, .. } => {
-            "are registry.user and registry.password_file right, and may that user do it?"
+            "are registry.user and registry.password_file, or registry.token_file, right, and may that user do it?"
         }
         RegistryError::Refused { .. } | RegistryError::Answer { .. } => {
             "is registry.url the base of a Confluent-compatible API? (Apicurio's ends with /apis/ccompat/v7)"
         }
         RegistryError::NoRegistry { .. } | RegistryError::Moved { .. } => "correct registry.url",
-        RegistryError::Proxy { .. } => "write http://HOST:PORT",
-        RegistryError::Ca { .. } => "give a readable file with the registry's CA in PEM as registry.ca",
+        RegistryError::Proxy(_) => "write http://HOST:PORT",
+        RegistryError::File(_) => {
+            "give registry.ca, registry.certificate and registry.private_key as readable files in PEM, the last two of one pair"
+        }
+        RegistryError::Token { .. } => "name a readable file that holds nothing but the token",
     };
     let message = format!("{error}\n  {remedy}");
     // A file that cannot be used is the configuration's fault, and none of the registry's.
-    if matches!(error, RegistryError::Ca { .. } | RegistryError::Proxy { .. }) {
+    if matches!(error, RegistryError::File(_) | RegistryError::Proxy(_) | RegistryError::Token { .. }) {
         Failure::findings(message)
     } else {
         Failure::new(message)

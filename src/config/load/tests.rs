@@ -50,7 +50,7 @@ fn every_key_of_the_example() {
     assert_eq!(config.ingress.tls.client_names, [ClientName::Dns("sender.asapp.example".to_owned())]);
     assert_eq!(config.ingress.tls.crl.as_deref(), Some(Path::new("crl.pem")));
     assert_eq!(config.kafka.client["compression.type"], "lz4");
-    assert_eq!(config.registry.unwrap().url, "http://127.0.0.1:8081");
+    assert_eq!(config.registry.unwrap().urls, ["http://127.0.0.1:8081"]);
     assert_eq!(config.feeds[0].path.as_deref(), Some("/activity"));
 }
 

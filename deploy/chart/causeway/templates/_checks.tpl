@@ -56,7 +56,7 @@
 {{- if not $kafka.brokers -}}
 {{- fail "config.kafka.brokers is required: name brokers to start from, each host:port (or set strimzi.enabled and strimzi.cluster)" -}}
 {{- end -}}
-{{- range $name, $given := dict "kafka.ca" $values.kafka.ca "registry.ca" $values.registry.ca -}}
+{{- range $name, $given := dict "kafka.ca" $values.kafka.ca "registry.ca" $values.registry.ca "kafka.oauth.ca" $values.kafka.oauth.ca -}}
 {{- include "causeway.checkOneSource" (list $name $given) -}}
 {{- end -}}
 {{- if eq $values.registry.ca.key "*" -}}
@@ -69,11 +69,24 @@
 {{- fail (printf "%s needs mechanism, username and secretName: set all three, or none" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $given := dict "kafka" $kafka "setup.kafka" $setup -}}
+{{- $oauth := $given.oauth -}}
+{{- $parts := list $oauth.tokenEndpoint $oauth.clientId $oauth.secretName | compact | len -}}
+{{- if and (gt $parts 0) (lt $parts 3) -}}
+{{- fail (printf "%s.oauth needs tokenEndpoint, clientId and secretName: set all three, or none" $name) -}}
+{{- end -}}
+{{- if gt (list $oauth.tokenEndpoint $oauth.projectedToken.audience $given.sasl.mechanism | compact | len) 1 -}}
+{{- fail (printf "%s says in more than one way who the bridge is: keep one of sasl.mechanism, oauth.tokenEndpoint and oauth.projectedToken.audience" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (list $values.registry.password.secretName $values.registry.token.secretName | compact | len) 1 -}}
+{{- fail "registry.password and registry.token are two ways to say who the bridge is: keep one" -}}
+{{- end -}}
 {{- if and $strimzi.enabled (ne (include "causeway.strimziNamespace" .) .Release.Namespace) -}}
 {{- if and $strimzi.listenerTLS (not (include "causeway.given" $values.kafka.ca)) (not $values.kafka.tls) -}}
 {{- fail (printf "strimzi.namespace is %s, and a pod mounts no Secret of another namespace: copy %s-cluster-ca-cert to %s and name it as kafka.ca.secretName" $strimzi.namespace $strimzi.cluster .Release.Namespace) -}}
 {{- end -}}
-{{- if and $strimzi.user.enabled (not (or $values.kafka.clientCertificate.secretName $values.kafka.sasl.mechanism)) -}}
+{{- if and $strimzi.user.enabled (not (or $values.kafka.clientCertificate.secretName $values.kafka.sasl.mechanism (include "causeway.oauth" $values.kafka.oauth))) -}}
 {{- fail (printf "strimzi.namespace is %s, and a pod mounts no Secret of another namespace: copy the Secret of KafkaUser %s to %s and name it in kafka.clientCertificate or kafka.sasl, or set strimzi.user.enabled to false" $strimzi.namespace (include "causeway.strimziUser" .) .Release.Namespace) -}}
 {{- end -}}
 {{- end -}}
@@ -86,8 +99,8 @@
 {{- if and $values.setup.schemas (not (dig "registry" "url" "" $values.config)) -}}
 {{- fail "setup.schemas needs a registry: set config.registry.url" -}}
 {{- end -}}
-{{- if and (or (include "causeway.given" $values.registry.ca) $values.registry.password.secretName) (not (dig "registry" "url" "" $values.config)) -}}
-{{- fail "registry.ca and registry.password are of no use without a registry: set config.registry.url" -}}
+{{- if and (or (include "causeway.given" $values.registry.ca) $values.registry.password.secretName $values.registry.token.secretName $values.registry.clientCertificate.secretName) (not (dig "registry" "url" "" $values.config)) -}}
+{{- fail "what registry says is of no use without a registry: set config.registry.url" -}}
 {{- end -}}
 {{- end -}}
 
@@ -105,7 +118,7 @@
 {{- if or (has $name $rules.refused) (hasSuffix "_cb" $name) -}}
 {{- fail (printf "config.kafka.client.%s is refused by the bridge, which would not start: leave it out (docs/configuration.md says why)" $property) -}}
 {{- end -}}
-{{- if and (regexMatch "password|passphrase|secret|key\\.pem|private\\.key|jaas|oauthbearer\\.config" $property) (not (regexMatch "_file$|\\.file$" $property)) -}}
+{{- if and (regexMatch "password|passphrase|secret|key\\.pem|private\\.key|jaas|oauthbearer\\.config|oauthbearer\\.token$" $property) (not (regexMatch "_file$|\\.file$" $property)) -}}
 {{- fail (printf "config.kafka.client.%s is a secret, and a ConfigMap is no place for one: mount it (kafka.sasl, extraVolumes), and write %s_file" $property $property) -}}
 {{- end -}}
 {{- end -}}

@@ -31,6 +31,13 @@
 {{- if $values.registry.password.secretName -}}
 {{- $_ := set $config.registry "password_file" "/etc/causeway/registry/password" -}}
 {{- end -}}
+{{- if $values.registry.token.secretName -}}
+{{- $_ := set $config.registry "token_file" "/etc/causeway/registry-token/token" -}}
+{{- end -}}
+{{- if $values.registry.clientCertificate.secretName -}}
+{{- $_ := set $config.registry "certificate" "/etc/causeway/registry-client/tls.crt" -}}
+{{- $_ := set $config.registry "private_key" "/etc/causeway/registry-client/tls.key" -}}
+{{- end -}}
 
 {{- include "causeway.wholeNumbers" $config -}}
 {{- toToml $config -}}

@@ -1,5 +1,5 @@
 {{- /*
-What is mounted, and where: JSON list of {name, secret | configMap, items}. Below /etc/causeway, a folder each; the
+What is mounted, and where: JSON list of {name, secret | configMap | token, items}. Below /etc/causeway, a folder each; the
 names of the files in it are always the same, whatever the keys in the Secret are called. Only these keys are mounted, but
 for a Kafka CA of all keys: Strimzi keeps a CA and the one before it in one Secret, under names that change.
 `root`; `kafka` as of `causeway.kafka`; `ingress`: whether the bridge itself runs there.
@@ -29,6 +29,17 @@ for a Kafka CA of all keys: Strimzi keeps a CA and the one before it in one Secr
 {{- $files = append $files (dict "name" "kafka-sasl" "secret" .secretName "items" (dict .passwordKey "password")) -}}
 {{- end -}}
 {{- end -}}
+{{- with .oauth -}}
+{{- if .secretName -}}
+{{- $files = append $files (dict "name" "kafka-oauth" "secret" .secretName "items" (dict .secretKey "client-secret")) -}}
+{{- end -}}
+{{- if include "causeway.given" .ca -}}
+{{- $files = append $files (include "causeway.trustFile" (dict "name" "kafka-oauth-ca" "given" .ca "file" "ca.crt") | fromJson) -}}
+{{- end -}}
+{{- if .projectedToken.audience -}}
+{{- $files = append $files (dict "name" "kafka-token" "token" .projectedToken) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if include "causeway.given" $values.registry.ca -}}
 {{- $files = append $files (include "causeway.trustFile" (dict "name" "registry-ca" "given" $values.registry.ca "file" "ca.crt") | fromJson) -}}
@@ -36,6 +47,16 @@ for a Kafka CA of all keys: Strimzi keeps a CA and the one before it in one Secr
 {{- with $values.registry.password -}}
 {{- if .secretName -}}
 {{- $files = append $files (dict "name" "registry" "secret" .secretName "items" (dict .key "password")) -}}
+{{- end -}}
+{{- end -}}
+{{- with $values.registry.token -}}
+{{- if .secretName -}}
+{{- $files = append $files (dict "name" "registry-token" "secret" .secretName "items" (dict .key "token")) -}}
+{{- end -}}
+{{- end -}}
+{{- with $values.registry.clientCertificate -}}
+{{- if .secretName -}}
+{{- $files = append $files (dict "name" "registry-client" "secret" .secretName "items" (dict .certificateKey "tls.crt" .privateKeyKey "tls.key")) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $files -}}
@@ -76,7 +97,14 @@ for a Kafka CA of all keys: Strimzi keeps a CA and the one before it in one Secr
 {{- define "causeway.volumes" -}}
 {{- range include "causeway.files" . | fromJsonArray }}
 - name: causeway-{{ .name }}
-  {{- if .secret }}
+  {{- if .token }}
+  projected:
+    sources:
+      - serviceAccountToken:
+          path: token
+          audience: {{ .token.audience | quote }}
+          expirationSeconds: {{ int64 .token.expirationSeconds }}
+  {{- else if .secret }}
   secret:
     secretName: {{ .secret }}
   {{- else }}

@@ -1,5 +1,5 @@
 {{- /*
-How Kafka is reached: JSON of {brokers, tls, ca, clientCertificate, sasl}, with what Strimzi's Secrets give filled in
+How Kafka is reached: JSON of {brokers, tls, ca, clientCertificate, sasl, oauth}, with what Strimzi's Secrets give filled in
 where the values say nothing. `root`; `given`: the block of values.
 */ -}}
 {{- define "causeway.kafka" -}}
@@ -15,7 +15,7 @@ where the values say nothing. `root`; `given`: the block of values.
 {{- if and $strimzi.listenerTLS (not (include "causeway.given" $kafka.ca)) -}}
 {{- $_ := set $kafka "ca" (dict "secretName" (printf "%s-cluster-ca-cert" $strimzi.cluster) "key" "*") -}}
 {{- end -}}
-{{- if and $strimzi.user.enabled (not $kafka.clientCertificate.secretName) (not $kafka.sasl.mechanism) -}}
+{{- if and $strimzi.user.enabled (not $kafka.clientCertificate.secretName) (not $kafka.sasl.mechanism) (not (include "causeway.oauth" $kafka.oauth)) -}}
 {{- $user := include "causeway.strimziUser" .root -}}
 {{- if eq $strimzi.user.authentication "tls" -}}
 {{- $_ := set $kafka "clientCertificate" (dict "secretName" $user "certificateKey" "user.crt" "privateKeyKey" "user.key") -}}
@@ -53,10 +53,39 @@ where the values say nothing. `root`; `given`: the block of values.
 {{- $_ := set $client "sasl.username" .sasl.username -}}
 {{- $_ := set $client "sasl.password_file" "/etc/causeway/kafka-sasl/password" -}}
 {{- end -}}
-{{- if or $tls .sasl.mechanism -}}
-{{- $_ := set $client "security.protocol" (ternary (ternary "sasl_ssl" "sasl_plaintext" $tls) "ssl" (not (empty .sasl.mechanism))) -}}
+{{- $oauth := include "causeway.oauth" .oauth -}}
+{{- with .oauth -}}
+{{- if .projectedToken.audience -}}
+{{- $_ := set $client "sasl.oauthbearer.token_file" "/etc/causeway/kafka-token/token" -}}
+{{- end -}}
+{{- if .tokenEndpoint -}}
+{{- $_ := set $client "sasl.oauthbearer.token.endpoint.url" .tokenEndpoint -}}
+{{- $_ := set $client "sasl.oauthbearer.client.id" .clientId -}}
+{{- $_ := set $client "sasl.oauthbearer.client.secret_file" "/etc/causeway/kafka-oauth/client-secret" -}}
+{{- if .scope -}}
+{{- $_ := set $client "sasl.oauthbearer.scope" .scope -}}
+{{- end -}}
+{{- if include "causeway.given" .ca -}}
+{{- $_ := set $client "https.ca.location" "/etc/causeway/kafka-oauth-ca/ca.crt" -}}
+{{- end -}}
+{{- end -}}
+{{- if $oauth -}}
+{{- $_ := set $client "sasl.mechanism" "OAUTHBEARER" -}}
+{{- if .extensions -}}
+{{- $_ := set $client "sasl.oauthbearer.extensions" .extensions -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $sasl := or .sasl.mechanism $oauth | empty | not -}}
+{{- if or $tls $sasl -}}
+{{- $_ := set $client "security.protocol" (ternary (ternary "sasl_ssl" "sasl_plaintext" $tls) "ssl" $sasl) -}}
 {{- end -}}
 {{- toJson $client -}}
+{{- end -}}
+
+{{- /* Not empty when Kafka is told a token (SASL/OAUTHBEARER). */ -}}
+{{- define "causeway.oauth" -}}
+{{- if or .tokenEndpoint .projectedToken.audience -}}oauth{{- end -}}
 {{- end -}}
 
 {{- /* Every topic that the bridge writes to: JSON list. The same rule as the bridge's own (src/feed.rs). */ -}}

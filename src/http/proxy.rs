@@ -1,4 +1,4 @@
-//! Which proxy the registry is asked through: by the variables that curl reads, as curl reads them.
+//! Which proxy a server is asked through: by the variables that curl reads, as curl reads them.
 
 use std::net::IpAddr;
 

@@ -26,6 +26,7 @@ use std::{
 use harness as support;
 use libtest_mimic::{Arguments, Failed, Trial};
 use pages::Section;
+use serde_json::Value;
 
 use self::support::{
     bridge::{Bridge, SENDER, Setup},
@@ -40,7 +41,7 @@ use self::support::{
 const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.md"];
 
 /// What stands in `asapp.journey` when the commands run: an event twice, as a bridge stores it that was started again
-/// between the two, and two others.
+/// between the two, with another version of the schema, and two others.
 const COUNTED: &str = "4 records, 3 events";
 
 /// The time of one of them, which its field cannot say to the digit: it stands in `extras`.
@@ -167,7 +168,7 @@ fn world() -> &'static Bridge {
         };
         let sample =
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/events/journey.sample.json"));
-        let sample: serde_json::Value = serde_json::from_str(&sample.unwrap()).unwrap();
+        let sample: Value = serde_json::from_str(&sample.unwrap()).unwrap();
         let event = |id: &str| {
             let mut event = sample.clone();
             event["event_id"] = id.into();
@@ -187,22 +188,36 @@ fn world() -> &'static Bridge {
         for subject in ["one-value", "two-value"] {
             support::registry().register(subject, "\"string\"").unwrap();
         }
-        let twice = |setup: &dyn Fn() -> Setup| {
-            let mut first = setup().start();
+        let twice = |before: &dyn Fn() -> Setup, after: &dyn Fn() -> Setup| {
+            let mut first = before().start();
             post(&first, &["one", "two"]);
             assert!(first.stop().success());
-            let second = setup().start();
+            let second = after().start();
             post(&second, &["two", "three"]);
             second
         };
         let plain = || Setup::new(kafka(), None).set("feeds.journey.topic", "plain.journey");
-        assert!(twice(&plain).stop().success());
-        let second = twice(&setup);
+        assert!(twice(&plain, &plain).stop().success());
+        let older = scratch::dir("older").join("journey.avsc");
+        fs::write(&older, older_journey()).unwrap();
+        let second = twice(&|| setup().set("feeds.journey.schema", older.to_str().unwrap()), &setup);
         // Something for the dead letters.
         let answer = runtime.block_on(second.sender(Http::One).post("/", &[], "no event")).unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         second
     })
+}
+
+/// The journey schema as a version before had it: a nested record has a member less.
+fn older_journey() -> String {
+    let newest = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/journey.avsc");
+    let mut schema: Value = serde_json::from_str(&fs::read_to_string(newest).unwrap()).unwrap();
+    let data = schema["fields"].as_array_mut().unwrap().iter_mut().find(|field| field["name"] == "data").unwrap();
+    let members = data["type"][1]["fields"].as_array_mut().unwrap();
+    let all = members.len();
+    members.retain(|member| member["name"] != "group_id");
+    assert_eq!(members.len(), all - 1);
+    schema.to_string()
 }
 
 /// An S3 with a bucket `lake`: moto's, from PyPI.

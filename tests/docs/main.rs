@@ -12,6 +12,7 @@
     reason = "a test that fails here has failed"
 )]
 
+mod analytics;
 mod pages;
 
 use std::{
@@ -37,8 +38,8 @@ use self::support::{
     scratch,
 };
 
-/// The pages with commands. The first creates the topics by itself.
-const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.md"];
+/// The pages with commands. The first creates the topics by itself, the last begins with empty ones.
+const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.md", "analytics.md"];
 
 /// What stands in `asapp.journey` when the commands run: an event twice, as a bridge stores it that was started again
 /// between the two, with another version of the schema, and two others.
@@ -63,13 +64,24 @@ fn follow(section: &Section) -> Result<(), Failed> {
     let dir = scratch::dir("docs");
     let (environment, addresses) = match section.page {
         "install.md" => nothing_yet(),
+        "analytics.md" => {
+            let [first, _] = analytics::bridges();
+            // Four starts of Flink on a small machine: each is sooner there with the quick compiler alone.
+            let quick = ("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC");
+            (vec![(quick.0.to_owned(), quick.1.to_owned())], servers(first.ingress, first.admin))
+        }
         _ => (surroundings(&dir), addresses()),
     };
     let ours = |text: &str| addresses.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours));
     for (name, content) in &section.files {
         fs::write(dir.join(name), ours(content))?;
     }
-    fs::write(dir.join("commands.sh"), format!("set -euo pipefail\n{}", ours(&section.script)))?;
+    let mut script = ours(&section.script);
+    if section.page == "analytics.md" {
+        analytics::prepare(&dir, &ours);
+        script = analytics::around(&script);
+    }
+    fs::write(dir.join("commands.sh"), format!("set -euo pipefail\n{script}"))?;
     // The first of its process namespace: what it leaves in the background ends with it.
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "bash", "commands.sh"]);
@@ -87,6 +99,9 @@ fn follow(section: &Section) -> Result<(), Failed> {
     }
     if section.name == "consuming.md: Java" && !said.contains(&format!("happened \"{EXACT_TIME}\"")) {
         return Err(format!("extras are not found in {}\n{said}", dir.display()).into());
+    }
+    if section.page == "analytics.md" && !said.contains(analytics::EQUAL) {
+        return Err(format!("nothing is said to be equal in {}\n{said}", dir.display()).into());
     }
     if section.page == "install.md" {
         // What comes after begins with topics of its own.

@@ -1,8 +1,9 @@
 //! Certificates: the server's own, the CA and CRL that the sender's must satisfy, and the names that may send.
 //!
-//! `files` reads them, `names` compares names, `reasons` says why a handshake failed, `reload` takes up what changed,
-//! `verifier` judges what a client presents.
+//! `files` reads them, `crls` says which CRLs a handshake can go by, `names` compares names, `reasons` says why a handshake
+//! failed, `reload` takes up what changed, `verifier` judges what a client presents.
 
+mod crls;
 mod files;
 mod names;
 mod reasons;
@@ -21,14 +22,15 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use self::{
+    crls::{check_crls, crl_expiry},
+    files::{expiry, place, read_certificates, read_crls, read_key},
+    verifier::{Revoked, Verifier},
+};
 pub use self::{
     files::not_after,
     reasons::{TIMED_OUT, failure_reason, reason_of},
     reload::{CurrentTls, Reload, publish},
-};
-use self::{
-    files::{check_crls, crl_expiry, expiry, place, read_certificates, read_crls, read_key},
-    verifier::{Revoked, Verifier},
 };
 use crate::config::{ClientName, Tls};
 
@@ -189,7 +191,7 @@ fn verifier(
         .with_crls(crls)
         .allow_unknown_revocation_status()
         .build()
-        .map_err(|error| TlsError::of("ingress.tls.crl", crl_file, error, files::CRL_KINDS))?;
+        .map_err(|error| TlsError::of("ingress.tls.crl", crl_file, error, crls::KINDS))?;
     Ok(Arc::new(Verifier { webpki, revoked }))
 }
 

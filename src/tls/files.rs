@@ -1,22 +1,12 @@
-//! The files of `[ingress.tls]`: PEM in, certificates, key and CRLs out, with when they end.
+//! The files of `[ingress.tls]`: PEM in, certificates, key and CRLs out, with when the certificates end.
 
 use std::path::Path;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem, pem::PemObject};
-use x509_parser::{
-    error::X509Error,
-    oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
-    prelude::{CertificateRevocationList, FromDer, X509Certificate},
-};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Expiry, TlsError, names::written};
+use super::{Expiry, TlsError};
 use crate::files::read_pem;
-
-/// What to do about a CRL that cannot be used.
-pub(super) const CRL_REMEDY: &str = "give CRLs in PEM, each with the certificate of its CA in ingress.tls.client_ca, an intermediate CA's beside its root's; or take it out";
-
-/// What to do about one that its CA has signed and webpki does not read.
-pub(super) const CRL_KINDS: &str = "have the CA issue one as RFC 5280 has it, complete: no delta, not indirect, not for some reasons only, and with the full name of its distribution point if it is one's";
 
 pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fault = |reason: String| TlsError::of(key, file, reason, "give a readable file with certificates in PEM");
@@ -61,67 +51,6 @@ pub(super) fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<
     if crls.is_empty() { Err(fault("it holds no CRL".to_owned())) } else { Ok(crls) }
 }
 
-/// Each CRL must come from a CA that we trust: of one from elsewhere the verifier would take no notice. It looks at no more
-/// than one CRL for a certificate, the first of its issuer's name, and makes every handshake fail whose issuer has not
-/// signed that one.
-pub(super) fn check_crls(
-    file: &Path,
-    crls: &[CertificateRevocationListDer<'_>],
-    client_ca: &[CertificateDer<'_>],
-) -> Result<(), TlsError> {
-    let fault = |reason: String, remedy| TlsError::of("ingress.tls.crl", file, reason, remedy);
-    let authorities: Vec<X509Certificate<'_>> =
-        client_ca.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
-    let mut before: Vec<CertificateRevocationList<'_>> = Vec::new();
-    for (at, der) in crls.iter().enumerate() {
-        let place = place("CRL", at, crls.len());
-        let (_, crl) = CertificateRevocationList::from_der(der)
-            .map_err(|_| fault(format!("its {place} is no CRL"), CRL_REMEDY))?;
-        let issuer = written(crl.issuer());
-        if !authorities.iter().any(|ca| signed_by(&crl, ca)) {
-            let reason = format!("its {place}, of {issuer}, is not signed by a certificate of ingress.tls.client_ca");
-            return Err(fault(reason, CRL_REMEDY));
-        }
-        if has_two_keys(&crl, &authorities) {
-            return Err(fault(
-                format!(
-                    "ingress.tls.client_ca has two CAs with the name of its {place}, {issuer}, and different keys: whom the CRL's own did not sign would be refused"
-                ),
-                "keep one of the two CAs, or leave ingress.tls.crl out while both are needed",
-            ));
-        }
-        if before.iter().any(|other| other.issuer() == crl.issuer() && !are_parts(other, &crl)) {
-            let reason = format!("it holds two CRLs of one CA, {issuer}, and only the first would count");
-            return Err(fault(reason, "keep that CA's newest"));
-        }
-        before.push(crl);
-    }
-    Ok(())
-}
-
-fn signed_by(crl: &CertificateRevocationList<'_>, ca: &X509Certificate<'_>) -> bool {
-    let verified = crl.verify_signature(ca.public_key());
-    // An algorithm that only the handshake's verifier knows is left to it.
-    ca.subject() == crl.issuer() && matches!(verified, Ok(()) | Err(X509Error::SignatureUnsupportedAlgorithm))
-}
-
-/// The CRL's issuer is a CA that was given a new key and kept its name.
-fn has_two_keys(crl: &CertificateRevocationList<'_>, authorities: &[X509Certificate<'_>]) -> bool {
-    let mut keys = authorities.iter().filter(|ca| ca.subject() == crl.issuer()).map(|ca| ca.public_key().raw);
-    let first = keys.next();
-    keys.any(|key| Some(key) != first)
-}
-
-/// Each of the two is for other certificates of its CA, those that name its distribution point.
-fn are_parts(one: &CertificateRevocationList<'_>, other: &CertificateRevocationList<'_>) -> bool {
-    let point = |crl: &CertificateRevocationList<'_>| {
-        let mut extensions = crl.extensions().iter();
-        let point = extensions.find(|extension| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
-        point.map(|extension| extension.value.to_vec())
-    };
-    matches!((point(one), point(other)), (Some(one), Some(other)) if one != other)
-}
-
 fn pem_reason(error: &pem::Error) -> String {
     match error {
         pem::Error::Io(error) => error.to_string(),
@@ -137,13 +66,6 @@ fn pem_reason(error: &pem::Error) -> String {
 pub(super) fn expiry(what: &'static str, file: &Path, chain: &[CertificateDer<'_>]) -> Vec<Expiry> {
     let end = chain.iter().filter_map(not_after).min();
     end.map(|at| Expiry { what, file: file.display().to_string(), at }).into_iter().collect()
-}
-
-pub(super) fn crl_expiry(file: Option<&Path>, crls: &[CertificateRevocationListDer<'_>]) -> Vec<Expiry> {
-    let next_updates = crls.iter().filter_map(|der| CertificateRevocationList::from_der(der).ok()?.1.next_update());
-    let at = next_updates.map(|time| time.timestamp()).min();
-    let file = file.map(|file| file.display().to_string()).unwrap_or_default();
-    at.map(|at| Expiry { what: "crl", file, at }).into_iter().collect()
 }
 
 /// The end of a certificate, seconds since 1970.

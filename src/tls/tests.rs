@@ -11,6 +11,8 @@ use time::{Duration, OffsetDateTime};
 
 use super::*;
 
+mod crls;
+
 /// A CA of this name, and its certificate in PEM.
 fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     authority_until(name, Duration::days(1))
@@ -292,18 +294,6 @@ fn who_is_in_a_crl_is_refused_whatever_distribution_point_either_has() {
         let judged = |ca, serial| loaded.verify_again(&[sender_at(ca, serial, point)]);
         assert_eq!((judged(&ca, 1), judged(&ca, 2), judged(&other, 1)), (REVOKED, Ok(()), Ok(())), "{point:?}");
     }
-}
-
-/// A CA, and a CRL of it whose distribution point has no name:
-/// `openssl ca -gencrl` with `issuingDistributionPoint = critical, @point` and `onlyuser = TRUE`.
-const UNREAD_CRL: &str = include_str!("../../tests/data/unread-crl.pem");
-
-#[test]
-fn a_crl_of_a_kind_that_is_not_read_is_not_said_to_be_of_another_ca() {
-    let dir = TempDir::new().unwrap();
-    let found = faults(&files(&dir, UNREAD_CRL, UNREAD_CRL));
-    assert!(found[0].contains("UnsupportedCrlIssuingDistributionPoint"), "{found:?}");
-    assert!(found[0].contains("full name of its distribution point") && !found[0].contains("signed"), "{found:?}");
 }
 
 #[test]

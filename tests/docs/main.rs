@@ -12,6 +12,7 @@
     reason = "a test that fails here has failed"
 )]
 
+mod analytics;
 mod pages;
 
 use std::{
@@ -26,6 +27,7 @@ use std::{
 use harness as support;
 use libtest_mimic::{Arguments, Failed, Trial};
 use pages::Section;
+use serde_json::Value;
 
 use self::support::{
     bridge::{Bridge, SENDER, Setup},
@@ -36,11 +38,11 @@ use self::support::{
     scratch,
 };
 
-/// The pages with commands. The first creates the topics by itself.
-const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.md"];
+/// The pages with commands. The first creates the topics by itself, the last begins with empty ones.
+const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.md", "analytics.md"];
 
 /// What stands in `asapp.journey` when the commands run: an event twice, as a bridge stores it that was started again
-/// between the two, and two others.
+/// between the two, with another version of the schema, and two others.
 const COUNTED: &str = "4 records, 3 events";
 
 /// The time of one of them, which its field cannot say to the digit: it stands in `extras`.
@@ -62,13 +64,24 @@ fn follow(section: &Section) -> Result<(), Failed> {
     let dir = scratch::dir("docs");
     let (environment, addresses) = match section.page {
         "install.md" => nothing_yet(),
+        "analytics.md" => {
+            let [first, _] = analytics::bridges();
+            // Four starts of Flink on a small machine: each is sooner there with the quick compiler alone.
+            let quick = ("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC");
+            (vec![(quick.0.to_owned(), quick.1.to_owned())], servers(first.ingress, first.admin))
+        }
         _ => (surroundings(&dir), addresses()),
     };
     let ours = |text: &str| addresses.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours));
     for (name, content) in &section.files {
         fs::write(dir.join(name), ours(content))?;
     }
-    fs::write(dir.join("commands.sh"), format!("set -euo pipefail\n{}", ours(&section.script)))?;
+    let mut script = ours(&section.script);
+    if section.page == "analytics.md" {
+        analytics::prepare(&dir, &ours);
+        script = analytics::around(&script);
+    }
+    fs::write(dir.join("commands.sh"), format!("set -euo pipefail\n{script}"))?;
     // The first of its process namespace: what it leaves in the background ends with it.
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "bash", "commands.sh"]);
@@ -86,6 +99,9 @@ fn follow(section: &Section) -> Result<(), Failed> {
     }
     if section.name == "consuming.md: Java" && !said.contains(&format!("happened \"{EXACT_TIME}\"")) {
         return Err(format!("extras are not found in {}\n{said}", dir.display()).into());
+    }
+    if section.page == "analytics.md" && !said.contains(analytics::EQUAL) {
+        return Err(format!("nothing is said to be equal in {}\n{said}", dir.display()).into());
     }
     if section.page == "install.md" {
         // What comes after begins with topics of its own.
@@ -167,7 +183,7 @@ fn world() -> &'static Bridge {
         };
         let sample =
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/events/journey.sample.json"));
-        let sample: serde_json::Value = serde_json::from_str(&sample.unwrap()).unwrap();
+        let sample: Value = serde_json::from_str(&sample.unwrap()).unwrap();
         let event = |id: &str| {
             let mut event = sample.clone();
             event["event_id"] = id.into();
@@ -187,22 +203,36 @@ fn world() -> &'static Bridge {
         for subject in ["one-value", "two-value"] {
             support::registry().register(subject, "\"string\"").unwrap();
         }
-        let twice = |setup: &dyn Fn() -> Setup| {
-            let mut first = setup().start();
+        let twice = |before: &dyn Fn() -> Setup, after: &dyn Fn() -> Setup| {
+            let mut first = before().start();
             post(&first, &["one", "two"]);
             assert!(first.stop().success());
-            let second = setup().start();
+            let second = after().start();
             post(&second, &["two", "three"]);
             second
         };
         let plain = || Setup::new(kafka(), None).set("feeds.journey.topic", "plain.journey");
-        assert!(twice(&plain).stop().success());
-        let second = twice(&setup);
+        assert!(twice(&plain, &plain).stop().success());
+        let older = scratch::dir("older").join("journey.avsc");
+        fs::write(&older, older_journey()).unwrap();
+        let second = twice(&|| setup().set("feeds.journey.schema", older.to_str().unwrap()), &setup);
         // Something for the dead letters.
         let answer = runtime.block_on(second.sender(Http::One).post("/", &[], "no event")).unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         second
     })
+}
+
+/// The journey schema as a version before had it: a nested record has a member less.
+fn older_journey() -> String {
+    let newest = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/journey.avsc");
+    let mut schema: Value = serde_json::from_str(&fs::read_to_string(newest).unwrap()).unwrap();
+    let data = schema["fields"].as_array_mut().unwrap().iter_mut().find(|field| field["name"] == "data").unwrap();
+    let members = data["type"][1]["fields"].as_array_mut().unwrap();
+    let all = members.len();
+    members.retain(|member| member["name"] != "group_id");
+    assert_eq!(members.len(), all - 1);
+    schema.to_string()
 }
 
 /// An S3 with a bucket `lake`: moto's, from PyPI.

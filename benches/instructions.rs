@@ -190,7 +190,7 @@ fn ingress(config: &Config) -> Arc<Ingress> {
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let routes = serve::routes(config).expect("the built-in schemas");
     let budget = config.sender.budget();
-    let lanes = Bridge::lanes(&routes, config);
+    let lanes = Bridge::lanes(config);
     let cluster = Cluster::new(config);
     let producers =
         Producers::start(&cluster, &lanes, budget.message_timeout, config.dedupe.bytes_max, &metrics).expect("lanes");

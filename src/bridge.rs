@@ -1,16 +1,15 @@
 //! The flow, put together: body -> event -> record -> Kafka. What it returns is waited on for the receipt.
 
+mod feed_lane;
 mod held;
 mod identity;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use prometheus::IntCounter;
-
-use self::held::Held;
+use self::{feed_lane::FeedLane, held::Held};
 pub use self::{
     held::{InFlight, Overload},
     identity::Identity,
@@ -19,7 +18,7 @@ use crate::{
     config::Config,
     event::{Event, Parser},
     feed,
-    kafka::{Accepted, Entered, Key, LaneSpec, Producers},
+    kafka::{Accepted, Entered, Key, LaneSpec, LaneSpecs, Producers, WhenRefused},
     metrics::Metrics,
     quota::{Quota, Share},
     record::{Made, Record, Refused, Route, attribute::string as as_stored, body_hash, coding},
@@ -51,22 +50,6 @@ pub struct Bridge {
 /// Feeds by what is configured of them.
 type Positions = HashMap<String, usize, foldhash::fast::RandomState>;
 
-/// One feed: how its records are made, and what is counted of them.
-struct FeedLane {
-    route: Route,
-    held: Held,
-    unknown_members: IntCounter,
-    null_keys: IntCounter,
-    /// Events by major number, `other` last.
-    majors: [Major; 11],
-}
-
-/// Events of one major number of `api_version`.
-struct Major {
-    counter: IntCounter,
-    told: Once,
-}
-
 /// The buffers that one body needs on its way to a record.
 struct Bench {
     parser: Parser,
@@ -80,32 +63,34 @@ struct Bench {
 pub enum Binding {
     /// Take it by the event's `name`.
     ByName,
-    /// The path is bound to the feed at this position.
+    /// The path is bound to the feed at this position in `config.feeds`.
     Feed(usize),
 }
-
-/// The majors of `api_version` that the built-in schemas were written for.
-const KNOWN_MAJOR: usize = 1;
-
-/// Where all others are counted.
-const OTHER_MAJOR: usize = 10;
 
 /// The label of what no feed is known of.
 const UNKNOWN_FEED: &str = "unknown";
 
 impl Bridge {
-    /// The lanes that [`Producers::start`] needs for these routes: one a feed, the dead letters' last.
-    pub fn lanes(routes: &[Route], config: &Config) -> Vec<LaneSpec> {
-        let dead_letters =
-            LaneSpec { label: feed::DEAD_LETTER.to_owned(), topics: vec![config.dead_letter.topic.clone()] };
-        let lane = |route: &Route| LaneSpec {
-            label: route.label.clone(),
-            topics: route.topics.iter().map(|target| target.topic.clone()).collect(),
+    /// The lanes that [`Producers::start`] needs: one for each feed, and the dead letters'.
+    pub fn lanes(config: &Config) -> LaneSpecs {
+        let feed = |feed: &feed::Feed| LaneSpec {
+            label: feed.label.clone(),
+            topic: feed.topic.clone(),
+            more_topics: feed.topics().into_iter().skip(1).map(ToOwned::to_owned).collect(),
+            when_refused: WhenRefused::DeadLetter,
         };
-        routes.iter().map(lane).chain([dead_letters]).collect()
+        LaneSpecs {
+            feeds: config.feeds.iter().map(feed).collect(),
+            dead_letters: LaneSpec {
+                label: feed::DEAD_LETTER.to_owned(),
+                topic: config.dead_letter.topic.clone(),
+                more_topics: Vec::new(),
+                when_refused: WhenRefused::TryAgain,
+            },
+        }
     }
 
-    /// `routes` are those of `config.feeds`, in their order.
+    /// `routes` are those of `config.feeds`, in their order, as are the lanes of `producers` ([`Self::lanes`]).
     pub fn new(config: &Config, routes: Vec<Route>, producers: Arc<Producers>, metrics: Arc<Metrics>) -> Self {
         let held = |label: &str| Held::new(label, config.ingress.in_flight_max, &metrics);
         let bytes = Quota::new(config.ingress.queue_bytes_max);
@@ -122,20 +107,23 @@ impl Bridge {
             let named = config.feeds.iter().enumerate().filter_map(|(at, feed)| Some((key(feed)?.clone(), at)));
             named.collect::<Positions>()
         };
+        #[allow(
+            clippy::expect_used,
+            reason = "the configuration has such a feed built in, and refuses to give it a name"
+        )]
+        let other = config.feeds.iter().position(|feed| feed.name.is_none()).expect("a feed for every other name");
         Self {
             by_name: position(|feed| feed.name.as_ref()),
             name: NamePeek::default(),
             by_path: position(|feed| feed.path.as_ref()),
-            other: config.feeds.iter().position(|feed| feed.name.is_none()).unwrap_or(0),
+            other,
             dead_letters: held(feed::DEAD_LETTER),
             lanes: routes
                 .into_iter()
-                .map(|route| FeedLane {
-                    held: held(&route.label),
-                    unknown_members: metrics.unknown_members.with_label_values(&[&route.label]),
-                    null_keys: metrics.null_keys.with_label_values(&[&route.label]),
-                    majors: std::array::from_fn(|number| Major::new(number, &route.label, &metrics)),
-                    route,
+                .zip(producers.feeds())
+                .map(|(route, (lane, topics))| {
+                    let held = held(&route.label);
+                    FeedLane::new(route, lane, topics, held, &metrics)
                 })
                 .collect(),
             streams: Quota::new(config.streams_max()),
@@ -147,6 +135,11 @@ impl Bridge {
             body_bytes_max: config.ingress.body_bytes_max,
             metrics,
         }
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "a position in `config.feeds`, and each of these feeds has a lane here")]
+    fn feed(&self, position: usize) -> &FeedLane {
+        &self.lanes[position]
     }
 
     /// What a request path is bound to; `None` for a path that is not ours.
@@ -221,9 +214,8 @@ impl Bridge {
             Binding::Feed(lane) => Some(lane),
             Binding::ByName => self.name.peek(text).and_then(named),
         };
-        let Some((lane, feed)) = lane.and_then(|lane| Some((lane, self.lanes.get(lane)?))) else {
-            return Err(accepted);
-        };
+        let Some(lane) = lane else { return Err(accepted) };
+        let feed = self.feed(lane);
         let Some(share) = feed.held.quota.take(1) else { return Err(accepted) };
         match feed.route.fill_directly(record, text, &accepted.body, self.depth_max, &accepted.origin, direct) {
             // What looked like its name may have stood elsewhere.
@@ -246,7 +238,7 @@ impl Bridge {
             Binding::Feed(lane) => lane,
             Binding::ByName => self.by_name.get(event.name).copied().unwrap_or(self.other),
         };
-        let Some(feed) = self.lanes.get(lane) else { return Err(Overload::InFlight) };
+        let feed = self.feed(lane);
         // First: to refuse an event must cost as little as can be.
         let share = feed.held.take().map_err(|full| feed.held.refuse(full))?;
         match feed.route.fill(record, event, &accepted.body, &accepted.origin, transcoder) {
@@ -269,12 +261,12 @@ impl Bridge {
             return self.dead_letter(refused, key, accepted, Binding::Feed(lane), &mut Record::default());
         }
         let (ticket, pending) =
-            match self.producers.enter(Key::event(lane, &as_stored(made.facts.event_id), made.body_hash)) {
+            match self.producers.enter(Key::event(feed.lane, &as_stored(made.facts.event_id), made.body_hash)) {
                 Entered::First(ticket, pending) => (ticket, pending),
                 Entered::Again(pending) => return Ok(feed.held.join(share, pending)),
             };
         feed.held.make_room(&mut accepted, record).map_err(|full| feed.held.refuse(full))?;
-        self.producers.send_event(lane, made.target, record, accepted, ticket);
+        self.producers.send_event(feed.topic(made), record, accepted, ticket);
         feed.count(made);
         Ok(feed.held.hold(share, pending))
     }
@@ -296,7 +288,7 @@ impl Bridge {
         record: &mut Record,
     ) -> Result<InFlight, Overload> {
         let feed = match binding {
-            Binding::Feed(lane) => self.lanes.get(lane).map(|feed| &feed.route),
+            Binding::Feed(lane) => Some(&self.feed(lane).route),
             Binding::ByName => None,
         };
         let known = feed.and_then(|route| Some((route.label.as_str(), route.topics.first()?.topic.as_str())));
@@ -340,61 +332,5 @@ impl Bridge {
 
     pub fn producers(&self) -> &Arc<Producers> {
         &self.producers
-    }
-}
-
-impl FeedLane {
-    fn count(&self, made: &Made<'_>) {
-        if made.extras > 0 {
-            self.unknown_members.inc_by(made.extras as u64);
-        }
-        if made.has_null_key() {
-            self.null_keys.inc();
-        }
-        let major = major(made.facts.api_version);
-        let Some(counted) = self.majors.get(major.unwrap_or(OTHER_MAJOR)) else { return };
-        counted.counter.inc();
-        if major != Some(KNOWN_MAJOR) {
-            counted.told.call_once(|| {
-                tracing::warn!(
-                    feed = self.route.label,
-                    major = major_label(major.unwrap_or(OTHER_MAJOR)),
-                    "first event of another major api_version: `extras` keeps what its schema does not name"
-                );
-            });
-        }
-    }
-}
-
-impl Major {
-    fn new(number: usize, feed: &str, metrics: &Metrics) -> Self {
-        let label = major_label(number);
-        Self { counter: metrics.events_by_major.with_label_values(&[feed, label.as_str()]), told: Once::new() }
-    }
-}
-
-/// How a major is counted, and told: a sender's own text of it goes into no log.
-fn major_label(number: usize) -> String {
-    if number == OTHER_MAJOR { "other".to_owned() } else { number.to_string() }
-}
-
-/// 0 to 9, from `v1.3.0` or `1.3.0`; `None` for any other text.
-fn major(api_version: &str) -> Option<usize> {
-    let text = api_version.strip_prefix(['v', 'V']).unwrap_or(api_version);
-    let (major, _) = text.split_once('.').unwrap_or((text, ""));
-    major.parse().ok().filter(|major| *major <= 9)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn majors() {
-        for (text, expected) in
-            [("v1.3.0", Some(1)), ("2", Some(2)), ("v10.0", None), ("string", None), ("", None), ("v-1.0", None)]
-        {
-            assert_eq!(major(text), expected, "{text}");
-        }
     }
 }

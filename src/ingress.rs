@@ -220,7 +220,8 @@ impl Ingress {
         };
         peer.keep(timer);
         outcome.map_err(|why| match why {
-            Undelivered::GivenUp => Refusal::NoCommitInTime,
+            // No lane of events refuses: `Bridge::lanes`.
+            Undelivered::GivenUp | Undelivered::Refused => Refusal::NoCommitInTime,
             Undelivered::Stopping => Refusal::Stopping,
         })
     }

@@ -1,40 +1,63 @@
 //! [`Record`](crate::record::Record) -> [`Receipt`]: the only owner of rdkafka.
+//!
+//! Each module uses only those above it in this list (`tests/tidy.rs` keeps that so): first what any client of Kafka needs, then
+//! looking at a cluster and reading from it, then a lane's records, the lane, the threads that serve all lanes, and on top of
+//! them [`Producers`].
 
-pub mod admin;
-mod client;
-pub mod durability;
-pub mod embedded;
-pub mod follower;
-mod health;
-mod letter;
-mod native;
-mod pace;
 mod patience;
-mod producer;
-pub mod progress;
+mod thread;
+mod log;
+pub mod embedded;
 mod properties;
+mod token;
+mod native;
+mod token_server;
+mod tokens;
+mod client;
+mod keeper;
+mod survey;
+mod asker;
+pub mod admin;
 pub mod reach;
+pub mod durability;
 pub mod reader;
+pub mod follower;
+pub mod progress;
+mod ids;
+mod pending;
+mod window;
+mod health;
+mod counts;
+mod parcel;
+mod outgoing;
+mod reports;
+mod gate;
+mod handle;
+mod lane;
+mod lanes;
+mod pace;
+mod watch;
+mod stall;
 mod redelivery;
 mod renew;
-mod reports;
-mod stall;
-mod token;
-mod token_server;
+mod hand_round;
+mod producer;
 mod warm;
-mod watch;
-mod window;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use client::Connection;
-pub use producer::{Accepted, LaneSpec, Pending, Producers};
+pub use ids::{LaneId, TopicId};
+pub use lane::{LaneSpec, WhenRefused};
+pub use parcel::Accepted;
+pub use pending::Pending;
+pub use producer::{LaneSpecs, Producers};
 pub use properties::property_faults;
+pub use thread::end;
 pub use token::{NoToken, Token};
 pub use warm::Warmed;
-pub use watch::end;
 pub use window::{Entered, Key, Ticket};
 
 /// What the client library reports.
@@ -59,15 +82,14 @@ pub fn told_time(millis: i64) -> String {
 /// the topic. An answer of 200 can be built from nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// A topic's name lives as long as the process: there are few, and no event has to count who uses it.
-    topic: &'static str,
+    topic: TopicId,
     partition: i32,
     offset: Option<i64>,
 }
 
 impl Receipt {
     pub fn topic(&self) -> &'static str {
-        self.topic
+        self.topic.name()
     }
 
     pub fn partition(&self) -> i32 {
@@ -86,6 +108,9 @@ pub enum Undelivered {
     /// `message.timeout.ms` has passed.
     #[error("the record was not committed in time")]
     GivenUp,
+    /// Its topic can never store it, and its lane sends no dead letter instead ([`WhenRefused::Refuse`]).
+    #[error("its topic can never store the record")]
+    Refused,
     /// Nobody waits for receipts any more ([`Producers::dismiss`]).
     #[error("this instance is stopping")]
     Stopping,

@@ -61,6 +61,8 @@ pub struct Bound {
     addresses: Addresses,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
+    /// The look at the topics, once they are there.
+    durability: Option<durability::Watching>,
 }
 
 /// Where the bridge listens.
@@ -127,7 +129,7 @@ impl Bound {
         let served = admin::Admin { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics), schemas };
         let addresses =
             Addresses { ingress: ingress.local_addr().map_err(io)?, admin: admin::start(served, admin).map_err(io)? };
-        Ok(Self { config, run, routes, certificates, ingress, addresses, readiness, metrics })
+        Ok(Self { config, run, routes, certificates, ingress, addresses, readiness, metrics, durability: None })
     }
 
     /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
@@ -143,7 +145,7 @@ impl Bound {
         };
         resolved?;
         let budget = self.config.sender.budget();
-        let lanes = Bridge::lanes(&self.routes, &self.config);
+        let lanes = Bridge::lanes(&self.config);
         let producers =
             Producers::start(&connection, &lanes, budget.message_timeout, self.config.dedupe.bytes_max, &self.metrics)
                 .map_err(|error| error.to_string())?;
@@ -200,7 +202,8 @@ impl Bound {
             let _ = timeout_at(end, connections.ended()).await;
             connections.cut();
         }
-        Ok(tokio::task::block_in_place(|| drain(producers, end.into_std())))
+        let durability = self.durability.take();
+        Ok(tokio::task::block_in_place(|| drain(producers, durability, end.into_std())))
     }
 
     /// Without it retries of what an earlier run committed are committed again: no reason not to start.
@@ -235,7 +238,8 @@ impl Bound {
         }
         self.readiness.done("topics");
         if self.run != (Run::Dev { embedded: true }) {
-            durability::watch(connection, topics.names, &self.metrics, durability::EVERY);
+            let watching = durability::watch(connection, topics.names, &self.metrics, durability::EVERY);
+            self.durability = Some(watching);
         }
         let Some(registry) = self.config.registry.as_ref().filter(|_| self.run == Run::Serve) else {
             return Ok(());
@@ -283,15 +287,17 @@ async fn tell_own_faults(producers: Weak<Producers>, readiness: Arc<Readiness>) 
     }
 }
 
-/// Waits for the last commits, then ends the producers. Blocks.
-fn drain(producers: Arc<Producers>, end: std::time::Instant) -> Drained {
+/// Waits for the last commits, then ends the producers and the threads. Blocks.
+fn drain(producers: Arc<Producers>, durability: Option<durability::Watching>, end: std::time::Instant) -> Drained {
     let given_up = producers.drain(end);
     if given_up > 0 {
         tracing::error!(given_up, "records were not committed by the end of the drain; none of them was answered 200");
     } else {
         tracing::info!("drained: every accepted event is committed");
     }
-    producers.close(std::time::Instant::now() + CLOSE_MAX);
+    let closed_by = std::time::Instant::now() + CLOSE_MAX;
+    producers.close(closed_by);
+    durability.into_iter().for_each(|watching| watching.end(closed_by));
     Drained { given_up }
 }
 

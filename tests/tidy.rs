@@ -70,11 +70,11 @@ fn module(path: &Path) -> String {
     Path::new(below.iter().next().unwrap()).file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Every `name` that stands in `code` as `crate::name`, also inside `use crate::{..}`.
-fn uses(code: &str) -> Vec<String> {
+/// Every `name` that stands in `code` behind `path`, such as `crate::name`, also inside `use crate::{..}`.
+fn uses(code: &str, path: &str) -> Vec<String> {
     let mut used = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    for (at, _) in code.match_indices(path) {
+        let rest = &code[at + path.len()..];
         if let Some(group) = rest.strip_prefix('{') {
             let mut depth = 0;
             let mut name = String::new();
@@ -107,7 +107,7 @@ fn a_module_uses_only_those_above_it() {
             continue;
         }
         let own = place(&module).unwrap_or_else(|| panic!("{} is in no place of the order", path.display()));
-        for used in uses(&code) {
+        for used in uses(&code, "crate::") {
             let Some(other) = place(&used) else { continue };
             assert!(other <= own, "{} uses {used}, which comes after {module}", path.display());
         }
@@ -115,6 +115,43 @@ fn a_module_uses_only_those_above_it() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let declared: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     assert_eq!(declared, ORDER, "lib.rs declares the modules in the order of the flow");
+}
+
+/// The list in `src/kafka.rs` is an order as that of the whole crate is. What is exported there is a module's too.
+#[test]
+fn a_file_of_kafka_uses_only_those_above_it() {
+    let folder = root().join("src/kafka");
+    let list = fs::read_to_string(root().join("src/kafka.rs")).unwrap();
+    let declared =
+        |line: &str| Some(line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')?.to_owned());
+    let order: Vec<String> = list.lines().filter_map(declared).collect();
+    let place = |name: &str| order.iter().position(|known| *known == name);
+    let exported: Vec<(String, usize)> = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub use ")?.strip_suffix(';')?.split_once("::"))
+        .filter_map(|(module, names)| Some((place(module)?, names)))
+        .flat_map(|(at, names)| names.trim_matches(['{', '}']).split(',').map(move |name| (name.trim().to_owned(), at)))
+        .collect();
+    let mut seen = 0;
+    for (path, code) in sources().iter().filter(|(path, _)| path.starts_with(&folder)) {
+        let below = path.strip_prefix(&folder).unwrap();
+        let module = Path::new(below.iter().next().unwrap()).file_stem().unwrap().to_str().unwrap();
+        let own = place(module).unwrap_or_else(|| panic!("{} is not in the list", path.display()));
+        // A comment may tell of those below.
+        let code: String = code.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("//")).collect();
+        let beside = if below.iter().count() == 1 { uses(&code, "super::") } else { Vec::new() };
+        for used in beside.into_iter().chain(uses(&code, "crate::kafka::")) {
+            // Each stage calls it, behind its feature alone (below).
+            if used == "sabotage" {
+                continue;
+            }
+            let by_export = || exported.iter().find(|(name, _)| *name == used).map(|(_, at)| *at);
+            let Some(other) = place(&used).or_else(by_export) else { continue };
+            seen += 1;
+            assert!(other <= own, "{} uses {used}, which comes after {module}", path.display());
+        }
+    }
+    assert!(seen > 60, "{seen} uses");
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub fn require(target: &Target, connection: &Connection, topics: &[String]) -> R
         return Ok(());
     }
     let missing: Vec<String> = survey.missing.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-    let forbidden = survey.missing.iter().any(|(_, why)| why.contains("Authorization"));
+    let forbidden = survey.missing.iter().any(|(_, why)| why.is_hidden());
     let remedy = if forbidden {
         "may this user Describe the topics?".to_owned()
     } else {

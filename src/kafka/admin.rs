@@ -1,126 +1,19 @@
 //! Topics: what they are, what they should be, and making them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rdkafka::{
-    ClientContext,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
-    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    metadata::{Metadata, MetadataBroker, MetadataPartition},
-    producer::{DeliveryResult, ProducerContext},
 };
 
-use super::{
-    Connection,
-    reach::Asker,
-    token::{Keeper, NoToken},
+use super::{Connection, asker::Asker, keeper::Keeper, survey::is_unauthorized, token::NoToken};
+pub use super::{
+    asker::NoAnswer,
+    survey::{Broker, Missing, Survey, Topic},
 };
 use crate::config;
-
-/// A topic as the cluster has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Topic {
-    pub name: String,
-    pub partitions: usize,
-    /// The smallest number of replicas that any partition has.
-    pub replication: usize,
-    /// The smallest number of in-sync replicas that any partition has now.
-    pub in_sync: usize,
-    /// Partitions without a leader.
-    pub leaderless: usize,
-    /// The ids of the brokers that lead the others.
-    pub leaders: BTreeSet<i32>,
-    /// Its configuration, defaults included; `None` where the broker cannot tell (no DescribeConfigs right, or the embedded broker).
-    pub settings: Option<BTreeMap<String, String>>,
-}
-
-impl Topic {
-    /// What would lose acked events, or stop new ones: whether it is so, `None` where that cannot be read.
-    pub fn faults(&self) -> [(&'static str, Option<bool>); 6] {
-        let is = |setting: &str, word: &str| Some(self.settings.as_ref()?.get(setting)?.contains(word));
-        let replicas = i64::try_from(self.replication).unwrap_or(i64::MAX);
-        // One broker alone may hold an acked event, or one broker down stops all writes.
-        let in_sync_min = |min: i64| min < 2 && replicas > 2 || min >= replicas.max(2);
-        [
-            ("leader", Some(self.leaderless > 0)),
-            ("replication", Some(self.replication < 3)),
-            ("in_sync", Some(self.in_sync < self.replication)),
-            ("min.insync.replicas", self.number("min.insync.replicas").map(in_sync_min)),
-            ("unclean.leader.election.enable", is("unclean.leader.election.enable", "true")),
-            ("cleanup.policy", is("cleanup.policy", "compact")),
-        ]
-    }
-
-    /// One of the topic's settings as a number.
-    pub fn number(&self, setting: &str) -> Option<i64> {
-        self.settings.as_ref()?.get(setting)?.parse().ok()
-    }
-}
-
-/// A broker as the cluster tells its clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broker {
-    pub id: i32,
-    /// What it advertises: `host:port`, an IPv6 address in brackets.
-    pub address: String,
-}
-
-impl Broker {
-    fn of(told: &MetadataBroker) -> Self {
-        let host = told.host();
-        let address = match host.contains(':') {
-            true => format!("[{host}]:{}", told.port()),
-            false => format!("{host}:{}", told.port()),
-        };
-        Self { id: told.id(), address }
-    }
-}
-
-/// What the cluster says of the topics that were asked for.
-#[derive(Debug, Clone, Default)]
-pub struct Survey {
-    pub brokers: Vec<Broker>,
-    pub found: Vec<Topic>,
-    /// Not there, with the broker's word for it.
-    pub missing: Vec<(String, String)>,
-}
-
-impl Survey {
-    /// Takes up what was answered about the topic of this name.
-    pub(super) fn add(&mut self, name: &str, metadata: &Metadata) {
-        self.brokers = metadata.brokers().iter().map(Broker::of).collect();
-        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
-            self.missing.push((name.to_owned(), "not in the broker's answer".to_owned()));
-            return;
-        };
-        if let Some(error) = topic.error() {
-            let code = RDKafkaErrorCode::from(error);
-            self.missing.push((name.to_owned(), format!("{code:?}")));
-            return;
-        }
-        let partitions = topic.partitions();
-        self.found.push(Topic {
-            name: name.to_owned(),
-            partitions: partitions.len(),
-            replication: partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
-            in_sync: partitions.iter().map(|partition| partition.isr().len()).min().unwrap_or(0),
-            leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
-            leaders: partitions.iter().map(MetadataPartition::leader).filter(|leader| *leader >= 0).collect(),
-            settings: None,
-        });
-    }
-
-    /// What the brokers advertise.
-    pub fn addresses(&self) -> Vec<&str> {
-        self.brokers.iter().map(|broker| broker.address.as_str()).collect()
-    }
-}
 
 /// A broker's own default of `max.message.bytes`.
 const BROKER_MESSAGE_BYTES_MAX: i64 = 1_048_588;
@@ -131,60 +24,6 @@ pub struct Admin {
     asker: Asker,
     token: Keeper,
     timeout: Duration,
-}
-
-/// Logs, and keeps, why the cluster could not be reached: no reason twice in a row.
-pub(super) struct Said {
-    pub(super) said: Arc<Mutex<Option<String>>>,
-    pub(super) quiet: bool,
-}
-
-impl ClientContext for Said {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        if !self.quiet {
-            super::reports::log("admin", level, fac, message);
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        // That all brokers are down follows from what was said before of each, and comes again with every attempt to
-        // connect: forty times a second, each time twice (rdkafka 0.39).
-        let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
-        if said.as_deref().is_some_and(|said| follows || cause(said) == cause(reason)) {
-            return;
-        }
-        if !self.quiet {
-            tracing::warn!(client = "admin", %error, reason, "Kafka client error");
-        }
-        *said = Some(reason.to_owned());
-    }
-}
-
-/// A reason without how long it took, and how often it was left unsaid.
-fn cause(reason: &str) -> &str {
-    reason.split_once(" (after ").map_or(reason, |(cause, _)| cause)
-}
-
-impl ProducerContext for Said {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}
-
-/// No broker answered; with librdkafka's word for the reason, if it had one.
-#[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
-    #[error(transparent)]
-    Token(#[from] NoToken),
-    #[error("{}", .said.clone().unwrap_or_else(|| .error.to_string()))]
-    Cluster { error: KafkaError, said: Option<String> },
-}
-
-impl NoAnswer {
-    pub(super) fn new(error: KafkaError, said: &Mutex<Option<String>>) -> Self {
-        Self::Cluster { error, said: said.lock().unwrap_or_else(PoisonError::into_inner).clone() }
-    }
 }
 
 impl Admin {
@@ -295,4 +134,16 @@ pub enum CreateError {
     Cluster(#[from] KafkaError),
     #[error("topic {topic} could not be created: {code:?}")]
     Refused { topic: String, code: RDKafkaErrorCode },
+}
+
+impl CreateError {
+    /// The cluster has fewer brokers than a partition is to have replicas.
+    pub fn is_replication(&self) -> bool {
+        matches!(self, Self::Refused { code: RDKafkaErrorCode::InvalidReplicationFactor, .. })
+    }
+
+    /// This user may not create them.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if is_unauthorized(*code))
+    }
 }

@@ -11,13 +11,13 @@ use rdkafka::{
     ClientConfig,
     config::RDKafkaLogLevel,
     error::KafkaResult,
-    producer::{BaseProducer, Producer as _},
+    producer::{BaseProducer, Producer as _, ProducerContext},
 };
 
 use super::{
     patience::be_patient,
-    reports::Reports,
-    token::{NoToken, Token, Tokens},
+    token::{NoToken, Token},
+    tokens::Tokens,
 };
 use crate::{
     config::{Budget, Config, is_for_tokens},
@@ -191,17 +191,17 @@ impl Connection {
 
 /// Makes a producer whose threads are patient: librdkafka's take the scheduling policy of the thread that makes them. It has
 /// the token that is known; without one it waits for that of `token.rs`.
-pub(super) fn create_patient(
+pub(super) fn create_patient<C: ProducerContext>(
     connection: &Connection,
     config: &ClientConfig,
-    context: Reports,
-) -> KafkaResult<BaseProducer<Reports>> {
+    context: C,
+) -> KafkaResult<BaseProducer<C>> {
     let make = || {
         be_patient();
         config.create_with_context(context)
     };
     let made = std::thread::scope(|scope| scope.spawn(make).join());
-    let producer: BaseProducer<Reports> = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let producer: BaseProducer<C> = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     if let Some((tokens, token)) = connection.tokens.as_ref().and_then(|tokens| Some((tokens, tokens.latest()?)))
         && let Err(error) = tokens.give(producer.client(), &token)
     {

@@ -1,15 +1,17 @@
 //! Whether the topics keep what was acked, as far as the cluster tells: looked at while the bridge runs.
 
 use std::{
-    sync::{Arc, Weak},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use tokio::runtime;
 
 use super::{
     Connection,
-    admin::{Admin, Survey, Topic},
+    admin::Admin,
+    survey::{Survey, Topic},
+    thread::{Owned, Stop},
 };
 use crate::metrics::Metrics;
 
@@ -19,31 +21,49 @@ pub const EVERY: Duration = Duration::from_secs(300);
 /// The fault of a topic that was deleted, with what was acked in it.
 const MISSING: &str = "missing";
 
-/// Starts a thread that looks at `topics` now and then; it ends when nobody has the metrics any more. What the cluster does
-/// not answer stays as it was last seen.
-///
-/// A thread of its own, that nobody waits for: a look may take some seconds, which neither events nor the end of the process have.
-pub fn watch(connection: &Connection, topics: Vec<String>, metrics: &Arc<Metrics>, every: Duration) {
-    let (connection, metrics) = (connection.clone(), Arc::downgrade(metrics));
-    let look = move || {
-        while look(&connection, &topics, &metrics) {
-            std::thread::sleep(every);
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("durability".to_owned()).spawn(look) {
-        tracing::warn!(%error, "the topics' durability is not looked at");
+/// The thread that looks. It is told to end when this is dropped.
+pub struct Watching {
+    stop: Arc<Stop>,
+    thread: Option<Owned>,
+}
+
+impl Watching {
+    /// Tells the thread to end and waits for that until `deadline`: a look that is under way takes some seconds where a broker does
+    /// not answer.
+    pub fn end(mut self, deadline: Instant) {
+        self.stop.tell();
+        self.thread.take().into_iter().for_each(|thread| thread.join_by(deadline));
     }
 }
 
-/// Whether there is a next time.
-fn look(connection: &Connection, topics: &[String], metrics: &Weak<Metrics>) -> bool {
-    let survey = survey(connection, topics, false);
-    let Some(metrics) = metrics.upgrade() else { return false };
-    match survey {
-        Ok(survey) => topics.iter().for_each(|topic| publish(topic, &survey, &metrics)),
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.stop.tell();
+    }
+}
+
+/// Starts a thread that looks at `topics` now and then. What the cluster does not answer stays as it was last seen.
+///
+/// A thread of its own, as a look may take some seconds, which events do not have.
+pub fn watch(connection: &Connection, topics: Vec<String>, metrics: &Arc<Metrics>, every: Duration) -> Watching {
+    let (connection, metrics, stop) = (connection.clone(), Arc::clone(metrics), Arc::new(Stop::default()));
+    let told = Arc::clone(&stop);
+    let run = move || {
+        look(&connection, &topics, &metrics);
+        while !told.is_told_within(every) {
+            look(&connection, &topics, &metrics);
+        }
+    };
+    let thread = Owned::start("durability", run);
+    let thread = thread.map_err(|error| tracing::warn!(%error, "the topics' durability is not looked at")).ok();
+    Watching { stop, thread }
+}
+
+fn look(connection: &Connection, topics: &[String], metrics: &Metrics) {
+    match survey(connection, topics, false) {
+        Ok(survey) => topics.iter().for_each(|topic| publish(topic, &survey, metrics)),
         Err(error) => tracing::debug!(error, "the topics' durability could not be looked at"),
     }
-    true
 }
 
 /// By clients of its own: those of the flow are not held up, and new ones have the newest passwords.
@@ -58,9 +78,9 @@ pub(super) fn survey(connection: &Connection, topics: &[String], quiet: bool) ->
 
 fn publish(topic: &str, survey: &Survey, metrics: &Metrics) {
     let found = survey.found.iter().find(|found| found.name == topic);
-    let why = survey.missing.iter().find(|(missing, _)| missing == topic).map(|(_, why)| why.as_str());
+    let why = survey.missing.iter().find(|(missing, _)| missing == topic).map(|(_, why)| *why);
     // One that may not be seen may be there.
-    let missing = found.map(|_| false).or_else(|| why.filter(|why| why.contains("UnknownTopic")).map(|_| true));
+    let missing = found.map(|_| false).or_else(|| why.filter(|why| why.is_unknown()).map(|_| true));
     let unknown = || Topic::default().faults().map(|(fault, _)| (fault, None));
     for (fault, is) in found.map_or_else(unknown, Topic::faults).into_iter().chain([(MISSING, missing)]) {
         let labels = [topic, fault];

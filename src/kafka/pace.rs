@@ -1,29 +1,16 @@
-//! Before each producer: records that follow one another closely go together. And behind it: so do their reports.
-//!
-//! A request to a broker costs both sides much the same whether it carries one record of a partition or ten, so a busy
-//! bridge should gather. A fixed wait (`linger.ms`) would be paid by the idle one too. So a lane's gate shuts after each
-//! opening, for longer the more records it let through: one that gets few records does not notice it.
-//!
-//! It stays shut, too, until what it let through last is reported: what comes after waits better here. In
-//! librdkafka (2.12, `rd_kafka_toppar_producer_serve`) a broker's thread polls without pause as long as more than
-//! [`WITHOUT_SPIN`] records of a partition are in flight and others of it wait behind them.
+//! The thread that opens all gates and takes all delivery reports.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
-    thread::Thread,
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
-use super::{letter::Letter, patience::be_patient, producer::Producers, reports::Counts, watch};
-
-/// How long a gate stays shut for each record that it let through. With it, gathering begins at 2,000 records a second.
-const SHUT_PER_RECORD: Duration = Duration::from_micros(500);
-
-/// How long it stays shut at most: what a busy bridge adds to an answer.
-const SHUT_MAX: Duration = Duration::from_millis(4);
-
-/// librdkafka's `RD_KAFKA_IDEMP_MAX_INFLIGHT`, less one.
-const WITHOUT_SPIN: usize = 4;
+use super::{
+    lanes::Lanes,
+    patience::be_patient,
+    thread::{Owned, Stop},
+};
 
 /// While records are under way, the gates and the reports are looked at so often. To be woken by each report would cost more
 /// than all that is done with it.
@@ -32,140 +19,24 @@ const BEAT: Duration = Duration::from_millis(1);
 /// The same while nothing is under way, for what librdkafka says of itself.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// One lane's gate. Records leave it in the order in which they came.
-pub(super) struct Gate {
-    state: Mutex<State>,
-    opener: Thread,
-    counts: Arc<Counts>,
-    /// How long it waits for the first report: by then librdkafka has given the request up, or half of D is over.
-    patience: Duration,
-}
-
-struct State {
-    gathered: Vec<Letter>,
-    opens_at: Instant,
-    /// With so many in librdkafka it opens again.
-    enough: usize,
-    /// How many had been reported when it opened.
-    reported: usize,
-    /// What was gathered is being handed over: nothing may overtake it.
-    opening: bool,
-    /// Nothing passes: the producer is being replaced.
-    shut: bool,
-}
-
-impl Gate {
-    pub(super) fn new(opener: &Thread, counts: &Arc<Counts>, patience: Duration) -> Self {
-        let state = State {
-            gathered: Vec::new(),
-            opens_at: Instant::now(),
-            enough: WITHOUT_SPIN,
-            reported: 0,
-            opening: false,
-            shut: false,
-        };
-        Self { state: Mutex::new(state), opener: opener.clone(), counts: Arc::clone(counts), patience }
-    }
-
-    /// Hands the letter over at once when the gate is open, else later on the opener's thread.
-    pub(super) fn pass(&self, letter: Letter, hand_over: impl FnOnce(Letter)) {
-        let mut state = self.lock();
-        let now = letter.parcel.accepted;
-        if !state.shut && !state.opening && state.gathered.is_empty() && self.may_open(&state, now) {
-            state.opens_at = now + shut_for(1);
-            return hand_over(letter);
-        }
-        state.gathered.push(letter);
-        drop(state);
-    }
-
-    /// Whether something waits, and may go.
-    fn is_due(&self, now: Instant) -> bool {
-        let state = self.lock();
-        !state.shut && !state.gathered.is_empty() && self.may_open(&state, now)
-    }
-
-    fn may_open(&self, state: &State, now: Instant) -> bool {
-        if now < state.opens_at {
-            return false;
-        }
-        if self.counts.in_librdkafka() <= state.enough {
-            return true;
-        }
-        // Where some reports have come a partition may be stuck: it must not hold up the others for as long.
-        let some = self.counts.reported() != state.reported;
-        now >= state.opens_at + if some { self.patience / 2 } else { self.patience }
-    }
-
-    fn open(&self, hand_over: impl Fn(Letter)) {
-        let mut state = self.lock();
-        if state.shut {
-            return;
-        }
-        let letters = std::mem::take(&mut state.gathered);
-        state.opens_at = Instant::now() + shut_for(letters.len());
-        // What was not reported by now may be stuck for long, and does not count.
-        state.enough = self.counts.in_librdkafka() + WITHOUT_SPIN;
-        state.reported = self.counts.reported();
-        state.opening = true;
-        drop(state);
-        letters.into_iter().for_each(hand_over);
-        self.lock().opening = false;
-    }
-
-    /// Lets nothing pass until [`Self::reopen`], once what is being handed over at this moment is.
-    pub(super) fn shut(&self) {
-        self.lock().shut = true;
-        while self.lock().opening {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    pub(super) fn reopen(&self) {
-        self.lock().shut = false;
-    }
-
-    /// Records are under way again: there is something to wait for.
-    pub(super) fn wake(&self) {
-        self.opener.unpark();
-    }
-
-    /// Takes out what waits.
-    pub(super) fn clear(&self) -> Vec<Letter> {
-        std::mem::take(&mut self.lock().gathered)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn shut_for(records: usize) -> Duration {
-    let records = u32::try_from(records).unwrap_or(u32::MAX);
-    SHUT_PER_RECORD.saturating_mul(records).min(SHUT_MAX)
-}
-
-/// Starts the thread that opens all gates and takes all reports. It ends when the producers that it is given are gone.
-pub(super) fn start(producers: mpsc::Receiver<Weak<Producers>>) -> Thread {
-    let run = move || {
+/// Starts the thread. It begins once it is given the lanes, whose gates have to know it first.
+pub(super) fn start(lanes: mpsc::Receiver<Arc<Lanes>>, stop: Arc<Stop>) -> Owned {
+    Owned::spawn("pace", move || {
         be_patient();
-        let Ok(producers) = producers.recv() else { return };
-        while let Some(producers) = producers.upgrade() {
+        let Ok(lanes) = lanes.recv() else { return };
+        while !stop.is_told() {
             let now = Instant::now();
-            for lane in &producers.lanes {
-                if lane.gate.is_due(now) {
-                    lane.gate.open(|letter| lane.hand_over(letter));
-                }
+            for lane in lanes.iter() {
+                lane.open_if_due(now);
                 lane.take_reports();
             }
-            let idle = producers.outstanding() == 0;
-            drop(producers);
-            if idle {
-                std::thread::park_timeout(IDLE);
+            // A record that comes after this look wakes the thread: it is counted first (`Lane::begin`), and a thread that was
+            // unparked before it parks does not sleep.
+            if lanes.outstanding() == 0 {
+                thread::park_timeout(IDLE);
             } else {
-                std::thread::sleep(BEAT);
+                thread::sleep(BEAT);
             }
         }
-    };
-    watch::spawn("pace", run)
+    })
 }

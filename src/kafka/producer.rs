@@ -1,139 +1,115 @@
-//! One producer per feed (a lane): records in, delivery reports out, each as a [`Receipt`](super::Receipt).
+//! All producers: records in, delivery reports out, each as a [`Receipt`](super::Receipt).
 
 use std::{
-    future::Future,
+    convert::Infallible,
     mem,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
-    task::{Context, Poll},
-    thread::Thread,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
-use prometheus::IntCounter;
-use rdkafka::{
-    error::KafkaError,
-    producer::{BaseProducer, Producer as _, PurgeConfig},
-};
-use tokio::sync::oneshot;
+use rdkafka::error::KafkaError;
 
 use super::{
-    Connection, Undelivered,
-    client::create_patient,
-    health::Ailment,
-    letter::Letter,
-    pace::{self, Gate},
-    redelivery::{self, Failed},
-    renew,
-    reports::{Counts, Fate, Parcel, Reports},
-    token, watch,
-    window::{Entered, Key, Outcome, Ticket, Window},
+    Connection, LaneId, TopicId,
+    counts::{Drained, RecordKind},
+    hand_round,
+    ids::Mint,
+    lane::{Lane, LaneSpec, Shared},
+    lanes::Lanes,
+    outgoing::Outgoing,
+    pace,
+    parcel::{Accepted, Parcel},
+    redelivery, renew,
+    reports::Failed,
+    thread::{Owned, Stop},
+    window::{Entered, Key, Ticket, Window},
 };
 use crate::{
     metrics::Metrics,
-    quota::Share,
-    record::{Origin, Record, Refused},
+    record::{Record, Refused},
 };
 
 /// How long a committed event is remembered beyond `message.timeout.ms`, the longest that its sender tries.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
-/// All lanes; the last one is the dead letters'.
+/// The lanes that there are to be.
+#[derive(Debug, Clone)]
+pub struct LaneSpecs {
+    pub feeds: Vec<LaneSpec>,
+    pub dead_letters: LaneSpec,
+}
+
+/// All lanes, and the threads that serve them.
 pub struct Producers {
-    pub(super) lanes: Vec<Lane>,
-    pub(super) message_timeout: Duration,
+    pub(super) lanes: Arc<Lanes>,
     pub(super) window: Arc<Window>,
     redelivery: mpsc::Sender<Failed>,
-}
-
-/// What a lane is for.
-#[derive(Debug, Clone)]
-pub struct LaneSpec {
-    pub label: String,
-    pub topics: Vec<String>,
-}
-
-/// One feed's producer. A record that Kafka refuses stalls the other partitions of its producer, so feeds do not share one.
-pub(super) struct Lane {
-    pub(super) label: String,
-    pub(super) topics: Vec<&'static str>,
-    pub(super) gate: Gate,
-    /// Replaced when it can send nothing more (`health.rs`), and when passwords or certificates have changed.
-    pub(super) producer: RwLock<Arc<BaseProducer<Reports>>>,
-    /// Produces suspects one to a batch; made at the first one.
-    pub(super) alone: Mutex<Option<Arc<BaseProducer<Reports>>>>,
-    pub(super) connection: Connection,
-    pub(super) counts: Arc<Counts>,
-    pub(super) failed: mpsc::Sender<Failed>,
-    pub(super) redelivered: IntCounter,
-    pub(super) undelivered: IntCounter,
-    /// Its producer sent nothing though it had records and could reach each leader, and the one after it has not reported any yet.
-    own_fault: AtomicBool,
-}
-
-/// A body that was let in, with the room that was taken for it.
-pub struct Accepted {
-    pub body: Arc<[u8]>,
-    pub origin: Origin,
-    pub bytes: Share,
-}
-
-/// Where the receipt of an accepted event will be, or is. Dropping it changes nothing: the record lives on.
-pub enum Pending {
-    Waiting(oneshot::Receiver<Outcome>),
-    /// It was committed before this attempt came, or nobody waits any more.
-    Decided(Outcome),
-}
-
-impl Future for Pending {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Waiting(answer) => {
-                Pin::new(answer).poll(context).map(|done| done.unwrap_or(Err(Undelivered::GivenUp)))
-            }
-            Self::Decided(outcome) => Poll::Ready(*outcome),
-        }
-    }
+    stop: Arc<Stop>,
+    threads: Mutex<Vec<Owned>>,
+    /// To wake the one of `pace.rs`.
+    opener: std::thread::Thread,
+    /// Closed by the end of `_in_use`, which is dropped last.
+    let_go: Mutex<Option<mpsc::Receiver<Infallible>>>,
+    _in_use: mpsc::Sender<Infallible>,
 }
 
 impl Producers {
-    /// Makes a producer for each of `lanes`, the dead letters' last. Connects in the background.
+    /// Makes a producer for each lane. Connects in the background.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn start(
         connection: &Connection,
-        lanes: &[LaneSpec],
+        specs: &LaneSpecs,
         message_timeout: Duration,
         dedupe_bytes_max: usize,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, KafkaError> {
         #[allow(clippy::disallowed_methods, reason = "bounded by queue_bytes_max: every record in it holds its share")]
         let (failed, failures) = mpsc::channel();
+        #[allow(clippy::disallowed_methods, reason = "nothing is sent")]
+        let (in_use, let_go) = mpsc::channel();
         let (to_opener, paced) = mpsc::sync_channel(1);
-        let opener = pace::start(paced);
+        let stop = Arc::new(Stop::default());
+        let pace = pace::start(paced, Arc::clone(&stop));
+        let opener = pace.thread();
         // What changes from here on is noticed.
         let files = renew::files(connection);
-        let last = lanes.len().saturating_sub(1);
-        let lanes = lanes
-            .iter()
-            .enumerate()
-            .map(|(index, spec)| Lane::new(index, spec, index == last, connection, metrics, &failed, &opener))
-            .collect::<Result<Vec<_>, _>>()?;
-        let topics = lanes.iter().flat_map(|lane| lane.topics.iter().copied()).collect();
-        let window = Window::new(topics, dedupe_bytes_max, message_timeout + REMEMBERED_FOR, metrics);
-        let producers = Arc::new(Self { lanes, message_timeout, window, redelivery: failed });
-        redelivery::start(&producers, failures);
-        let _ = to_opener.send(Arc::downgrade(&producers));
-        renew::start(&producers, connection, files, metrics);
-        token::start(&producers, connection, metrics);
-        Ok(producers)
+        let drained = Arc::new(Drained::default());
+        let shared = Shared {
+            connection,
+            metrics,
+            failed: failed.clone(),
+            opener: opener.clone(),
+            drained: Arc::clone(&drained),
+        };
+        let mut mint = Mint::default();
+        let feeds = specs.feeds.iter().map(|spec| Lane::new(&mut mint, spec, false, &shared));
+        let feeds = feeds.collect::<Result<Vec<_>, _>>()?;
+        let dead_letters = Lane::new(&mut mint, &specs.dead_letters, true, &shared)?;
+        let lanes = Lanes::new(feeds, dead_letters, message_timeout, drained);
+        let window = Window::new(mint.topics(), dedupe_bytes_max, message_timeout + REMEMBERED_FOR, metrics);
+        let redelivery = redelivery::start(Arc::clone(&lanes), failures);
+        let _ = to_opener.send(Arc::clone(&lanes));
+        let renew = renew::start(&lanes, connection, files, metrics, Arc::clone(&stop));
+        let tokens = hand_round::start(&lanes, connection, metrics, Arc::clone(&stop));
+        let threads = [pace, redelivery].into_iter().chain(renew).chain(tokens).collect();
+        Ok(Arc::new(Self {
+            lanes,
+            window,
+            redelivery: failed,
+            stop,
+            threads: Mutex::new(threads),
+            opener,
+            let_go: Mutex::new(Some(let_go)),
+            _in_use: in_use,
+        }))
+    }
+
+    /// The feeds' lanes, in the order in which they were asked for: each with its topics, its own first.
+    pub fn feeds(&self) -> impl Iterator<Item = (LaneId, &[TopicId])> {
+        let feeds = self.lanes.iter().filter(|lane| lane.id != self.lanes.dead_letters().lane());
+        feeds.map(|lane| (lane.id, lane.topics.as_slice()))
     }
 
     /// Looks whether an event is on its way already, or was committed of late.
@@ -143,7 +119,7 @@ impl Producers {
 
     /// The same for a dead letter, known by its body's hash alone.
     pub fn enter_dead_letter(&self, body_hash: u128) -> Entered {
-        self.window.enter(Key::dead_letter(self.dead_letter_lane(), body_hash))
+        self.window.enter(Key::dead_letter(self.lanes.dead_letters().lane(), body_hash))
     }
 
     /// For a record that is like no other, such as a stub.
@@ -156,10 +132,9 @@ impl Producers {
         self.window.dismiss();
     }
 
-    /// Hands an event's `record` to the producer of `lane`, for the topic at this position of the lane's. Every fault of
-    /// Kafka's is waited out.
-    pub fn send_event(&self, lane: usize, topic: usize, record: &Record, accepted: Accepted, ticket: Ticket) {
-        self.send(lane, topic, record, accepted, Fate::Event, ticket);
+    /// Hands an event's `record` to the producer of the topic's lane. Every fault of Kafka's is waited out.
+    pub fn send_event(&self, topic: TopicId, record: &Record, accepted: Accepted, ticket: Ticket) {
+        self.send(topic, record, accepted, RecordKind::Event, ticket);
     }
 
     /// Hands a dead letter to its producer; `record` was filled by [`Record::fill_dead_letter`].
@@ -171,278 +146,74 @@ impl Producers {
         accepted: Accepted,
         ticket: Ticket,
     ) {
-        let fate = Fate::DeadLetter { stage: refused.stage(), feed: feed.map(str::to_owned) };
-        self.send(self.dead_letter_lane(), 0, record, accepted, fate, ticket);
+        let kind = RecordKind::DeadLetter { stage: refused.stage(), feed: feed.map(str::to_owned) };
+        self.send(self.lanes.dead_letters(), record, accepted, kind, ticket);
     }
 
-    fn send(&self, lane: usize, topic: usize, record: &Record, accepted: Accepted, fate: Fate, ticket: Ticket) {
-        let lane = self.lanes.get(lane).and_then(|lane| Some((lane, lane.topics.get(topic)?)));
-        if let Some((lane, topic)) = lane {
-            #[cfg(feature = "sabotage")]
-            let ticket = super::sabotage::hand_over(ticket, topic);
-            let parcel = Parcel::new(topic, accepted, fate, ticket);
-            lane.produce(Letter::new(record, parcel));
-        }
-    }
-
-    pub(super) fn dead_letter_lane(&self) -> usize {
-        self.lanes.len().saturating_sub(1)
+    fn send(&self, topic: TopicId, record: &Record, accepted: Accepted, kind: RecordKind, ticket: Ticket) {
+        #[cfg(feature = "sabotage")]
+        let ticket = super::sabotage::hand_over(ticket, topic);
+        let lane = self.lanes.get(topic.lane());
+        let parcel = Parcel::new(topic, accepted, kind, ticket, lane.begin());
+        lane.produce(Outgoing::new(record, parcel));
     }
 
     /// Records that are not committed yet.
     pub fn outstanding(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.counts.outstanding()).sum()
+        self.lanes.outstanding()
     }
 
     /// The lanes whose producer does not send its records though it could.
     pub fn at_fault(&self) -> Vec<&str> {
-        let lanes = self.lanes.iter().filter(|lane| lane.own_fault.load(Ordering::Relaxed));
-        lanes.map(|lane| lane.label.as_str()).collect()
+        self.lanes.iter().filter(|lane| lane.is_at_fault()).map(|lane| lane.label.as_str()).collect()
     }
 
     /// Waits until every record is committed, at most until `deadline`; then gives the rest up.
     ///
     /// Returns how many were given up. Blocks.
+    ///
+    /// A producer may be replaced meanwhile: what it gives back counts all the while, and is produced again as long as the drain
+    /// lasts. After that redelivery gives up what it has and what still comes, the gates what they have gathered; a record that is
+    /// handed over at this very moment is in librdkafka, whose report nobody waits for any more.
     pub fn drain(&self, deadline: Instant) -> usize {
-        while self.outstanding() > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.lanes.wait_drained(deadline);
         let left = self.outstanding();
         let _ = self.redelivery.send(Failed::GiveUp);
-        for lane in &self.lanes {
-            for letter in lane.gate.clear() {
-                letter.parcel.give_up(lane);
-            }
-        }
+        self.lanes.iter().for_each(Lane::clear);
         left
     }
 
-    /// Ends the producers, as far as that goes until `deadline`: one whose thread waits for a name to be resolved
+    /// Ends the threads and the producers, as far as that goes until `deadline`: one whose thread waits for a name to be resolved
     /// ends when that is over, and cannot be hurried. Blocks.
     pub fn close(self: Arc<Self>, deadline: Instant) {
-        let (ended, end) = mpsc::sync_channel(1);
-        watch::spawn("close", move || {
-            while Arc::strong_count(&self) > 1 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            drop(self);
-            let _ = ended.send(());
+        self.tell_threads(deadline);
+        let threads = mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let let_go = self.let_go.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lanes = Arc::clone(&self.lanes);
+        drop(self);
+        threads.into_iter().for_each(|thread| thread.join_by(deadline));
+        lanes.iter().for_each(|lane| lane.join_retired(deadline));
+        // The end of a producer is librdkafka's own, and waits for its threads.
+        let closing = Owned::spawn("close", move || {
+            let _ = let_go.and_then(|let_go| let_go.recv().ok());
+            drop(lanes);
         });
-        let _ = end.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        closing.join_by(deadline);
+    }
+
+    fn tell_threads(&self, deadline: Instant) {
+        self.stop.tell();
+        self.opener.unpark();
+        let _ = self.redelivery.send(Failed::Stop { by: deadline });
     }
 }
 
-impl Lane {
-    fn new(
-        index: usize,
-        spec: &LaneSpec,
-        dead_letter: bool,
-        connection: &Connection,
-        metrics: &Arc<Metrics>,
-        failed: &mpsc::Sender<Failed>,
-        opener: &Thread,
-    ) -> Result<Self, KafkaError> {
-        let label = [spec.label.as_str()];
-        let counts = Counts::new(index, &spec.label, dead_letter, metrics);
-        let reports = Reports::new(&counts, failed, true);
-        let client = connection.producer(false);
-        #[cfg(feature = "sabotage")]
-        let client = super::sabotage::first_producer(client);
-        Ok(Self {
-            label: spec.label.clone(),
-            topics: spec.topics.iter().map(|topic| &*topic.clone().leak()).collect(),
-            gate: Gate::new(opener, &counts, connection.request_timeout().min(connection.answer_by() / 2)),
-            producer: RwLock::new(Arc::new(create_patient(connection, &client, reports)?)),
-            alone: Mutex::default(),
-            connection: connection.clone(),
-            counts,
-            failed: failed.clone(),
-            redelivered: metrics.redelivered.with_label_values(&label),
-            undelivered: metrics.undelivered.with_label_values(&label),
-            own_fault: AtomicBool::new(false),
-        })
+/// Without [`Producers::close`], as at the end of a command that has drained, the threads end all the same; nobody waits for them.
+impl Drop for Producers {
+    fn drop(&mut self) {
+        self.tell_threads(Instant::now());
     }
-
-    /// Takes a record over for the first time.
-    pub(super) fn produce(&self, letter: Letter) {
-        if self.counts.begin() == 0 {
-            self.gate.wake();
-        }
-        self.gate.pass(letter, |letter| self.hand_over(letter));
-    }
-
-    /// Gives a letter to librdkafka. What it refuses is redelivery's to decide.
-    pub(super) fn hand_over(&self, letter: Letter) {
-        self.counts.hand_over();
-        let sent = if letter.parcel.alone {
-            match self.alone() {
-                Ok(producer) => letter.hand_over(&producer),
-                Err(error) => Err((error, letter)),
-            }
-        } else {
-            letter.hand_over(&self.current())
-        };
-        if let Err((error, letter)) = sent {
-            self.counts.report();
-            // The receiver lives as long as the process: redelivery never ends.
-            let _ = self.failed.send(Failed::Record { lane: self.counts.lane(), error, letter });
-        }
-    }
-
-    /// Takes what librdkafka has to say of records, without waiting for more.
-    pub(super) fn take_reports(&self) {
-        let producers = [Some(self.current()), self.made_alone()];
-        for producer in producers.iter().flatten() {
-            let reported = || producer.context().reported();
-            // A poll takes one event: the reports of one request, if there are any.
-            let mut before = None;
-            while before != Some(reported()) {
-                before = Some(reported());
-                producer.poll(Duration::ZERO);
-            }
-        }
-    }
-
-    pub(super) fn current(&self) -> Arc<BaseProducer<Reports>> {
-        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn reports(&self) -> Reports {
-        Reports::new(&self.counts, &self.failed, true)
-    }
-
-    /// Only redelivery asks for it, so nobody else makes one meanwhile; and all gates wait for who holds the lock.
-    fn alone(&self) -> Result<Arc<BaseProducer<Reports>>, KafkaError> {
-        if let Some(producer) = self.made_alone() {
-            return Ok(producer);
-        }
-        let reports = Reports::new(&self.counts, &self.failed, false);
-        let producer = Arc::new(create_patient(&self.connection, &self.connection.producer(true), reports)?);
-        *self.alone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&producer));
-        Ok(producer)
-    }
-
-    /// The producer of suspects, if there has been one.
-    pub(super) fn made_alone(&self) -> Option<Arc<BaseProducer<Reports>>> {
-        self.alone.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Counts and tells that a producer is replaced.
-    pub(super) fn replaced(&self, ailment: Ailment) {
-        tracing::warn!(feed = self.label, reason = ailment.reason(), "{}: the producer is replaced", ailment.why());
-        self.counts.replaced(ailment);
-    }
-
-    pub(super) fn set_own_fault(&self, is: bool) {
-        self.own_fault.store(is, Ordering::Relaxed);
-    }
-
-    /// Puts `fresh` in the producer's place. What the old one still held comes back as purged and is produced again; the
-    /// process ends when that takes longer than `keeps_max`.
-    pub(super) fn replace(&self, fresh: BaseProducer<Reports>, keeps_max: Option<Duration>) {
-        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-        let old = mem::replace(&mut *current, Arc::new(fresh));
-        drop(current);
-        retire(old, keeps_max);
-        self.retire_alone();
-    }
-
-    /// The same, once the old one has committed what it has, as far as that goes until `settled_by`. What comes meanwhile
-    /// waits.
-    pub(super) fn replace_settled(&self, fresh: BaseProducer<Reports>, settled_by: Instant) {
-        self.gate.shut();
-        settle(&self.current(), settled_by);
-        self.replace(fresh, None);
-        self.gate.reopen();
-    }
-
-    /// The next suspect has a new one made.
-    pub(super) fn retire_alone(&self) {
-        let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
-        alone.into_iter().for_each(|alone| retire(alone, None));
-    }
-}
-
-/// Waits until the producer has reported all that it holds, at most until `settled_by`.
-pub(super) fn settle(producer: &BaseProducer<Reports>, settled_by: Instant) {
-    while producer.in_flight_count() > 0 && Instant::now() < settled_by {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Ends a producer that nobody is given any more, on a thread of its own: its broker threads may be waiting for a name
-/// to be resolved.
-///
-/// It is asked until all that it held has been reported: what it keeps beyond its end would never be. One of which it is known
-/// that Kafka is not why has `keeps_max` for it, as its records cannot be produced again before.
-pub(super) fn retire(producer: Arc<BaseProducer<Reports>>, keeps_max: Option<Duration>) {
-    let asked = Instant::now();
-    watch::spawn("retire", move || {
-        while Arc::strong_count(&producer) > 1 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        while producer.in_flight_count() > 0 {
-            producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
-            producer.poll(Duration::from_millis(100));
-            if keeps_max.is_some_and(|max| asked.elapsed() > max) {
-                watch::end("a producer that was replaced does not give back the records that it holds");
-            }
-        }
-    });
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{config, kafka::embedded::EmbeddedBroker, quota::Quota};
-
-    /// librdkafka reports what it gives back partition by partition, and stops where its end comes first.
-    #[test]
-    fn a_producer_that_is_replaced_reports_all_that_it_held() {
-        const RECORDS: usize = 100_000;
-        let broker = EmbeddedBroker::start().unwrap();
-        broker.create_topic("feed", 12).unwrap();
-        let text = format!("[ingress.tls]\nclient_names = ['*']\n[kafka]\nbrokers = ['{}']\n", broker.brokers());
-        let connection = Connection::new(&config::from_toml(&text).unwrap());
-        let lanes = ["feed", "dead-letter"].map(|label| LaneSpec { label: label.into(), topics: vec![label.into()] });
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let producers = Producers::start(&connection, &lanes, Duration::from_secs(600), 0, &metrics).unwrap();
-        let lane = &producers.lanes[0];
-        let room = Quota::new(RECORDS);
-        let hand_over = |number: usize| {
-            let origin = Origin {
-                received_at: 0,
-                sender: "".into(),
-                content_type: None,
-                content_encoding: None,
-                traceparent: None,
-                tracestate: None,
-                attempts: 0,
-            };
-            let accepted = Accepted { body: [].into(), origin, bytes: room.take(1).unwrap() };
-            let Entered::First(ticket, _) = producers.enter_alone() else { unreachable!() };
-            let mut record = Record::default();
-            record.begin(Some(number.to_string().as_bytes()), 1);
-            (0..7).for_each(|_| record.header("name", b"value"));
-            lane.counts.begin();
-            lane.hand_over(Letter::new(&record, Parcel::new("feed", accepted, Fate::Event, ticket)));
-        };
-        // Long before those that were produced again are reported too, at their `message.timeout.ms`.
-        let wait_reported = |records: usize| {
-            let started = Instant::now();
-            while lane.counts.reported() < records {
-                assert!(started.elapsed() < Duration::from_secs(20), "{} of {records}", lane.counts.reported());
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        };
-        // From then on the partitions are known, and nobody takes what comes for them.
-        hand_over(0);
-        wait_reported(1);
-        drop(broker);
-        (1..RECORDS).for_each(hand_over);
-        lane.replace(create_patient(&connection, &connection.producer(false), lane.reports()).unwrap(), None);
-        wait_reported(RECORDS);
-        assert_eq!(lane.counts.outstanding(), RECORDS - 1, "they go on");
-        assert_eq!(room.taken(), RECORDS - 1);
-    }
-}
+mod tests;

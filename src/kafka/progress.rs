@@ -18,9 +18,10 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use super::{
-    Connection, millis_now,
+    Connection,
+    keeper::Keeper,
+    log, millis_now,
     reader::{Committed, Reader, Start, Stored},
-    token::Keeper,
 };
 
 /// The header that makes a record a mark: its value is the offset of the first record that is not done.
@@ -136,7 +137,7 @@ type Answer = oneshot::Sender<Result<i64, KafkaError>>;
 
 impl ClientContext for Answers {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        super::reports::log("marks", level, fac, message);
+        log::line("marks", level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -6,74 +6,18 @@
 use std::{
     collections::BTreeMap,
     panic::resume_unwind,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use rdkafka::{
-    Statistics,
-    error::KafkaError,
-    metadata::Metadata,
-    producer::{Producer as _, ThreadedProducer},
-};
+use rdkafka::Statistics;
 
 use super::{
     Connection,
-    admin::{Broker, NoAnswer, Said, Survey, Topic},
-    token::Keeper,
+    asker::Asker,
+    survey::{Broker, Topic},
 };
-
-/// A client that asks for metadata, and hears why it gets none.
-///
-/// Nobody polls the main queue of rdkafka's `AdminClient`, so what librdkafka says of a broker that cannot be reached, or does
-/// not let us in, would never be heard from that one.
-pub(super) struct Asker {
-    client: ThreadedProducer<Said>,
-    said: Arc<Mutex<Option<String>>>,
-    token: Keeper,
-    timeout: Duration,
-}
-
-impl Asker {
-    /// # Errors
-    /// When librdkafka refuses the configuration.
-    pub(super) fn new(connection: &Connection) -> Result<Self, KafkaError> {
-        Self::make(connection, false)
-    }
-
-    /// One that logs nothing.
-    ///
-    /// # Errors
-    /// As above.
-    pub(super) fn quiet(connection: &Connection) -> Result<Self, KafkaError> {
-        Self::make(connection, true)
-    }
-
-    fn make(connection: &Connection, quiet: bool) -> Result<Self, KafkaError> {
-        let said = Arc::new(Mutex::default());
-        let client = connection.client().create_with_context(Said { said: Arc::clone(&said), quiet })?;
-        Ok(Self { client, said, token: Keeper::new(connection), timeout: connection.request_timeout() })
-    }
-
-    /// Looks at `topics`.
-    ///
-    /// # Errors
-    /// When no broker answers.
-    pub(super) fn survey<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Survey, NoAnswer> {
-        let mut survey = Survey::default();
-        for topic in topics {
-            survey.add(topic, &self.ask(topic)?);
-        }
-        Ok(survey)
-    }
-
-    fn ask(&self, topic: &str) -> Result<Metadata, NoAnswer> {
-        self.token.keep(self.client.client())?;
-        let answer = self.client.client().fetch_metadata(Some(topic), self.timeout);
-        answer.map_err(|error| NoAnswer::new(error, &self.said))
-    }
-}
 
 /// A broker that does not let us in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -13,7 +13,12 @@ use rdkafka::{
     message::Headers,
 };
 
-use super::{Connection, token::Keeper, watch};
+use super::{
+    Connection,
+    keeper::Keeper,
+    log,
+    thread::{Owned, Several},
+};
 
 /// A record as it stands in its topic.
 #[derive(Debug, Clone)]
@@ -73,6 +78,17 @@ pub struct Reader {
     ends: Vec<(String, i32, i64)>,
     token: Keeper,
     timeout: Duration,
+    /// Consumers that others have taken the place of.
+    retired: Several,
+}
+
+/// So long the end of a reader waits for theirs.
+const RETIRED_WITHIN: Duration = Duration::from_millis(500);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.retired.join_by(Instant::now() + RETIRED_WITHIN);
+    }
 }
 
 #[derive(Default)]
@@ -89,7 +105,7 @@ impl ClientContext for Quiet {
     }
 
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        super::reports::log("reader", level, fac, message);
+        log::line("reader", level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -132,7 +148,14 @@ impl Reader {
         let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet::default())?;
         let token = Keeper::new(connection);
         token.keep(consumer.client()).map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        Ok(Self { config, consumer, ends: Vec::new(), token, timeout: connection.request_timeout() })
+        Ok(Self {
+            config,
+            consumer,
+            ends: Vec::new(),
+            token,
+            timeout: connection.request_timeout(),
+            retired: Several::default(),
+        })
     }
 
     /// What the group `name` has committed for each partition of `topic`.
@@ -250,7 +273,7 @@ impl Reader {
         self.token.begin_again();
         let lost = std::mem::replace(&mut self.consumer, fresh);
         // Its end waits for brokers that it does not know.
-        watch::spawn("retire", move || drop(lost));
+        self.retired.add(Owned::spawn("retire", move || drop(lost)));
         self.consumer.assign(&list)
     }
 

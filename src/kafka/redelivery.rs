@@ -7,7 +7,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    sync::{Arc, Weak, mpsc},
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -17,61 +17,47 @@ use rdkafka::{
 };
 
 use super::{
+    LaneId,
     client::create_patient,
+    counts::RecordKind,
     health::Ailment,
-    letter::Letter,
+    lane::{Lane, WhenRefused},
+    lanes::Lanes,
     millis_now,
-    producer::{Lane, Producers, settle},
-    reports::{Fate, Reports},
+    outgoing::Outgoing,
+    reports::{Failed, Reports},
     stall::Stalls,
-    watch::{self, Watch},
+    thread::Owned,
+    watch::Watch,
 };
 use crate::record::{Record, Refused};
 
-/// What a lane reports to the redelivery thread.
-pub(super) enum Failed {
-    Record {
-        lane: usize,
-        error: KafkaError,
-        letter: Letter,
-    },
-    /// A producer can send nothing more and is replaced.
-    Producer {
-        lane: usize,
-    },
-    /// The drain is over: what waits here is given up.
-    GiveUp,
-}
-
-/// A letter that waits for its next attempt; the earliest first.
+/// A record that waits for its next attempt; the earliest first.
 struct Waiting {
     due: Instant,
-    lane: usize,
-    letter: Letter,
+    outgoing: Outgoing,
 }
 
-/// Starts the thread that owns every failed record. It ends when the producers are gone.
-pub(super) fn start(producers: &Arc<Producers>, failures: mpsc::Receiver<Failed>) {
-    let producers = Arc::downgrade(producers);
-    let run = move || {
+/// Starts the thread that owns every failed record. It ends when it is told to ([`Failed::Stop`]).
+pub(super) fn start(lanes: Arc<Lanes>, failures: mpsc::Receiver<Failed>) -> Owned {
+    Owned::spawn("redelivery", move || {
         let waiting = BinaryHeap::new();
         let (rebuild_from, watch, stalls) = (HashMap::new(), Watch::default(), Stalls::default());
-        Redelivery { producers, waiting, giving_up: false, rebuild_from, watch, stalls }.run(&failures);
-    };
-    watch::spawn("redelivery", run);
+        Redelivery { lanes, waiting, giving_up: false, rebuild_from, watch, stalls }.run(&failures);
+    })
 }
 
 struct Redelivery {
-    producers: Weak<Producers>,
+    lanes: Arc<Lanes>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     giving_up: bool,
     /// By lane: its producer was replaced, or could not be, as one of its files cannot be read. Not done again before.
-    rebuild_from: HashMap<usize, Instant>,
+    rebuild_from: HashMap<LaneId, Instant>,
     watch: Watch,
     stalls: Stalls,
 }
 
-/// How often the thread looks whether the producers are still there.
+/// How often the thread looks after the producers.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Before a lane's producer is replaced again, or that is tried again.
@@ -81,94 +67,95 @@ const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 const SETTLE_MAX: Duration = Duration::from_millis(500);
 
 impl Redelivery {
+    /// One message at a time, in the order of their coming. So the records that a replaced producer gives back never race with its
+    /// replacement. And the end of a drain ([`Failed::GiveUp`]) misses no failed record: one that came before waits here, and one that
+    /// comes later is given up at once.
     fn run(mut self, failures: &mpsc::Receiver<Failed>) {
         loop {
             let wait =
                 self.waiting.peek().map_or(IDLE, |Reverse(next)| next.due.saturating_duration_since(Instant::now()));
-            let failed = failures.recv_timeout(wait.min(IDLE));
-            let Some(producers) = self.producers.upgrade() else { return };
-            match failed {
-                Ok(Failed::Record { lane, error, letter }) => self.take(&producers, lane, &error, letter),
-                Ok(Failed::Producer { lane }) => self.rebuild(&producers, lane),
+            match failures.recv_timeout(wait.min(IDLE)) {
+                Ok(Failed::Record { error, outgoing }) => self.take(&error, outgoing),
+                Ok(Failed::Producer { lane }) => self.rebuild(lane),
                 Ok(Failed::GiveUp) => {
                     self.giving_up = true;
-                    for Reverse(waiting) in self.waiting.drain() {
-                        give_up(&producers, waiting.lane, waiting.letter);
-                    }
+                    self.waiting.drain().for_each(|Reverse(waiting)| waiting.outgoing.parcel.give_up());
                 }
+                Ok(Failed::Stop { by }) => return self.stalls.join_by(by),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
-            self.send_due(&producers);
-            self.watch.look(&producers);
+            self.send_due();
+            self.watch.look(&self.lanes);
             if !self.giving_up {
-                self.stalls.look(&producers);
+                self.stalls.look(&self.lanes);
             }
         }
     }
 
     /// Decides what becomes of a record that failed.
-    fn take(&mut self, producers: &Producers, lane: usize, error: &KafkaError, mut letter: Letter) {
+    fn take(&mut self, error: &KafkaError, mut outgoing: Outgoing) {
+        let lanes = Arc::clone(&self.lanes);
+        let lane = lanes.get(outgoing.parcel.topic.lane());
         #[cfg(feature = "sabotage")]
         {
-            let taken = producers.lanes.get(lane).and_then(|lane| super::sabotage::fail(letter.parcel, lane));
-            let Some(parcel) = taken else { return };
-            letter.parcel = parcel;
+            let Some(parcel) = super::sabotage::fail(outgoing.parcel, &lane.counts) else { return };
+            outgoing.parcel = parcel;
         }
-        let age = letter.parcel.accepted.elapsed();
+        let age = outgoing.parcel.accepted.elapsed();
         // A retry that joined it of late has its time still before it.
-        if self.giving_up || age >= producers.message_timeout && !letter.parcel.is_awaited() {
-            return give_up(producers, lane, letter);
+        if self.giving_up || age >= lanes.message_timeout && !outgoing.parcel.is_awaited() {
+            return outgoing.parcel.give_up();
         }
         let code = error.rdkafka_error_code();
-        self.rebuild(producers, lane);
+        self.rebuild(lane.id);
         if code == Some(RDKafkaErrorCode::InvalidTimestamp) {
             // It is this machine's clock that is wrong, or the record waited for longer than its topic allows.
-            letter.record.timestamp = millis_now();
+            outgoing.record.timestamp = millis_now();
         }
         let own_fault = code.is_some_and(refused_for_itself);
         // librdkafka itself refuses what is over its message.max.bytes, before there is a batch or a partition.
-        let was_alone = letter.parcel.alone || !letter.batched;
-        let is_event = matches!(letter.parcel.fate, Fate::Event);
-        let now_has_key = was_alone && code == Some(RDKafkaErrorCode::InvalidRecord) && letter.give_key();
-        if own_fault && was_alone && is_event && !now_has_key {
-            return dead_letter(producers, lane, error, letter);
+        let was_alone = outgoing.parcel.alone || !outgoing.batched;
+        let now_has_key = was_alone && code == Some(RDKafkaErrorCode::InvalidRecord) && outgoing.give_key();
+        if own_fault && was_alone && !now_has_key {
+            match lane.when_refused {
+                WhenRefused::DeadLetter => return dead_letter(&lanes, lane, error, outgoing),
+                WhenRefused::Refuse => return refuse(lane, error, outgoing),
+                WhenRefused::TryAgain => {}
+            }
         }
-        letter.parcel.alone |= own_fault;
-        letter.parcel.attempts += 1;
-        let backoff = Duration::from_millis(50 << letter.parcel.attempts.min(5)).min(Duration::from_secs(1));
-        if let Some(lane) = producers.lanes.get(lane) {
-            lane.redelivered.inc();
-            tracing::debug!(feed = lane.label, %error, attempts = letter.parcel.attempts, "record is produced again");
-        }
-        self.waiting.push(Reverse(Waiting { due: Instant::now() + backoff, lane, letter }));
+        outgoing.parcel.alone |= own_fault;
+        outgoing.parcel.attempts += 1;
+        let backoff = Duration::from_millis(50 << outgoing.parcel.attempts.min(5)).min(Duration::from_secs(1));
+        lane.redelivered();
+        tracing::debug!(feed = lane.label, %error, attempts = outgoing.parcel.attempts, "record is produced again");
+        self.waiting.push(Reverse(Waiting { due: Instant::now() + backoff, outgoing }));
     }
 
     /// Replaces a producer that can send nothing any more. What it still held comes back as purged and is produced again;
     /// what is given to such a one comes back too, and asks for this again, as do its statistics.
-    fn rebuild(&mut self, producers: &Producers, index: usize) {
-        let Some(lane) = producers.lanes.get(index) else { return };
+    fn rebuild(&mut self, id: LaneId) {
+        let lane = self.lanes.get(id);
         if let Some(alone) = lane.made_alone()
             && let Some(ailment) = ailment(&alone)
         {
             // Nobody else gives it records.
-            settle(&alone, settled_by(ailment));
+            alone.settle(settled_by(ailment));
             lane.replaced(ailment);
             lane.retire_alone();
         }
         let Some(ailment) = ailment(&lane.current()) else { return };
-        if self.rebuild_from.get(&index).is_none_or(|from| *from <= Instant::now()) {
+        if self.rebuild_from.get(&id).is_none_or(|from| *from <= Instant::now()) {
             replace(lane, ailment);
-            self.rebuild_from.insert(index, Instant::now() + REBUILD_PAUSE);
+            self.rebuild_from.insert(id, Instant::now() + REBUILD_PAUSE);
         }
     }
 
-    fn send_due(&mut self, producers: &Producers) {
+    fn send_due(&mut self) {
         let now = Instant::now();
         while self.waiting.peek().is_some_and(|Reverse(next)| next.due <= now) {
-            let Some(Reverse(Waiting { lane, letter, .. })) = self.waiting.pop() else { return };
-            let Some(lane) = producers.lanes.get(lane) else { continue };
-            lane.hand_over(letter);
+            let Some(Reverse(Waiting { outgoing, .. })) = self.waiting.pop() else { return };
+            self.lanes.get(outgoing.parcel.topic.lane()).hand_over(outgoing);
         }
     }
 }
@@ -211,36 +198,32 @@ fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
-fn dead_letter(producers: &Producers, from: usize, error: &KafkaError, letter: Letter) {
-    let Letter { record: refused_record, mut parcel, .. } = letter;
-    let Some(lane) = producers.lanes.get(producers.dead_letter_lane()) else { return };
-    let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
-    let refused = Refused::Unstorable(&reason);
-    let from = producers.lanes.get(from);
-    let feed = from.map(|lane| lane.label.clone());
-    let mut record = Record::default();
-    let origin = parcel.origin.clone();
-    let known = feed.as_deref().map(|feed| (feed, parcel.topic));
-    record.fill_dead_letter(&parcel.body, refused, known, refused_record.key(), &origin);
-    tracing::warn!(feed, reason, "a record that its topic refuses goes to the dead letters");
-    parcel.fate = Fate::DeadLetter { stage: refused.stage(), feed };
-    parcel.alone = false;
-    parcel.attempts = 1;
-    if let Some(topic) = lane.topics.first() {
-        parcel.topic = topic;
-    }
-    lane.produce(Letter::new(&record, parcel));
-    // After it, so that who drains never sees it nowhere.
-    if let Some(from) = from {
-        from.counts.end();
-    }
+/// The objection of the broker or of librdkafka: one word where there is a code for it.
+fn reason(error: &KafkaError) -> String {
+    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"))
 }
 
-fn give_up(producers: &Producers, lane: usize, letter: Letter) {
-    if let Some(lane) = producers.lanes.get(lane) {
-        letter.parcel.give_up(lane);
-    }
+/// The record can never be stored in its topic, and the requests that wait for it are told so.
+fn refuse(lane: &Lane, error: &KafkaError, outgoing: Outgoing) {
+    tracing::warn!(feed = lane.label, reason = reason(error), "a record that its topic refuses is given up");
+    outgoing.parcel.refuse();
+}
+
+/// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
+fn dead_letter(lanes: &Lanes, from: &Lane, error: &KafkaError, outgoing: Outgoing) {
+    let Outgoing { record: refused_record, mut parcel, .. } = outgoing;
+    let reason = reason(error);
+    let refused = Refused::Unstorable(&reason);
+    let mut record = Record::default();
+    let origin = parcel.origin.clone();
+    let known = (from.label.as_str(), parcel.topic.name());
+    record.fill_dead_letter(&parcel.body, refused, Some(known), refused_record.key(), &origin);
+    tracing::warn!(feed = from.label, reason, "a record that its topic refuses goes to the dead letters");
+    let kind = RecordKind::DeadLetter { stage: refused.stage(), feed: Some(from.label.clone()) };
+    let topic = lanes.dead_letters();
+    let lane = lanes.get(topic.lane());
+    parcel.becomes_dead_letter(topic, kind, lane.begin());
+    lane.produce(Outgoing::new(&record, parcel));
 }
 
 impl PartialEq for Waiting {

@@ -1,7 +1,7 @@
 //! Passwords and certificates for Kafka that change on disk: each lane gets a producer that has them.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,13 +11,15 @@ use rdkafka::{
 };
 
 use super::{
-    Connection,
-    admin::{Broker, NoAnswer},
+    Connection, LaneId,
+    asker::{Asker, NoAnswer},
     client::create_patient,
-    producer::{Lane, Producers},
-    reach::{self, Asker},
+    lane::Lane,
+    lanes::Lanes,
+    reach,
     reports::Reports,
-    watch,
+    survey::Broker,
+    thread::{Owned, Stop},
 };
 use crate::{files::Files, metrics::Metrics};
 
@@ -35,28 +37,34 @@ pub(super) fn files(connection: &Connection) -> Files {
     files
 }
 
-/// Starts the thread that looks at the files, if there are any. It ends when the producers are gone.
-pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, mut files: Files, metrics: &Arc<Metrics>) {
+/// Starts the thread that looks at the files, if there are any.
+pub(super) fn start(
+    lanes: &Arc<Lanes>,
+    connection: &Connection,
+    mut files: Files,
+    metrics: &Metrics,
+    stop: Arc<Stop>,
+) -> Option<Owned> {
     if files.is_empty() {
-        return;
+        return None;
     }
-    let (producers, connection) = (Arc::downgrade(producers), connection.clone());
+    let (lanes, connection) = (Arc::clone(lanes), connection.clone());
     let (ok, refused) =
         (metrics.kafka_renewals.with_label_values(&["ok"]), metrics.kafka_renewals.with_label_values(&["refused"]));
     let not_in_use = metrics.reload_refused.with_label_values(&["kafka"]);
-    watch::spawn("renew", move || {
-        let mut stale: Vec<usize> = Vec::new();
+    Some(Owned::spawn("renew", move || {
+        let mut stale: Vec<LaneId> = Vec::new();
         let mut settled_by = None;
-        while let Some(producers) = look(&producers) {
+        while !stop.is_told_within(LOOK_EVERY) {
             if files.have_changed() {
                 connection.read_secrets();
-                stale = (0..producers.lanes.len()).collect();
+                stale = lanes.iter().map(|lane| lane.id).collect();
                 settled_by = None;
                 tracing::info!("passwords or certificates for Kafka have changed");
             }
             // Who is refused for one lane is refused for all.
-            while let Some(lane) = stale.last().and_then(|lane| producers.lanes.get(*lane)) {
-                if !renewed(lane, &connection, &mut settled_by) {
+            while let Some(lane) = stale.last() {
+                if !renewed(lanes.get(*lane), &connection, &mut settled_by) {
                     refused.inc();
                     not_in_use.set(1);
                     break;
@@ -69,12 +77,7 @@ pub(super) fn start(producers: &Arc<Producers>, connection: &Connection, mut fil
                 }
             }
         }
-    });
-}
-
-fn look(producers: &Weak<Producers>) -> Option<Arc<Producers>> {
-    std::thread::sleep(LOOK_EVERY);
-    producers.upgrade()
+    }))
 }
 
 /// The old producer stays until a new one is let in by each leader. The first one that is sets the time by which all are to settle:
@@ -102,18 +105,16 @@ fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant
 fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>, NotYet> {
     by_each_leader(lane, connection)?;
     let fresh: BaseProducer<Reports> = create_patient(connection, &connection.producer(false), lane.reports())?;
-    fresh.client().fetch_metadata(lane.topics.first().copied(), connection.request_timeout())?;
+    fresh.client().fetch_metadata(Some(lane.topic.name()), connection.request_timeout())?;
     Ok(fresh)
 }
 
 /// Brokers take up a new CA or password one after the other: the new producer has to reach each leader of the lane's
 /// partitions that the old one still reaches. One that nobody reaches is no reason to stay with the old producer.
 fn by_each_leader(lane: &Lane, connection: &Connection) -> Result<(), NotYet> {
-    let topics = || lane.topics.iter().copied();
-    let survey = Asker::new(connection)?.survey(topics())?;
+    let survey = Asker::new(connection)?.survey(lane.topics.iter().map(|topic| topic.name()))?;
     let leads = |broker: &&Broker| survey.found.iter().any(|topic| topic.leaders.contains(&broker.id));
-    let mut refused =
-        reach::refused(connection, survey.brokers.iter().filter(leads), topics().next().unwrap_or_default());
+    let mut refused = reach::refused(connection, survey.brokers.iter().filter(leads), lane.topic.name());
     let old = lane.current();
     // One that told nothing yet may have reached all of them.
     refused.retain(|(broker, _)| old.context().heard() == 0 || old.context().met().lately(broker));

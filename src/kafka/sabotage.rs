@@ -8,9 +8,9 @@ use rdkafka::ClientConfig;
 use tokio::time::Instant;
 
 use super::{
-    Producers, Receipt,
-    producer::Lane,
-    reports::{Fate, Parcel},
+    Producers, Receipt, TopicId,
+    counts::{Counts, RecordKind},
+    parcel::Parcel,
     window::Ticket,
 };
 
@@ -69,12 +69,12 @@ impl Sabotage {
 }
 
 /// No proof of anything.
-fn forged(topic: &'static str) -> Receipt {
+fn forged(topic: TopicId) -> Receipt {
     Receipt { topic, partition: 0, offset: None }
 }
 
 /// A record is about to be handed to its producer.
-pub(super) fn hand_over(mut ticket: Ticket, topic: &'static str) -> Ticket {
+pub(super) fn hand_over(mut ticket: Ticket, topic: TopicId) -> Ticket {
     let receipt = forged(topic);
     let window = ticket.window.clone();
     let mut state = window.lock();
@@ -108,11 +108,11 @@ pub(super) fn report() {
 }
 
 /// A record has failed. Nothing is left of it when its failure is taken for a commit.
-pub(super) fn fail(parcel: Box<Parcel>, lane: &Lane) -> Option<Box<Parcel>> {
-    let dead_letter = matches!(parcel.fate, Fate::DeadLetter { .. });
+pub(super) fn fail(parcel: Box<Parcel>, counts: &Counts) -> Option<Box<Parcel>> {
+    let dead_letter = matches!(parcel.kind, RecordKind::DeadLetter { .. });
     if Sabotage::FailureIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on() {
         let receipt = forged(parcel.topic);
-        parcel.committed(&receipt, &lane.counts);
+        parcel.committed(&receipt, counts);
         return None;
     }
     Some(parcel)

@@ -14,13 +14,15 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::{
     Connection,
-    admin::{Survey, Topic},
     client::create_patient,
     durability,
+    handle::Handle,
     health::Ailment,
-    producer::{Lane, Producers, retire},
+    lane::Lane,
+    lanes::Lanes,
     reports::Reports,
-    watch,
+    survey::{Survey, Topic},
+    thread::{self, Owned},
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -50,22 +52,34 @@ pub(super) struct Stalls {
 #[derive(Default)]
 struct Stall {
     /// A new client is on its way.
-    asked: Option<mpsc::Receiver<Result<BaseProducer<Reports>, String>>>,
+    asked: Option<Asked>,
     ask_from: Option<Instant>,
     /// Producers that were replaced since one last reported anything.
     in_vain: u32,
 }
 
+/// A thread that looks for Kafka, and what it has found.
+struct Asked {
+    thread: Owned,
+    answer: mpsc::Receiver<Result<BaseProducer<Reports>, String>>,
+}
+
 impl Stalls {
+    /// Waits for the threads that ask, as far as they end until then.
+    pub(super) fn join_by(self, deadline: Instant) {
+        let asked = self.lanes.into_iter().filter_map(|stall| stall.asked);
+        asked.for_each(|asked| asked.thread.join_by(deadline));
+    }
+
     /// Looks at each lane once a second. Never waits for Kafka.
-    pub(super) fn look(&mut self, producers: &Producers) {
+    pub(super) fn look(&mut self, lanes: &Lanes) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return;
         }
         self.looked = Some(Instant::now());
-        self.lanes.resize_with(producers.lanes.len(), Stall::default);
+        self.lanes.resize_with(lanes.iter().len(), Stall::default);
         let mut under_way = self.lanes.iter().filter(|stall| stall.asked.is_some()).count();
-        for (lane, stall) in producers.lanes.iter().zip(&mut self.lanes) {
+        for (lane, stall) in lanes.iter().zip(&mut self.lanes) {
             let may_ask = self.refused.is_none_or(|at| under_way == 0 && at.elapsed() >= PAUSE);
             match stall.look(lane, may_ask) {
                 Look::Asked => under_way += 1,
@@ -94,19 +108,20 @@ impl Stall {
             self.in_vain = 0;
             lane.set_own_fault(false);
         }
-        let Some(asked) = &self.asked else {
+        let Some(Asked { answer, .. }) = &self.asked else {
             if (main || alone) && may_ask && self.ask_from.is_none_or(|from| from <= Instant::now()) {
-                self.ask(lane, current);
+                self.ask(lane, &current);
                 return Look::Asked;
             }
             return Look::Nothing;
         };
-        let answer = match asked.try_recv() {
+        let answer = match answer.try_recv() {
             Ok(answer) => answer,
             Err(mpsc::TryRecvError::Empty) => return Look::Nothing,
             Err(mpsc::TryRecvError::Disconnected) => Err("its thread ended".to_owned()),
         };
-        self.asked = None;
+        // Its answer is the last that it does.
+        self.asked.take().into_iter().for_each(|asked| asked.thread.join_by(Instant::now() + LOOK_EVERY));
         match answer {
             Ok(fresh) if main => self.replace(lane, &current, fresh),
             Ok(fresh) => {
@@ -115,7 +130,7 @@ impl Stall {
                     lane.retire_alone();
                 }
                 // It is not needed. Its end is on a thread of its own, as that takes a moment.
-                retire(fresh.into(), None);
+                lane.retire(Handle::new(fresh), None);
             }
             Err(why) => {
                 tracing::debug!(feed = lane.label, why, "records wait for Kafka: a new client gets no further");
@@ -126,16 +141,19 @@ impl Stall {
     }
 
     /// Sends a new client on its way.
-    fn ask(&mut self, lane: &Lane, current: Arc<BaseProducer<Reports>>) {
-        let (answer, asked) = mpsc::sync_channel(1);
-        self.asked = Some(asked);
-        let (connection, topics, reports) = (lane.connection.clone(), lane.topics.clone(), lane.reports());
-        watch::spawn("probe", move || drop(answer.send(reach(&connection, &topics, reports, &current))));
+    fn ask(&mut self, lane: &Lane, current: &Handle) {
+        let (found, answer) = mpsc::sync_channel(1);
+        let topics = lane.topics.iter().map(|topic| topic.name()).collect::<Vec<_>>();
+        let (connection, reports) = (lane.connection.clone(), lane.reports());
+        // It watches what the old one says of itself, and does not keep it from its end meanwhile.
+        let old = Arc::clone(current.context());
+        let run = move || drop(found.send(reach(&connection, &topics, reports, &old)));
+        self.asked = Some(Asked { thread: Owned::spawn("probe", run), answer });
     }
 
-    fn replace(&mut self, lane: &Lane, current: &BaseProducer<Reports>, fresh: BaseProducer<Reports>) {
+    fn replace(&mut self, lane: &Lane, current: &Handle, fresh: BaseProducer<Reports>) {
         if self.in_vain > 0 && current.context().health().sends_nothing() {
-            watch::end(&format!(
+            thread::end(&format!(
                 "{}'s producer takes records and sends none, as did the one before, though every leader can be reached",
                 lane.label
             ));
@@ -149,7 +167,7 @@ impl Stall {
 }
 
 /// The lane's producer, and the one of suspects.
-fn stand_still(lane: &Lane, current: &BaseProducer<Reports>) -> (bool, bool) {
+fn stand_still(lane: &Lane, current: &Handle) -> (bool, bool) {
     let alone = lane.made_alone().is_some_and(|alone| alone.context().health().stands_still());
     (current.context().health().stands_still(), alone)
 }
@@ -160,10 +178,10 @@ fn reach(
     connection: &Connection,
     topics: &[&str],
     reports: Reports,
-    old: &BaseProducer<Reports>,
+    old: &Reports,
 ) -> Result<BaseProducer<Reports>, String> {
     let names: Vec<_> = topics.iter().map(|topic| (*topic).to_owned()).collect();
-    let reported = old.context().reported();
+    let reported = old.reported();
     can_store(&durability::survey(connection, &names, true)?)?;
     let client = create_patient(connection, &connection.producer(false), reports).map_err(|error| error.to_string())?;
     let reach_leaders =
@@ -171,9 +189,9 @@ fn reach(
     reach_leaders()?;
     std::thread::sleep(GRACE);
     // What does not even try needs no second look.
-    let hopeless = || old.context().health().sends_nothing() && old.context().reported() == reported;
-    let (heard, until) = (old.context().heard(), Instant::now() + SECOND_LOOK_MAX);
-    while !hopeless() && old.context().heard() == heard && Instant::now() < until {
+    let hopeless = || old.health().sends_nothing() && old.reported() == reported;
+    let (heard, until) = (old.heard(), Instant::now() + SECOND_LOOK_MAX);
+    while !hopeless() && old.heard() == heard && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));
     }
     // The cluster's word may have been old: a broker that was killed is in sync until it is missed.

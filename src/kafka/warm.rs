@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 
 use super::{
-    Connection, Key, Producers, Receipt, millis_now,
-    producer::Lane,
+    Connection, Key, Producers, Receipt,
+    lane::Lane,
+    millis_now,
     reader::{Reader, Start, Stored},
 };
 use crate::record::dead_letter;
@@ -30,7 +31,7 @@ impl Producers {
     pub fn warm(&self, connection: &Connection, is_to_stop: impl Fn() -> bool) -> Result<Warmed, KafkaError> {
         let now = millis_now();
         let until = Instant::now() + WARMING_MAX;
-        let topics: Vec<String> = self.window.topics().iter().map(ToString::to_string).collect();
+        let topics: Vec<String> = self.window.topics().names().map(ToOwned::to_owned).collect();
         let age = i64::try_from(self.window.age().as_millis()).unwrap_or(i64::MAX);
         let mut reader = Reader::open(connection, "causeway-warm", &topics, Start::Since(now.saturating_sub(age)))?;
         let mut left = reader.behind()?;
@@ -56,11 +57,11 @@ impl Producers {
         let hash = record.text(dead_letter::BODY).and_then(|digits| u128::from_str_radix(digits, 16).ok());
         let Some(hash) = hash else { return false };
         let ago = now.saturating_sub(record.timestamp.unwrap_or(now)).max(0);
-        let named = |lane: &Lane| lane.topics.iter().copied().find(|topic| *topic == record.topic);
+        let named = |lane: &Lane| lane.topics.iter().copied().find(|topic| topic.name() == record.topic);
         let mut known = false;
         // Feeds may share a topic: the record does not say which of them it is of.
-        for (lane, topic) in self.lanes.iter().enumerate().filter_map(|(at, lane)| Some((at, named(lane)?))) {
-            let key = if lane == self.dead_letter_lane() {
+        for (lane, topic) in self.lanes.iter().filter_map(|lane| Some((lane.id, named(lane)?))) {
+            let key = if lane == self.lanes.dead_letters().lane() {
                 Key::dead_letter(lane, hash)
             } else {
                 let Some(event_id) = record.text("ce_id") else { continue };

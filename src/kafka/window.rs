@@ -16,11 +16,8 @@ use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::remembered::{Committed, ENTRY_BYTES, Remembered};
-use super::{Pending, Receipt, Undelivered};
+use super::{LaneId, Pending, Receipt, Undelivered, ids::Topics, pending::Outcome};
 use crate::metrics::{Metrics, WindowMetrics};
-
-/// What a waiting request gets.
-pub(super) type Outcome = Result<Receipt, Undelivered>;
 
 /// Who is the same again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +29,14 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn event(lane: usize, event_id: &str, body_hash: u128) -> Self {
-        let lane = u16::try_from(lane).unwrap_or(u16::MAX);
+    pub fn event(lane: LaneId, event_id: &str, body_hash: u128) -> Self {
+        let lane = lane.number();
         Self { lane, id: xxh3_64_with_seed(event_id.as_bytes(), lane.into()), body: halves(body_hash) }
     }
 
-    pub(super) fn dead_letter(lane: usize, body_hash: u128) -> Self {
+    pub(super) fn dead_letter(lane: LaneId, body_hash: u128) -> Self {
         let body = halves(body_hash);
-        Self { lane: u16::try_from(lane).unwrap_or(u16::MAX), id: body[0], body }
+        Self { lane: lane.number(), id: body[0], body }
     }
 
     fn same_id(&self, other: &Self) -> bool {
@@ -57,12 +54,12 @@ fn halves(hash: u128) -> [u64; 2] {
 }
 
 /// The lane of keys that no event has.
-const ALONE: u16 = u16::MAX;
+const ALONE: u16 = LaneId::NOBODYS;
 
 /// What was accepted and not yet decided, and what was committed within `age`.
 pub(super) struct Window {
     state: Mutex<State>,
-    topics: Vec<&'static str>,
+    topics: Topics,
     capacity: usize,
     age: u32,
     /// `age` before the start, so that what was committed before it has a time too.
@@ -119,7 +116,7 @@ pub struct Ticket {
 
 impl Window {
     /// `bytes_max` is for what is remembered; what is under way is bounded by the room that its records take.
-    pub(super) fn new(topics: Vec<&'static str>, bytes_max: usize, age: Duration, metrics: &Metrics) -> Arc<Self> {
+    pub(super) fn new(topics: Topics, bytes_max: usize, age: Duration, metrics: &Metrics) -> Arc<Self> {
         let capacity = (bytes_max / ENTRY_BYTES).min(u32::MAX as usize / 2);
         let now = Instant::now();
         let state = State {
@@ -182,7 +179,7 @@ impl Window {
         }
     }
 
-    pub(super) fn topics(&self) -> &[&'static str] {
+    pub(super) fn topics(&self) -> &Topics {
         &self.topics
     }
 
@@ -209,14 +206,12 @@ impl Window {
             remembered.forget_oldest();
             self.metrics.forgotten_early.inc();
         }
-        let topic = self.topics.iter().position(|topic| *topic == receipt.topic).unwrap_or_default();
-        let topic = u16::try_from(topic).unwrap_or_default();
         let (partition, offset) = (receipt.partition, receipt.offset.unwrap_or(-1));
-        remembered.push(Committed::new(key, topic, partition, offset, at));
+        remembered.push(Committed::new(key, receipt.topic.number(), partition, offset, at));
     }
 
     fn receipt(&self, known: &Committed) -> Receipt {
-        let topic = self.topics.get(usize::from(known.topic)).copied().unwrap_or_default();
+        let topic = self.topics.numbered(known.topic);
         Receipt { topic, partition: known.partition, offset: Some(known.offset).filter(|offset| *offset >= 0) }
     }
 
@@ -267,6 +262,17 @@ impl Ticket {
     }
 }
 
+impl Ticket {
+    /// Tells all who wait that the record can never be stored.
+    pub(super) fn refuse(mut self) {
+        let Some(key) = self.key.take() else { return };
+        let under_way = self.window.lock().end(&key);
+        for waiting in under_way.into_iter().flat_map(|under_way| under_way.waiting) {
+            let _ = waiting.send(Err(Undelivered::Refused));
+        }
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
@@ -279,13 +285,17 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::ids::Mint;
 
     fn window(events: usize, age: Duration) -> Arc<Window> {
-        Window::new(vec!["t"], events * ENTRY_BYTES, age, &Metrics::new().unwrap())
+        let mut mint = Mint::default();
+        mint.topic(LaneId::FIRST, "t").unwrap();
+        Window::new(mint.topics(), events * ENTRY_BYTES, age, &Metrics::new().unwrap())
     }
 
     fn receipt(offset: i64) -> Receipt {
-        Receipt { topic: "t", partition: 3, offset: Some(offset) }
+        let topic = Mint::default().topic(LaneId::FIRST, "t").unwrap();
+        Receipt { topic, partition: 3, offset: Some(offset) }
     }
 
     fn first(window: &Arc<Window>, key: Key) -> (Ticket, Pending) {
@@ -316,7 +326,7 @@ mod tests {
     #[test]
     fn all_attempts_get_the_first_ones_receipt_or_none() {
         let window = window(8, Duration::from_secs(60));
-        let [good, bad] = ["good", "bad"].map(|id| Key::event(0, id, 7));
+        let [good, bad] = ["good", "bad"].map(|id| Key::event(LaneId::FIRST, id, 7));
         let ((ticket, one), two) = (first(&window, good), again(&window, good));
         assert!(ticket.commit(&receipt(5)));
         for pending in [one, two, again(&window, good)] {
@@ -331,7 +341,7 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_first_and_what_is_too_old_is_not_known() {
         let window = window(3, Duration::from_secs(60));
-        let key = |number: u128| Key::event(0, &number.to_string(), number);
+        let key = |number: u128| Key::event(LaneId::FIRST, &number.to_string(), number);
         for number in 0..1000 {
             first(&window, key(number)).0.commit(&receipt(number as i64));
             assert_eq!(outcome(again(&window, key(number))), Some(Ok(receipt(number as i64))));
@@ -351,7 +361,7 @@ mod tests {
     #[test]
     fn who_has_gone_does_not_wait() {
         let window = window(8, Duration::from_secs(60));
-        let key = Key::event(0, "id", 7);
+        let key = Key::event(LaneId::FIRST, "id", 7);
         let (ticket, _pending) = first(&window, key);
         let held = again(&window, key);
         (0..10_000).for_each(|_| drop(again(&window, key)));

@@ -38,7 +38,7 @@ impl Topics {
             Ok(survey) => survey,
             Err(error) => return Ok(Found::NotYet(format!("no answer from {}: {error}", connection.brokers()))),
         };
-        let hidden: Vec<_> = survey.missing.iter().filter(|(_, why)| why.contains("Authorization")).collect();
+        let hidden: Vec<_> = survey.missing.iter().filter(|(_, why)| why.is_hidden()).collect();
         if !hidden.is_empty() {
             let list: Vec<_> = hidden.iter().map(|(name, why)| format!("{name} ({why})")).collect();
             return Ok(Found::NotYet(format!(
@@ -105,19 +105,16 @@ fn not_reached(topics: &BTreeMap<String, String>) -> String {
 pub fn not_created(error: &CreateError, config: &Config, survey: &Survey) -> (String, String) {
     let brokers = survey.brokers.len();
     let replication = config.kafka.topics.replication;
-    let remedy = match error {
-        CreateError::Refused { code, .. } if format!("{code:?}") == "InvalidReplicationFactor" => {
-            format!(
-                "kafka.topics.replication = {replication}, and the cluster has {brokers} broker(s): set it to what the cluster has (below 3, a lost broker may take acked events with it)"
-            )
-        }
-        CreateError::Refused { code, .. } if format!("{code:?}").contains("AuthorizationFailed") => {
-            "grant this user Create on the topics, or let somebody create them who may".to_owned()
-        }
-        CreateError::Token(why) => why.remedy.to_owned(),
-        CreateError::Refused { .. } | CreateError::Cluster(_) => {
-            "see [kafka.topics] in the configuration, and the broker's log".to_owned()
-        }
+    let remedy = if error.is_replication() {
+        format!(
+            "kafka.topics.replication = {replication}, and the cluster has {brokers} broker(s): set it to what the cluster has (below 3, a lost broker may take acked events with it)"
+        )
+    } else if error.is_forbidden() {
+        "grant this user Create on the topics, or let somebody create them who may".to_owned()
+    } else if let CreateError::Token(why) = error {
+        why.remedy.to_owned()
+    } else {
+        "see [kafka.topics] in the configuration, and the broker's log".to_owned()
     };
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     (format!("{error}{cause}"), remedy)

@@ -1,6 +1,10 @@
 //! What alerts are made of: the metrics that say how near the promise is to being broken.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use causeway::{
     config,
@@ -163,7 +167,7 @@ async fn the_topics_are_looked_at_again_and_again() {
     ));
     let metrics = Arc::new(Metrics::new().unwrap());
     let connection = Connection::new(&config.unwrap());
-    durability::watch(&connection, topics.clone(), &metrics, Duration::from_millis(50));
+    let watching = durability::watch(&connection, topics.clone(), &metrics, Duration::from_millis(50));
     let is = |topic: &str, fault: &str, value: &str| {
         let all = faults(&String::from_utf8(metrics.text()).unwrap());
         let found = all.iter().find(|(feed, known, _)| feed == topic && known == fault);
@@ -177,4 +181,6 @@ async fn the_topics_are_looked_at_again_and_again() {
     wait_until("the change is seen", || is("one", unclean, "1") && is("two", "missing", "0"));
     kafka.delete_topic(&topics[0]);
     wait_until("one is gone", || is("one", "missing", "1") && is("one", unclean, "unknown"));
+    watching.end(Instant::now() + Duration::from_secs(60));
+    assert_eq!(Arc::strong_count(&metrics), 1, "the thread has ended");
 }

@@ -78,7 +78,7 @@ static INSTANCE: LazyLock<Instance> = LazyLock::new(|| {
     let metrics = Arc::new(Metrics::new().unwrap());
     let routes = serve::routes(&config).unwrap();
     let budget = config.sender.budget();
-    let lanes = Bridge::lanes(&routes, &config);
+    let lanes = Bridge::lanes(&config);
     let dedupe_bytes_max = config.dedupe.bytes_max;
     let producers =
         Producers::start(&Cluster::new(&config), &lanes, budget.message_timeout, dedupe_bytes_max, &metrics).unwrap();

@@ -35,7 +35,7 @@ impl Passage {
         let run = target.dev.as_ref().map_or(Run::Serve, |dev| Run::Dev { embedded: dev.embedded });
         let routes = tokio::task::block_in_place(|| routes_with_ids(config, run)).map_err(Failure::findings)?;
         let metrics = Arc::new(Metrics::new().map_err(Failure::new)?);
-        let lanes = Bridge::lanes(&routes, config);
+        let lanes = Bridge::lanes(config);
         let producers = Producers::start(
             connection,
             &lanes,

@@ -5,7 +5,7 @@ use crate::{
         findings::{Findings, Level},
         target::Target,
     },
-    kafka::admin::{Survey, Topic},
+    kafka::admin::{Missing, Survey, Topic},
 };
 
 /// What every topic must satisfy.
@@ -59,10 +59,9 @@ pub fn judge(name: &str, survey: &Survey, demands: &Demands) -> Findings {
         }
         return findings;
     }
-    let why =
-        survey.missing.iter().find(|(missing, _)| missing == name).map_or("not in the broker's answer", |(_, why)| why);
+    let why = survey.missing.iter().find(|(missing, _)| missing == name).map_or(Missing::NotNamed, |(_, why)| *why);
     match why {
-        why if why.contains("AuthorizationFailed") => {
+        why if why.is_hidden() => {
             findings.add(
                 Level::Error,
                 &about,
@@ -358,9 +357,13 @@ mod tests {
 
     #[test]
     fn a_missing_topic_is_an_error_unless_the_bridge_creates_it() {
-        let survey =
-            Survey { missing: vec![("t".to_owned(), "UnknownTopicOrPartition".to_owned())], ..Survey::default() };
-        assert_eq!(judge("t", &survey, &demands()).worst(), Level::Error);
-        assert_eq!(judge("t", &survey, &Demands { create_topics: true, ..demands() }).worst(), Level::Note);
+        use rdkafka::error::RDKafkaErrorCode::{TopicAuthorizationFailed, UnknownTopicOrPartition};
+        let survey = |code| Survey { missing: vec![("t".to_owned(), Missing::Code(code))], ..Survey::default() };
+        let (unknown, hidden) = (survey(UnknownTopicOrPartition), survey(TopicAuthorizationFailed));
+        let creates = Demands { create_topics: true, ..demands() };
+        assert_eq!(judge("t", &unknown, &demands()).worst(), Level::Error);
+        assert_eq!(judge("t", &unknown, &creates).worst(), Level::Note);
+        let said = judge("t", &hidden, &creates).text();
+        assert!(said.contains("cannot be seen (TopicAuthorizationFailed)"), "{said}");
     }
 }

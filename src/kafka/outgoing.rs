@@ -1,4 +1,4 @@
-//! A record on its own: all that librdkafka needs to be given it, now, later or again.
+//! A record on its way out: all that librdkafka needs to be given it, now, later or again.
 
 use rdkafka::{
     Message,
@@ -7,20 +7,20 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, ProducerContext},
 };
 
-use super::reports::Parcel;
+use super::parcel::Parcel;
 use crate::record::{Record, dead_letter};
 
 /// Room for what most records have; librdkafka's list grows beyond it.
 const HEADERS_USUAL: usize = 8;
 
-pub(super) struct Letter {
+pub(super) struct Outgoing {
     pub(super) record: Record,
     /// The partition was known when it came back: it has been in a batch, and a broker may have seen it.
     pub(super) batched: bool,
     pub(super) parcel: Box<Parcel>,
 }
 
-impl Letter {
+impl Outgoing {
     pub(super) fn new(record: &Record, parcel: Box<Parcel>) -> Self {
         Self { record: record.clone(), batched: false, parcel }
     }
@@ -52,15 +52,15 @@ impl Letter {
     /// Gives it to librdkafka, which copies the record, and whose delivery report has the parcel from then on.
     ///
     /// # Errors
-    /// What librdkafka has against it, and the letter back.
-    #[allow(clippy::result_large_err, reason = "the letter itself comes back")]
+    /// What librdkafka has against it, and the record back.
+    #[allow(clippy::result_large_err, reason = "the record itself comes back")]
     pub(super) fn hand_over<C>(self, producer: &BaseProducer<C>) -> Result<(), (KafkaError, Self)>
     where
         C: ProducerContext<DeliveryOpaque = Box<Parcel>>,
     {
         let Self { record, parcel, .. } = self;
-        let topic = parcel.topic;
-        // librdkafka's headers are an allocation each: made here, they come from the thread that will free them (`pace.rs`).
+        let topic = parcel.topic.name();
+        // librdkafka's headers are an allocation each: made here, they come from the thread that will free them (`gate.rs`).
         let headers = record.headers().fold(OwnedHeaders::new_with_capacity(HEADERS_USUAL), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
         });

@@ -1,0 +1,21 @@
+//! The engine of AutoCompose: what an agent may want to say next, from what was said, what is typed, and what was learnt.
+//!
+//! Everything here is a function of its arguments: no runtime, network, clock, file or environment. Texts come redacted.
+
+mod text;
+mod random;
+mod response;
+mod network;
+mod model;
+mod feature;
+mod conversation;
+mod cluster;
+mod learn;
+mod train;
+mod suggest;
+
+pub use conversation::{Conversation, Role};
+pub use model::{Model, ModelError};
+pub use response::{Facts, List, Lists, Metadata, ROOT, Response};
+pub use suggest::{Options, SUGGESTIONS_MAX, Suggestion, suggest};
+pub use train::{Training, Transcript, Turn, train};

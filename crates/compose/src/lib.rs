@@ -12,10 +12,12 @@ mod conversation;
 mod cluster;
 mod learn;
 mod train;
+mod phrase;
 mod suggest;
 
 pub use conversation::{Conversation, Role};
 pub use model::{Model, ModelError};
+pub use phrase::{Completion, complete};
 pub use response::{Facts, List, Lists, Metadata, ROOT, Response};
 pub use suggest::{Options, SUGGESTIONS_MAX, Suggestion, suggest};
 pub use train::{Training, Transcript, Turn, train};

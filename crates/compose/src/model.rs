@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     network::{Network, Rows},
+    phrase::Phrases,
     response::{Entry, Place},
     text::{likeness, words},
 };
@@ -47,6 +48,7 @@ pub struct Model {
 pub(crate) struct Parts {
     pub network: Network,
     pub classes: Vec<Class>,
+    pub phrases: Phrases,
 }
 
 /// Responses that say the same.
@@ -154,7 +156,8 @@ impl Model {
 
 impl Parts {
     fn is_sound(&self) -> bool {
-        self.network.features.is_empty() && self.classes.is_empty()
-            || self.network.is_sound() && self.network.class_bias.len() == self.classes.len()
+        let ranks = self.network.features.is_empty() && self.classes.is_empty()
+            || self.network.is_sound() && self.network.class_bias.len() == self.classes.len();
+        ranks && self.phrases.is_sound()
     }
 }

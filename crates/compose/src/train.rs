@@ -8,6 +8,7 @@ use crate::{
     feature,
     learn::{Example, Examples, Learner},
     model::{Class, Member, Model, Parts},
+    phrase,
     random::Random,
     response::{Entry, Facts, List, Response},
     text::head,
@@ -69,9 +70,10 @@ pub fn train(
     mut progress: impl FnMut(u32, f64),
 ) -> Model {
     let list = List::new(&Model::default(), company.iter().cloned());
+    let phrases = phrase::learn(transcripts, &list);
     let classes = classes(transcripts, &list, options);
     if classes.is_empty() {
-        return Model::default();
+        return Model::new(Parts { phrases, ..Parts::default() });
     }
     let known = Model::new(Parts { classes, ..Parts::default() });
     let mut random = Random::new(options.seed);
@@ -89,7 +91,7 @@ pub fn train(
         progress(epoch, learner.epoch(&mut examples, 0.03 * rate, &mut random));
     }
     let network = learner.network(&examples.features, options.rows_max);
-    Model::new(Parts { network, classes: known.parts.classes })
+    Model::new(Parts { network, classes: known.parts.classes, phrases })
 }
 
 /// The responses that say the same, with their uses; those that nobody ever sent have no class.

@@ -14,6 +14,7 @@
     reason = "an evaluation that fails has failed"
 )]
 
+mod desktop;
 mod read;
 mod table;
 
@@ -21,6 +22,7 @@ use std::{collections::HashSet, time::Instant};
 
 use compose::{Conversation, Facts, List, Lists, Model, Options, Role, Training, suggest, train};
 
+use desktop::Desktop;
 use read::{Arguments, Data};
 use table::{Rank, Table};
 
@@ -97,6 +99,13 @@ fn replay(model: &Model, data: &Data, table: &mut Table) {
                         }
                     }
                 }
+            }
+            if turn.role == Role::Agent {
+                let mut desktop = Desktop { model, lists: &lists, said: &said };
+                if from.is_none() {
+                    desktop.phrases(turn.text.trim(), &mut table.phrases);
+                }
+                desktop.both(turn.text.trim(), from, &mut table.pipeline);
             }
             said.push(turn.role, &turn.text, from);
         }

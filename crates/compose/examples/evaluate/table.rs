@@ -3,6 +3,7 @@
 use compose::Model;
 use serde_json::{Map, Value, json};
 
+use crate::desktop::{Phrases, Pipeline};
 use crate::read::{Arguments, Data};
 
 /// Where the response that was sent stood among those shown: from 0, nothing where it did not.
@@ -18,6 +19,8 @@ pub struct Rank {
 #[derive(Default)]
 pub struct Table {
     rows: Vec<(String, Vec<Rank>)>,
+    pub phrases: Phrases,
+    pub pipeline: Pipeline,
 }
 
 impl Table {
@@ -49,6 +52,7 @@ impl Table {
         for (share, threshold, precision) in self.surest() {
             println!("surest {share} %: score at least {threshold:.3}, precision@1 {precision:.1}");
         }
+        println!("{}\n{}", self.phrases.json(), self.pipeline.json());
     }
 
     /// For the surest part of the covered turns with nothing typed: the first suggestion's least score, and how often it was right.
@@ -88,6 +92,8 @@ impl Table {
             "training_seconds": trained,
             "replay_seconds": replayed,
             "rows": rows,
+            "phrases": self.phrases.json(),
+            "pipeline": self.pipeline.json(),
             "surest": surest.collect::<Vec<_>>(),
         })
     }

@@ -1,0 +1,317 @@
+//! How a message that is being typed goes on: word sequences that several agents of the company use.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    conversation::{Conversation, Role},
+    model::Model,
+    response::List,
+    text::{TEXT_BYTES_MAX, fold, hash, head},
+    train::Transcript,
+};
+
+/// Nothing is offered to anybody that fewer conversations, or fewer agents, said.
+pub(crate) const CONVERSATIONS_MIN: u32 = 5;
+/// Words before a word that its chance hangs on.
+const ORDER: usize = 4;
+const WORD_BYTES_MAX: usize = 30;
+/// A completion's words, and its shortest useful length.
+const WORDS_MAX: usize = 12;
+const CHARS_MIN: usize = 3;
+/// How much a shorter context's word counts beside the longer one's, in uses.
+const SHORTER: f32 = 1.5;
+/// The end of a message, as a word's number.
+const END: u32 = u32::MAX;
+/// Completions are offered that are right as often; the words are multiplied.
+const CHANCE_MIN: f32 = 0.6;
+/// How often a begun word repeats the one word of the customer that begins so, and how much of it must be there.
+const ECHO: f32 = 0.6;
+const ECHO_CHARS_MIN: usize = 3;
+
+/// Sequences of words with their counts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Phrases {
+    words: Vec<String>,
+    /// Hashes of contexts, ascending; for each, where its part of `next` ends, and how often it was said.
+    contexts: Vec<u64>,
+    ends: Vec<u32>,
+    totals: Vec<u32>,
+    next: Vec<(u32, u32)>,
+}
+
+/// How a message may go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// What comes after the typed text, to be appended as it stands.
+    pub text: String,
+    /// How likely all of it is right: 0 to 1.
+    pub confidence: f32,
+}
+
+/// What comes after `typed`, where that is likely enough. It never holds a digit or a redaction mark.
+pub fn complete(model: &Model, said: &Conversation, typed: &str) -> Option<Completion> {
+    let phrases = &model.parts.phrases;
+    let tail = typed.get(typed.ceil_char_boundary(typed.len().saturating_sub(TEXT_BYTES_MAX))..)?;
+    if tail.trim().is_empty() || tail.chars().any(char::is_control) {
+        return None;
+    }
+    let start = tail.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(0, |(at, c)| at + c.len_utf8());
+    let (finished, open) = tail.split_at_checked(start)?;
+    let mut before = context_of(finished);
+    let echo = echoes(said, open);
+    let mut text = String::new();
+    let mut confidence = 1.0;
+    for at in 0..WORDS_MAX {
+        let open = if at == 0 { open } else { "" };
+        let Some((word, chance)) = phrases.likeliest(&before, open, &echo) else { break };
+        if confidence * chance < CHANCE_MIN {
+            break;
+        }
+        confidence *= chance;
+        if at > 0 {
+            text.push(' ');
+        }
+        text.push_str(word.get(open.len()..)?);
+        before.push(hash(&fold(word)));
+    }
+    if text.is_empty()
+        && let Some(word) = echo.first().filter(|_| echo.len() == 1)
+    {
+        text.push_str(word.get(open.len()..)?);
+        confidence = ECHO;
+    }
+    (text.chars().count() >= CHARS_MIN).then_some(Completion { text, confidence })
+}
+
+/// Different words of the customer's last messages that a begun word may repeat.
+fn echoes<'s>(said: &'s Conversation, open: &str) -> Vec<&'s str> {
+    if open.chars().count() < ECHO_CHARS_MIN {
+        return Vec::new();
+    }
+    let open = fold(open);
+    let words = said.unanswered.iter().flat_map(|message| &message.words).map(String::as_str);
+    let mut found: Vec<&str> =
+        words.filter(|word| word.len() > open.len() && word.starts_with(&open) && is_speakable(word)).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The words of a text as a context: the start, then the hash of each.
+fn context_of(text: &str) -> Vec<u64> {
+    let mut context = vec![hash("<start>")];
+    text.split_whitespace().for_each(|word| push(&mut context, word));
+    context
+}
+
+/// A word that may not be offered breaks the sequence: what follows it hangs on nothing before it.
+fn push(context: &mut Vec<u64>, word: &str) {
+    if is_speakable(word) {
+        context.push(hash(&fold(word)));
+    } else {
+        *context = vec![hash("<gap>")];
+    }
+}
+
+/// The hashes of the last 0 to [`ORDER`] words, the longest last.
+fn contexts(before: &[u64]) -> impl Iterator<Item = u64> {
+    (0..=ORDER.min(before.len())).map(|length| {
+        let last = before.get(before.len() - length..).unwrap_or_default();
+        last.iter().fold(length as u64, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23))
+    })
+}
+
+impl Phrases {
+    /// Whether the parts belong together.
+    pub fn is_sound(&self) -> bool {
+        let ascending = self.ends.is_sorted() && self.contexts.is_sorted();
+        let within = |word: &u32| *word == END || (*word as usize) < self.words.len();
+        ascending
+            && self.contexts.len() == self.ends.len()
+            && self.contexts.len() == self.totals.len()
+            && self.ends.last().map_or(0, |end| *end as usize) == self.next.len()
+            && self.next.iter().all(|(word, _)| within(word))
+    }
+
+    fn after(&self, context: u64) -> Option<(&[(u32, u32)], u32)> {
+        let at = self.contexts.binary_search(&context).ok()?;
+        let start = at.checked_sub(1).and_then(|at| self.ends.get(at)).map_or(0, |end| *end as usize);
+        Some((self.next.get(start..*self.ends.get(at)? as usize)?, *self.totals.get(at)?))
+    }
+
+    /// The likeliest word that begins with `open`, and its chance; nothing where the message more likely ends.
+    fn likeliest(&self, before: &[u64], open: &str, echo: &[&str]) -> Option<(&str, f32)> {
+        let mut chances: BTreeMap<u32, f32> = BTreeMap::new();
+        for (length, context) in contexts(before).enumerate() {
+            // Without a word before it and none begun, anything may come.
+            if length == 0 && open.chars().count() < 2 {
+                continue;
+            }
+            let Some((next, total)) = self.after(context) else { continue };
+            let matching: Vec<(u32, f32)> = next
+                .iter()
+                .filter(|(word, _)| self.begins(*word, open))
+                .map(|(word, uses)| (*word, *uses as f32))
+                .collect();
+            let all = if open.is_empty() { total as f32 } else { matching.iter().map(|(_, uses)| uses).sum::<f32>() };
+            if all == 0.0 {
+                continue;
+            }
+            chances.values_mut().for_each(|chance| *chance *= SHORTER / (all + SHORTER));
+            for (word, uses) in matching {
+                *chances.entry(word).or_default() += uses / (all + SHORTER);
+            }
+        }
+        if !open.is_empty() && !echo.is_empty() {
+            for (word, chance) in &mut chances {
+                let repeats = self.words.get(*word as usize).is_some_and(|word| echo.contains(&fold(word).as_str()));
+                *chance = *chance * (1.0 - ECHO) + if repeats { ECHO } else { 0.0 };
+            }
+        }
+        let (word, chance) = chances.into_iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
+        Some((self.words.get(word as usize)?, chance))
+    }
+
+    fn begins(&self, word: u32, open: &str) -> bool {
+        if open.is_empty() {
+            return true;
+        }
+        let Some(word) = self.words.get(word as usize) else { return false };
+        word.len() > open.len()
+            && word.get(..open.len()).is_some_and(|start| start == open || start.to_lowercase() == open.to_lowercase())
+    }
+}
+
+/// Who said something, so far.
+#[derive(Default)]
+struct Said {
+    uses: u32,
+    conversations: u32,
+    last: u32,
+    agent: u64,
+    agents: u32,
+}
+
+impl Said {
+    fn again(&mut self, conversation: u32, agent: u64) {
+        self.uses += 1;
+        if self.conversations == 0 || self.last != conversation {
+            self.conversations += 1;
+            self.last = conversation;
+        }
+        if self.agents == 0 || self.agent != agent && self.agents < 2 {
+            self.agents += 1;
+            self.agent = agent;
+        }
+    }
+
+    fn is_common(&self) -> bool {
+        self.conversations >= CONVERSATIONS_MIN && self.agents >= 2
+    }
+}
+
+/// Learns which words follow which, from what agents said. `company` has words that may be names and are none of a person.
+pub(crate) fn learn(transcripts: &[Transcript], company: &List) -> Phrases {
+    let words = common_words(transcripts, company);
+    let number: HashMap<&str, u32> = words.iter().map(String::as_str).zip(0u32..).collect();
+    let mut kept: BTreeMap<u64, (u32, Vec<(u32, u32)>)> = BTreeMap::new();
+    let mut frequent: HashSet<u64> = HashSet::new();
+    for length in 0..=ORDER {
+        let mut counts: HashMap<(u64, u32), Said> = HashMap::new();
+        let mut totals: HashMap<u64, u32> = HashMap::new();
+        each_message(transcripts, |text, conversation, agent| {
+            let mut before = context_of("");
+            let ended = text.split_whitespace().map(Some).chain(std::iter::once(None));
+            for word in ended {
+                // A sequence is looked at where its shorter one was common: so memory is bounded by what is.
+                if before.len() >= length
+                    && (length == 0
+                        || contexts(&before).nth(length - 1).is_some_and(|shorter| frequent.contains(&shorter)))
+                {
+                    let context = contexts(&before).nth(length).unwrap_or_default();
+                    *totals.entry(context).or_default() += 1;
+                    if let Some(word) = word.map_or(Some(END), |word| number.get(word).copied()) {
+                        counts.entry((context, word)).or_default().again(conversation, agent);
+                    }
+                }
+                if let Some(word) = word {
+                    push(&mut before, word);
+                }
+            }
+        });
+        counts.retain(|_, said| said.is_common());
+        frequent = counts.keys().map(|(context, _)| *context).collect();
+        for ((context, word), said) in counts {
+            let (total, next) = kept.entry(context).or_default();
+            *total = totals.get(&context).copied().unwrap_or(0);
+            next.push((word, said.uses));
+        }
+    }
+    let mut phrases = Phrases { words, ..Phrases::default() };
+    for (context, (total, mut next)) in kept {
+        next.sort_unstable_by_key(|(word, uses)| (u32::MAX - uses, *word));
+        phrases.contexts.push(context);
+        phrases.totals.push(total);
+        phrases.next.extend(next);
+        phrases.ends.push(phrases.next.len() as u32);
+    }
+    phrases
+}
+
+fn each_message(transcripts: &[Transcript], mut told: impl FnMut(&str, u32, u64)) {
+    for (conversation, transcript) in (0u32..).zip(transcripts) {
+        let agent = hash(&transcript.agent);
+        for turn in transcript.turns.iter().filter(|turn| turn.role == Role::Agent) {
+            told(head(&turn.text, TEXT_BYTES_MAX), conversation, agent);
+        }
+    }
+}
+
+/// Words that may be offered, in order of their letters: common ones, without those that are somebody's name.
+fn common_words(transcripts: &[Transcript], company: &List) -> Vec<String> {
+    let mut counts: HashMap<&str, Said> = HashMap::new();
+    for (conversation, transcript) in (0u32..).zip(transcripts) {
+        let agent = hash(&transcript.agent);
+        for turn in transcript.turns.iter().filter(|turn| turn.role == Role::Agent) {
+            for word in head(&turn.text, TEXT_BYTES_MAX).split_whitespace().filter(|word| is_speakable(word)) {
+                counts.entry(word).or_default().again(conversation, agent);
+            }
+        }
+    }
+    counts.retain(|_, said| said.is_common());
+    let small: HashSet<String> =
+        counts.keys().map(|word| bare(word)).filter(|word| !word.starts_with(char::is_uppercase)).collect();
+    let company: HashSet<String> = company
+        .responses()
+        .flat_map(|response| response.text.split_whitespace())
+        .map(|word| bare(word).to_lowercase())
+        .collect();
+    let is_no_name = |word: &&str| {
+        let bare = bare(word);
+        !bare.starts_with(char::is_uppercase)
+            || small.contains(&bare.to_lowercase())
+            || company.contains(&bare.to_lowercase())
+    };
+    let mut words: Vec<String> = counts.into_keys().filter(is_no_name).map(str::to_owned).collect();
+    words.sort_unstable();
+    words
+}
+
+fn bare(word: &str) -> String {
+    word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned()
+}
+
+/// Whether a word may stand in a completion at all.
+fn is_speakable(word: &str) -> bool {
+    word.len() <= WORD_BYTES_MAX
+        && !word.contains("//")
+        && word.chars().all(|c| {
+            c.is_alphabetic()
+                || matches!(
+                    c,
+                    '\'' | '\u{2019}' | '-' | ',' | '.' | '!' | '?' | ':' | ';' | '(' | ')' | '&' | '/' | '"'
+                )
+        })
+}

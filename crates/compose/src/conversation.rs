@@ -45,6 +45,7 @@ pub struct Conversation {
     /// The agent's last message, where it came from no response.
     pub(crate) free: Vec<u64>,
     pub(crate) last: [Sent; 3],
+    said: HashSet<u64>,
     context: Option<Context>,
 }
 
@@ -90,6 +91,7 @@ impl Conversation {
             customer_words: HashSet::new(),
             free: Vec::new(),
             last: [Sent::Nothing; 3],
+            said: HashSet::new(),
             context: None,
         }
     }
@@ -120,6 +122,7 @@ impl Conversation {
         let hashes: Vec<u64> = message.words.iter().map(|word| hash(word)).collect();
         let room = SAID_MAX.saturating_sub(self.customer_words.len());
         self.customer_words.extend(hashes.iter().copied().take(room));
+        self.remember(&hashes);
         if self.first.is_empty() {
             self.first.clone_from(&hashes);
         }
@@ -129,6 +132,7 @@ impl Conversation {
 
     fn agent_said(&mut self, text: &str, from: Option<&Entry>) {
         let hashes: Vec<u64> = words(text).iter().map(|word| hash(word)).collect();
+        self.remember(&hashes);
         self.unanswered.clear();
         self.agent_turns = self.agent_turns.saturating_add(1);
         let sent = from.map_or(Sent::Free, |entry| Sent::Response(entry.key));
@@ -144,6 +148,17 @@ impl Conversation {
             self.domain_turns = if entry.folder == self.domain { self.domain_turns.saturating_add(1) } else { 1 };
             self.domain = entry.folder;
         }
+    }
+
+    fn remember(&mut self, words: &[u64]) {
+        let room = SAID_MAX.saturating_sub(self.said.len());
+        self.said.extend(words.iter().copied().take(room));
+    }
+
+    /// Whether the customer wrote a folded word, the agent sent it, or it is a name of either.
+    pub(crate) fn said(&self, word: &str) -> bool {
+        let names = [&self.facts.customer_name, &self.facts.agent_name].into_iter().flatten();
+        self.said.contains(&hash(word)) || names.flat_map(|name| words(name)).any(|name| name == word)
     }
 
     /// Computes what the messages so far mean to `model`, so that each keystroke need not. A server calls it after

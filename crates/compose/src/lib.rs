@@ -14,10 +14,17 @@ mod learn;
 mod train;
 mod phrase;
 mod suggest;
+mod edits;
+mod dictionary;
+mod spell;
+mod profanity;
 
 pub use conversation::{Conversation, Role};
+pub use dictionary::{Dictionary, DictionaryError};
 pub use model::{Model, ModelError};
-pub use phrase::{Completion, complete};
+pub use phrase::{Completion, PHRASE_MIN_CONFIDENCE, complete};
+pub use profanity::{Blocklist, profanity};
 pub use response::{Facts, List, Lists, Metadata, ROOT, Response};
+pub use spell::{Correction, Speller, candidates, spell};
 pub use suggest::{Options, SUGGESTIONS_MAX, Suggestion, suggest};
 pub use train::{Training, Transcript, Turn, train};

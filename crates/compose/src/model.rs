@@ -1,6 +1,6 @@
 //! What was learnt, as one value: made by training, kept as bytes, never changed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -41,6 +41,8 @@ pub struct Model {
     pub(crate) rows: Rows,
     class_of: HashMap<u64, u32>,
     class_words: Vec<Vec<String>>,
+    /// The words that agents and responses use.
+    lexicon: HashSet<String>,
     id: u64,
 }
 
@@ -71,12 +73,19 @@ pub(crate) struct Member {
 
 impl Model {
     pub(crate) fn new(parts: Parts) -> Model {
-        let mut model =
-            Model { rows: parts.network.rows(), class_of: HashMap::new(), class_words: Vec::new(), id: 0, parts };
+        let mut model = Model {
+            rows: parts.network.rows(),
+            class_of: HashMap::new(),
+            class_words: Vec::new(),
+            lexicon: HashSet::new(),
+            id: 0,
+            parts,
+        };
         for (at, class) in (0u32..).zip(&model.parts.classes) {
             model.class_of.extend(class.members.iter().map(|member| (member.key, at)));
             model.class_words.push(words(&class.text));
         }
+        model.lexicon = model.class_words.iter().flatten().cloned().chain(model.parts.phrases.bare_words()).collect();
         model.id = xxh3_64(&model.payload());
         model
     }
@@ -136,6 +145,16 @@ impl Model {
 
     pub(crate) fn class_name(&self, key: u64) -> Option<u64> {
         self.parts.classes.get(self.class(key)?).map(|class| class.name)
+    }
+
+    /// Whether the company's agents or responses use a folded word.
+    pub(crate) fn uses_word(&self, word: &str) -> bool {
+        self.lexicon.contains(word)
+    }
+
+    /// How much likelier a word is after another, as a logarithm: 0 to 3.
+    pub(crate) fn follows(&self, before: &str, word: &str) -> f32 {
+        self.parts.phrases.chance(before, word).map_or(0.0, |chance| (3.0 + chance.ln()).clamp(0.0, 3.0))
     }
 
     /// Where a response of a list stands.

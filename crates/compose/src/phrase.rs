@@ -9,7 +9,7 @@ use crate::{
     model::Model,
     response::List,
     text::{TEXT_BYTES_MAX, fold, hash, head},
-    train::Transcript,
+    train::{Transcript, source},
 };
 
 /// Nothing is offered to anybody that fewer conversations, or fewer agents, said.
@@ -24,8 +24,8 @@ const CHARS_MIN: usize = 3;
 const SHORTER: f32 = 1.5;
 /// The end of a message, as a word's number.
 const END: u32 = u32::MAX;
-/// Completions are offered that are right as often; the words are multiplied.
-const CHANCE_MIN: f32 = 0.6;
+/// How likely a word that is in no list begins with one given letter.
+const LETTER: f32 = 0.06;
 /// How often a begun word repeats the one word of the customer that begins so, and how much of it must be there.
 const ECHO: f32 = 0.6;
 const ECHO_CHARS_MIN: usize = 3;
@@ -50,8 +50,11 @@ pub struct Completion {
     pub confidence: f32,
 }
 
-/// What comes after `typed`, where that is likely enough. It never holds a digit or a redaction mark.
-pub fn complete(model: &Model, said: &Conversation, typed: &str) -> Option<Completion> {
+/// A completion that is right in four of five cases, or a little more.
+pub const PHRASE_MIN_CONFIDENCE: f32 = 0.85;
+
+/// What comes after `typed`, where all of it is at least as likely as `min_confidence`. It never holds a digit or a redaction mark.
+pub fn complete(model: &Model, said: &Conversation, typed: &str, min_confidence: f32) -> Option<Completion> {
     let phrases = &model.parts.phrases;
     let tail = typed.get(typed.ceil_char_boundary(typed.len().saturating_sub(TEXT_BYTES_MAX))..)?;
     if tail.trim().is_empty() || tail.chars().any(char::is_control) {
@@ -66,7 +69,7 @@ pub fn complete(model: &Model, said: &Conversation, typed: &str) -> Option<Compl
     for at in 0..WORDS_MAX {
         let open = if at == 0 { open } else { "" };
         let Some((word, chance)) = phrases.likeliest(&before, open, &echo) else { break };
-        if confidence * chance < CHANCE_MIN {
+        if confidence * chance < min_confidence {
             break;
         }
         confidence *= chance;
@@ -135,6 +138,19 @@ impl Phrases {
             && self.next.iter().all(|(word, _)| within(word))
     }
 
+    /// The words without what stands around them, folded.
+    pub fn bare_words(&self) -> impl Iterator<Item = String> {
+        self.words.iter().map(|word| fold(&bare(word)))
+    }
+
+    /// How often `word` comes after `before`, both folded.
+    pub fn chance(&self, before: &str, word: &str) -> Option<f32> {
+        let (next, total) = self.after(contexts(&[hash(before)]).nth(1)?)?;
+        let same = |number: &u32| self.words.get(*number as usize).is_some_and(|other| fold(&bare(other)) == word);
+        let uses: u32 = next.iter().filter(|(number, _)| same(number)).map(|(_, uses)| uses).sum();
+        (uses > 0).then(|| uses as f32 / total.max(1) as f32)
+    }
+
     fn after(&self, context: u64) -> Option<(&[(u32, u32)], u32)> {
         let at = self.contexts.binary_search(&context).ok()?;
         let start = at.checked_sub(1).and_then(|at| self.ends.get(at)).map_or(0, |end| *end as usize);
@@ -155,8 +171,10 @@ impl Phrases {
                 .filter(|(word, _)| self.begins(*word, open))
                 .map(|(word, uses)| (*word, *uses as f32))
                 .collect();
-            let all = if open.is_empty() { total as f32 } else { matching.iter().map(|(_, uses)| uses).sum::<f32>() };
-            if all == 0.0 {
+            let listed: u32 = next.iter().map(|(_, uses)| uses).sum();
+            let unlisted = total.saturating_sub(listed) as f32 * LETTER.powi(open.chars().count().min(9) as i32);
+            let all = matching.iter().map(|(_, uses)| uses).sum::<f32>() + unlisted;
+            if matching.is_empty() && open.is_empty() || all == 0.0 {
                 continue;
             }
             chances.values_mut().for_each(|chance| *chance *= SHORTER / (all + SHORTER));
@@ -213,15 +231,17 @@ impl Said {
 }
 
 /// Learns which words follow which, from what agents said. `company` has words that may be names and are none of a person.
+/// Messages that were made from a response teach nothing: a suggestion is there for these.
 pub(crate) fn learn(transcripts: &[Transcript], company: &List) -> Phrases {
-    let words = common_words(transcripts, company);
+    let messages = free_messages(transcripts, company);
+    let words = common_words(&messages, company);
     let number: HashMap<&str, u32> = words.iter().map(String::as_str).zip(0u32..).collect();
     let mut kept: BTreeMap<u64, (u32, Vec<(u32, u32)>)> = BTreeMap::new();
     let mut frequent: HashSet<u64> = HashSet::new();
     for length in 0..=ORDER {
         let mut counts: HashMap<(u64, u32), Said> = HashMap::new();
         let mut totals: HashMap<u64, u32> = HashMap::new();
-        each_message(transcripts, |text, conversation, agent| {
+        for Free { text, conversation, agent } in &messages {
             let mut before = context_of("");
             let ended = text.split_whitespace().map(Some).chain(std::iter::once(None));
             for word in ended {
@@ -233,14 +253,14 @@ pub(crate) fn learn(transcripts: &[Transcript], company: &List) -> Phrases {
                     let context = contexts(&before).nth(length).unwrap_or_default();
                     *totals.entry(context).or_default() += 1;
                     if let Some(word) = word.map_or(Some(END), |word| number.get(word).copied()) {
-                        counts.entry((context, word)).or_default().again(conversation, agent);
+                        counts.entry((context, word)).or_default().again(*conversation, *agent);
                     }
                 }
                 if let Some(word) = word {
                     push(&mut before, word);
                 }
             }
-        });
+        }
         counts.retain(|_, said| said.is_common());
         frequent = counts.keys().map(|(context, _)| *context).collect();
         for ((context, word), said) in counts {
@@ -260,24 +280,29 @@ pub(crate) fn learn(transcripts: &[Transcript], company: &List) -> Phrases {
     phrases
 }
 
-fn each_message(transcripts: &[Transcript], mut told: impl FnMut(&str, u32, u64)) {
+/// A message in the agent's own words.
+struct Free<'a> {
+    text: &'a str,
+    conversation: u32,
+    agent: u64,
+}
+
+fn free_messages<'a>(transcripts: &'a [Transcript], company: &List) -> Vec<Free<'a>> {
+    let mut found = Vec::new();
     for (conversation, transcript) in (0u32..).zip(transcripts) {
         let agent = hash(&transcript.agent);
-        for turn in transcript.turns.iter().filter(|turn| turn.role == Role::Agent) {
-            told(head(&turn.text, TEXT_BYTES_MAX), conversation, agent);
-        }
+        let free = transcript.turns.iter().filter(|turn| turn.role == Role::Agent && source(company, turn).is_none());
+        found.extend(free.map(|turn| Free { text: head(&turn.text, TEXT_BYTES_MAX), conversation, agent }));
     }
+    found
 }
 
 /// Words that may be offered, in order of their letters: common ones, without those that are somebody's name.
-fn common_words(transcripts: &[Transcript], company: &List) -> Vec<String> {
+fn common_words(messages: &[Free], company: &List) -> Vec<String> {
     let mut counts: HashMap<&str, Said> = HashMap::new();
-    for (conversation, transcript) in (0u32..).zip(transcripts) {
-        let agent = hash(&transcript.agent);
-        for turn in transcript.turns.iter().filter(|turn| turn.role == Role::Agent) {
-            for word in head(&turn.text, TEXT_BYTES_MAX).split_whitespace().filter(|word| is_speakable(word)) {
-                counts.entry(word).or_default().again(conversation, agent);
-            }
+    for Free { text, conversation, agent } in messages {
+        for word in text.split_whitespace().filter(|word| is_speakable(word)) {
+            counts.entry(word).or_default().again(*conversation, *agent);
         }
     }
     counts.retain(|_, said| said.is_common());

@@ -58,7 +58,7 @@ impl Default for Training {
 /// A feature counts when as many conversations have it.
 const CONVERSATIONS_MIN: u32 = 2;
 const EMPTY_WEIGHT: f32 = 1.5;
-const TYPED_WEIGHT: f32 = 0.75;
+const TYPED_WEIGHT: f32 = 0.4;
 const PREFIXES: [usize; 10] = [2, 3, 4, 5, 6, 8, 10, 13, 20, usize::MAX];
 
 /// Learns from `transcripts` which of `company`'s responses comes when. `progress` is told each epoch's number, from 1, and its
@@ -145,7 +145,8 @@ fn each_answer(transcripts: &[Transcript], list: &List, options: &Training, mut 
     }
 }
 
-fn source<'l>(list: &'l List, turn: &Turn) -> Option<&'l Entry> {
+/// The response that a message was made from.
+pub(crate) fn source<'l>(list: &'l List, turn: &Turn) -> Option<&'l Entry> {
     if turn.role != Role::Agent {
         return None;
     }
@@ -193,7 +194,8 @@ fn once((count, last): &mut (u32, u32), who: u32) {
 fn queries(answer: &Answer, known: &Model, random: &mut Random) -> Vec<Vec<u64>> {
     let typed = answer.turn.typed.iter().rev().map(|typed| typed.trim()).find(|typed| !typed.is_empty());
     let last = feature::name(answer.said.last[0], |key| known.class_name(key));
-    let sources = [typed.unwrap_or(answer.turn.text.trim()), answer.turn.text.trim()];
+    let text = answer.turn.text.trim();
+    let sources = [typed.unwrap_or(text), typed.unwrap_or(text), typed.unwrap_or(text), text];
     let prefix = |text: &str, random: &mut Random| {
         let chars = PREFIXES.get(random.below(PREFIXES.len())).copied().unwrap_or(usize::MAX);
         let end = text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);

@@ -30,7 +30,7 @@ fn quiet() -> Conversation {
 }
 
 fn after(model: &Model, typed: &str) -> Option<String> {
-    complete(model, &quiet(), typed).map(|completion| completion.text)
+    complete(model, &quiet(), typed, 0.5).map(|completion| completion.text)
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn no_digit_no_mark_and_no_name_is_offered() {
 fn a_begun_word_may_repeat_the_customers() {
     let mut said = quiet();
     said.push(Role::Customer, "Where is the chrysanthemum?", None);
-    let offer = complete(&Model::default(), &said, "It is beside the Chry");
+    let offer = complete(&Model::default(), &said, "It is beside the Chry", 0.5);
     assert_eq!(offer.map(|offer| offer.text).as_deref(), Some("santhemum"));
     said.push(Role::Customer, "my code is chrysalis99", None);
-    assert_eq!(complete(&Model::default(), &said, "chrysal"), None, "never with a digit");
+    assert_eq!(complete(&Model::default(), &said, "chrysal", 0.5), None, "never with a digit");
 }

@@ -7,6 +7,7 @@ pub struct Desktop<'a> {
     pub model: &'a Model,
     pub lists: &'a Lists<'a>,
     pub said: &'a Conversation,
+    pub min_confidence: f32,
 }
 
 /// Phrase completion alone.
@@ -34,7 +35,8 @@ impl Desktop<'_> {
         let mut rest = text.chars();
         while !rest.as_str().is_empty() {
             let typed = &text[..text.len() - rest.as_str().len()];
-            let offer = complete(self.model, self.said, typed).map_or(String::new(), |offer| offer.text);
+            let offer =
+                complete(self.model, self.said, typed, self.min_confidence).map_or(String::new(), |offer| offer.text);
             if offer.chars().count() >= 3 {
                 counts.shown += usize::from(last.as_ref() != Some(&offer));
                 if is_right(rest.as_str(), &offer) {
@@ -65,7 +67,7 @@ impl Desktop<'_> {
                 break;
             }
             keystrokes += 1;
-            match complete(self.model, self.said, typed) {
+            match complete(self.model, self.said, typed, self.min_confidence) {
                 Some(offer) if is_right(rest.as_str(), &offer.text) => rest = rest.as_str()[offer.text.len()..].chars(),
                 _ => drop(rest.next()),
             }

@@ -17,15 +17,20 @@
 mod desktop;
 mod read;
 mod table;
+mod writing;
 
 use std::{collections::HashSet, time::Instant};
 
-use compose::{Conversation, Facts, List, Lists, Model, Options, Role, Training, suggest, train};
+use compose::{
+    Conversation, Facts, List, Lists, Model, Options, PHRASE_MIN_CONFIDENCE, Role, Training, suggest, train,
+};
 
 use desktop::Desktop;
 use read::{Arguments, Data};
 use table::{Rank, Table};
 
+/// Completions are tried with each of these as their least confidence.
+const CONFIDENCES: [f32; 6] = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 const TURNS_MAX: usize = 200;
 /// Typed characters of the queries that are asked.
 const TYPED: [usize; 3] = [3, 5, 10];
@@ -45,8 +50,9 @@ fn main() {
     let model = Model::from_bytes(&bytes).expect("a model that was just written is read back");
     eprintln!("{} classes, {} bytes, {trained:.1} s", model.classes(), bytes.len());
     let began = Instant::now();
-    let mut table = Table::default();
+    let mut table = Table::new(&CONFIDENCES);
     replay(&model, &data, &mut table);
+    table.writing = writing::check(&model, &data.replay);
     let json = table.json(&arguments, &data, &model, trained, bytes.len(), began.elapsed().as_secs_f64());
     table.print();
     println!("{json}");
@@ -101,10 +107,13 @@ fn replay(model: &Model, data: &Data, table: &mut Table) {
                 }
             }
             if turn.role == Role::Agent {
-                let mut desktop = Desktop { model, lists: &lists, said: &said };
-                if from.is_none() {
-                    desktop.phrases(turn.text.trim(), &mut table.phrases);
+                for (min_confidence, counts) in &mut table.phrases {
+                    if from.is_none() {
+                        Desktop { model, lists: &lists, said: &said, min_confidence: *min_confidence }
+                            .phrases(turn.text.trim(), counts);
+                    }
                 }
+                let mut desktop = Desktop { model, lists: &lists, said: &said, min_confidence: PHRASE_MIN_CONFIDENCE };
                 desktop.both(turn.text.trim(), from, &mut table.pipeline);
             }
             said.push(turn.role, &turn.text, from);

@@ -19,11 +19,25 @@ pub struct Rank {
 #[derive(Default)]
 pub struct Table {
     rows: Vec<(String, Vec<Rank>)>,
-    pub phrases: Phrases,
+    pub phrases: Vec<(f32, Phrases)>,
     pub pipeline: Pipeline,
+    pub writing: Value,
 }
 
 impl Table {
+    pub fn new(confidences: &[f32]) -> Table {
+        let phrases = confidences.iter().map(|confidence| (*confidence, Phrases::default())).collect();
+        Table { phrases, ..Table::default() }
+    }
+
+    fn phrases(&self) -> Value {
+        self.phrases
+            .iter()
+            .map(|(confidence, counts)| (format!("{confidence:.2}"), counts.json()))
+            .collect::<Map<_, _>>()
+            .into()
+    }
+
     pub fn add(&mut self, name: &str, rank: Rank) {
         let at = self.rows.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
             self.rows.push((name.to_owned(), Vec::new()));
@@ -52,7 +66,10 @@ impl Table {
         for (share, threshold, precision) in self.surest() {
             println!("surest {share} %: score at least {threshold:.3}, precision@1 {precision:.1}");
         }
-        println!("{}\n{}", self.phrases.json(), self.pipeline.json());
+        for (confidence, counts) in &self.phrases {
+            println!("completions of confidence {confidence:.2}: {}", counts.json());
+        }
+        println!("{}\n{}", self.pipeline.json(), self.writing);
     }
 
     /// For the surest part of the covered turns with nothing typed: the first suggestion's least score, and how often it was right.
@@ -92,8 +109,9 @@ impl Table {
             "training_seconds": trained,
             "replay_seconds": replayed,
             "rows": rows,
-            "phrases": self.phrases.json(),
+            "phrases": self.phrases(),
             "pipeline": self.pipeline.json(),
+            "writing": self.writing,
             "surest": surest.collect::<Vec<_>>(),
         })
     }

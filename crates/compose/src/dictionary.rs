@@ -1,0 +1,188 @@
+//! The words of a language, and which of them are near a word that is none.
+
+use std::{collections::HashMap, io::Read};
+
+use flate2::read::GzDecoder;
+use thiserror::Error;
+
+use crate::{edits, text::hash};
+
+/// Words are found that are as many edits away.
+const EDITS_MAX: usize = 2;
+/// Edits are looked for in as many characters at a word's beginning.
+const PREFIX: usize = 7;
+/// Longer words are known, and never offered.
+const WORD_CHARS_MAX: usize = 24;
+/// A word file holds at most as many words.
+const WORDS_MAX: usize = 1_000_000;
+
+/// A word file that cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum DictionaryError {
+    /// A line is not a word, a tab and a number.
+    #[error("line {0} is not a word, a tab and a size")]
+    Line(usize),
+    /// There are more than a million words.
+    #[error("there are more than {WORDS_MAX} words")]
+    Long,
+}
+
+/// Words with how common they are, indexed by what is left of them without some letters.
+#[derive(Debug, Default)]
+pub struct Dictionary {
+    words: Vec<Word>,
+    known: HashMap<String, u32>,
+    /// What is left of a word's beginning without up to two characters, as a hash, and the word; ascending.
+    shortened: Vec<(u32, u32)>,
+}
+
+#[derive(Debug)]
+struct Word {
+    text: String,
+    commonness: f32,
+}
+
+/// A word that may have been meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Near<'a> {
+    pub word: &'a str,
+    pub cost: f32,
+    /// The natural logarithm of its frequency, about.
+    pub commonness: f32,
+}
+
+impl Dictionary {
+    /// The English words of SCOWL, American and British, up to its size 60. It takes some 0.2 s and 25 MB.
+    pub fn english() -> Dictionary {
+        let mut text = String::new();
+        // The file is part of the build, and a test reads it.
+        let _ = GzDecoder::new(include_bytes!("../data/words.tsv.gz").as_slice()).read_to_string(&mut text);
+        Dictionary::parse(&text).unwrap_or_default()
+    }
+
+    /// Reads a word file: a word, a tab, and SCOWL's size of it (10 the commonest, 60 the rarest), a line each.
+    ///
+    /// # Errors
+    ///
+    /// A line that is otherwise, or more than a million words.
+    pub fn parse(text: &str) -> Result<Dictionary, DictionaryError> {
+        let mut found = Dictionary::default();
+        for (at, line) in text.lines().enumerate() {
+            if at == WORDS_MAX {
+                return Err(DictionaryError::Long);
+            }
+            let parts = line.split_once('\t').and_then(|(word, size)| Some((word, size.parse::<u32>().ok()?)));
+            let (word, size) = parts.filter(|(word, _)| !word.is_empty()).ok_or(DictionaryError::Line(at + 1))?;
+            found.add(word, size);
+        }
+        found.shortened.sort_unstable();
+        found.shortened.dedup();
+        Ok(found)
+    }
+
+    /// A word with a capital is known and never offered: it is somebody's name.
+    fn add(&mut self, word: &str, size: u32) {
+        let number = self.words.len() as u32;
+        let is_name = word.starts_with(char::is_uppercase);
+        let folded = word.to_lowercase();
+        if let Some(known) = self.known.get(&folded)
+            && (is_name || *known != u32::MAX)
+        {
+            return;
+        }
+        if is_name || folded.chars().count() > WORD_CHARS_MAX {
+            self.known.insert(folded, u32::MAX);
+            return;
+        }
+        let beginning: Vec<char> = folded.chars().take(PREFIX).collect();
+        self.shortened.extend(shortened(&beginning).into_iter().map(|left| (left, number)));
+        self.known.insert(folded.clone(), number);
+        self.words.push(Word { text: folded, commonness: commonness(size) });
+    }
+
+    /// Whether a folded word is one.
+    pub fn contains(&self, folded: &str) -> bool {
+        self.known.contains_key(folded)
+    }
+
+    pub(crate) fn commonness(&self, folded: &str) -> Option<f32> {
+        self.words.get(*self.known.get(folded)? as usize).map(|word| word.commonness)
+    }
+
+    /// Words at most [`EDITS_MAX`] edits away from a folded one, each once.
+    pub(crate) fn near(&self, folded: &str) -> Vec<Near<'_>> {
+        let letters: Vec<char> = folded.chars().collect();
+        let mut numbers: Vec<u32> = Vec::new();
+        for left in shortened(letters.get(..PREFIX).unwrap_or(&letters)) {
+            let from = self.shortened.partition_point(|(other, _)| *other < left);
+            let same = self.shortened.get(from..).unwrap_or_default().iter().take_while(|(other, _)| *other == left);
+            numbers.extend(same.map(|(_, number)| number));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let words = numbers.into_iter().filter_map(|number| self.words.get(number as usize));
+        words
+            .filter_map(|word| {
+                let other: Vec<char> = word.text.chars().collect();
+                let cost = edits::cost(&letters, &other, EDITS_MAX)?;
+                Some(Near { word: &word.text, cost, commonness: word.commonness })
+            })
+            .collect()
+    }
+}
+
+/// SCOWL's sizes as the logarithm of a frequency.
+fn commonness(size: u32) -> f32 {
+    match size {
+        0..=10 => 17.0,
+        11..=20 => 15.1,
+        21..=35 => 12.8,
+        36..=40 => 12.1,
+        41..=50 => 11.5,
+        51..=55 => 11.3,
+        _ => 11.2,
+    }
+}
+
+/// Hashes of what is left of some letters without up to [`EDITS_MAX`] of them.
+fn shortened(letters: &[char]) -> Vec<u32> {
+    let mut left: Vec<String> = vec![letters.iter().collect()];
+    let mut from = 0;
+    for _ in 0..EDITS_MAX {
+        let end = left.len();
+        for text in left.get(from..end).unwrap_or_default().to_vec() {
+            left.extend(text.char_indices().map(|(at, c)| {
+                let (before, rest) = text.split_at(at);
+                format!("{before}{}", rest.strip_prefix(c).unwrap_or_default())
+            }));
+        }
+        from = end;
+    }
+    let mut hashes: Vec<u32> = left.iter().map(|text| hash(text) as u32).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_words_are_there() {
+        let words = Dictionary::english();
+        assert!(words.words.len() > 70_000, "{}", words.words.len());
+        for word in ["colour", "color", "organise", "don't", "london"] {
+            assert!(words.contains(word), "{word}");
+        }
+        assert!(!words.contains("recieve"));
+        assert!(words.near("recieve").iter().any(|near| near.word == "receive"));
+        assert!(!words.near("londn").iter().any(|near| near.word == "london"), "a name is never offered");
+    }
+
+    #[test]
+    fn a_word_file_is_read_or_its_line_named() {
+        assert_eq!(Dictionary::parse("garten\t10\nblume\n").err(), Some(DictionaryError::Line(2)));
+        assert!(Dictionary::parse("garten\t10\n").is_ok_and(|words| words.contains("garten")));
+    }
+}

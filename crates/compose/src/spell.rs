@@ -1,0 +1,165 @@
+//! The word that was just completed, where it is misspelt.
+
+use std::ops::Range;
+
+use crate::{
+    conversation::Conversation,
+    dictionary::Dictionary,
+    model::Model,
+    text::{fold, plain},
+};
+
+/// Less than the first by as much, as a logarithm, every other word must be: clients apply a correction by themselves.
+const MARGIN: f32 = 1.2;
+/// What an edit costs, as a logarithm.
+const EDIT: f32 = 8.0;
+/// What a word gains that the company's agents use, and one that a list of typing errors has.
+const LEXICON: f32 = 2.0;
+const LISTED: f32 = 6.0;
+const CHARS_MIN: usize = 3;
+const CHARS_MAX: usize = 24;
+/// As many words before the cursor tell whether the text is of the dictionary's language.
+const LANGUAGE_WORDS: usize = 12;
+const LOOKED_AT_BYTES: usize = 512;
+
+/// What words are known by.
+#[derive(Clone, Copy, Debug)]
+pub struct Speller<'a> {
+    /// The language's words.
+    pub dictionary: &'a Dictionary,
+    /// The words that the company's agents use.
+    pub model: &'a Model,
+    /// The words of this conversation.
+    pub said: Option<&'a Conversation>,
+    /// The agent's own words: never corrected.
+    pub own: &'a [String],
+}
+
+/// A misspelt word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// Where it stands, in bytes.
+    pub place: Range<usize>,
+    /// The word as it was typed.
+    pub misspelled: String,
+    /// The word that was meant.
+    pub corrected: String,
+}
+
+/// The correction of the word that ends at byte `end` of `text`, where white space was just typed. Nothing where the word may be right,
+/// where two corrections are about as likely, or `end` is not between characters.
+pub fn spell(speller: &Speller, text: &str, end: usize) -> Option<Correction> {
+    let before = text.get(..end)?;
+    if !text.get(end..)?.starts_with(char::is_whitespace) {
+        return None;
+    }
+    let start = before.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(0, |(at, c)| at + c.len_utf8());
+    let token = before.get(start..)?;
+    let is_edge = |c: char| matches!(c, '.' | ',' | '!' | '?' | ';' | ':' | '(' | ')' | '"' | '\u{201c}' | '\u{201d}');
+    let word = token.trim_matches(is_edge);
+    let start = start + (token.len() - token.trim_start_matches(is_edge).len());
+    let folded = correctable(word, before.get(..start)?)?;
+    if speller.knows(&folded) || !speller.is_language(before.get(..start)?) {
+        return None;
+    }
+    let best = speller.best(&folded, before.get(..start)?)?;
+    let corrected = if word.starts_with(char::is_uppercase) { capital(&best) } else { best };
+    Some(Correction { place: start..start + word.len(), misspelled: word.to_owned(), corrected })
+}
+
+/// The three words that a misspelt one most likely means, likeliest first: for measuring.
+pub fn candidates(speller: &Speller, word: &str) -> Vec<String> {
+    let mut found = speller.ranked(&fold(word), "");
+    found.truncate(3);
+    found.into_iter().map(|(word, _)| word).collect()
+}
+
+/// The word, folded, where it is one that is corrected at all: letters, with an apostrophe at most; no capital inside, and at its beginning only
+/// where a sentence begins.
+fn correctable(word: &str, before: &str) -> Option<String> {
+    let count = word.chars().count();
+    let letters = word.chars().all(|c| c.is_ascii_alphabetic() || plain(c) == '\'');
+    if !(CHARS_MIN..=CHARS_MAX).contains(&count) || !letters || word.chars().skip(1).any(char::is_uppercase) {
+        return None;
+    }
+    let begins =
+        before.trim_end().is_empty() || before.trim_end().ends_with(['.', '!', '?', ':']) || before.ends_with('\n');
+    (begins || !word.starts_with(char::is_uppercase)).then(|| fold(word))
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+impl Speller<'_> {
+    fn knows(&self, folded: &str) -> bool {
+        let stem = folded.strip_suffix("'s").unwrap_or(folded);
+        let one = |word: &str| {
+            self.dictionary.contains(word)
+                || self.model.uses_word(word)
+                || self.said.is_some_and(|said| said.said(word))
+                || self.own.iter().any(|own| own.len() == word.len() && fold(own) == word)
+        };
+        one(folded) || one(stem) || letters_of_one_key(folded)
+    }
+
+    /// Whether the words before are mostly of the dictionary.
+    fn is_language(&self, before: &str) -> bool {
+        let from = before.ceil_char_boundary(before.len().saturating_sub(LOOKED_AT_BYTES));
+        let words = before.get(from..).unwrap_or_default().split(|c: char| !c.is_alphabetic() && plain(c) != '\'');
+        let words: Vec<String> =
+            words.rev().filter(|word| word.chars().count() > 1).take(LANGUAGE_WORDS).map(fold).collect();
+        let known = words.iter().filter(|word| self.knows(word)).count();
+        words.len() < 3 || known * 2 >= words.len()
+    }
+
+    fn best(&self, folded: &str, before: &str) -> Option<String> {
+        let mut ranked = self.ranked(folded, before).into_iter();
+        let (word, score) = ranked.next()?;
+        let is_sure = ranked.next().is_none_or(|(_, second)| score - second >= MARGIN);
+        is_sure.then_some(word)
+    }
+
+    /// Words that may be meant with the logarithm of their likelihood, best first.
+    fn ranked(&self, folded: &str, before: &str) -> Vec<(String, f32)> {
+        let previous = before.split_whitespace().next_back().map(fold);
+        let listed = listed(folded);
+        let edits_max = if folded.chars().count() <= 4 { 1.3 } else { 2.5 };
+        let near = self
+            .dictionary
+            .near(folded)
+            .into_iter()
+            .filter(|near| near.cost <= edits_max || listed.contains(&near.word));
+        let mut found: Vec<(String, f32)> =
+            near.map(|near| (near.word.to_owned(), near.commonness - EDIT * near.cost)).collect();
+        for word in listed {
+            match found.iter_mut().find(|(known, _)| known == word) {
+                Some((_, score)) => *score += LISTED,
+                None => found
+                    .push(((*word).to_owned(), self.dictionary.commonness(word).unwrap_or(11.0) - EDIT * 2.0 + LISTED)),
+            }
+        }
+        for (word, score) in &mut found {
+            if self.model.uses_word(word) {
+                *score += LEXICON;
+            }
+            if let Some(previous) = &previous {
+                *score += self.model.follows(previous, word);
+            }
+        }
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        found
+    }
+}
+
+/// What a list of typing errors says was meant.
+fn listed(folded: &str) -> &'static [&'static str] {
+    typos_dict::WORD.find(&unicase::UniCase::new(folded)).copied().unwrap_or_default()
+}
+
+/// "hmmm", "aaah": no word, and no slip.
+fn letters_of_one_key(folded: &str) -> bool {
+    let letters: Vec<char> = folded.chars().collect();
+    letters.windows(3).any(|three| three.iter().all(|letter| three.first() == Some(letter)))
+}

@@ -8,6 +8,8 @@ use crate::text::plain;
 const PHRASE_WORDS: usize = 4;
 /// Endings that a word longer than three letters may have as well.
 const ENDINGS: [&str; 9] = ["s", "es", "ed", "er", "ers", "in", "ing", "y", "z"];
+/// Letters with blanks between are remembered up to about as many bytes.
+const SPELT_BYTES: usize = 24;
 /// A token has at most as many characters that are looked at.
 const TOKEN_CHARS: usize = 64;
 
@@ -78,6 +80,9 @@ pub fn profanity(list: &Blocklist, text: &str) -> bool {
                 return true;
             }
             if word.chars().count() == 1 {
+                if spelt.len() > SPELT_BYTES {
+                    spelt.remove(0);
+                }
                 spelt.push_str(word);
                 if spelt_out(list, &spelt) {
                     return true;

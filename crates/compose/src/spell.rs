@@ -55,7 +55,7 @@ pub fn spell(speller: &Speller, text: &str, end: usize) -> Option<Correction> {
     }
     let start = before.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(0, |(at, c)| at + c.len_utf8());
     let token = before.get(start..)?;
-    let is_edge = |c: char| matches!(c, '.' | ',' | '!' | '?' | ';' | ':' | '(' | ')' | '"' | '\u{201c}' | '\u{201d}');
+    let is_edge = |c: char| matches!(plain(c), '.' | ',' | '!' | '?' | ';' | ':' | '(' | ')' | '"' | '\'');
     let word = token.trim_matches(is_edge);
     let start = start + (token.len() - token.trim_start_matches(is_edge).len());
     let folded = correctable(word, before.get(..start)?)?;

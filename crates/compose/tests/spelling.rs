@@ -47,6 +47,8 @@ fn common_slips_are_mended() {
 fn what_may_be_right_is_left_alone() {
     for text in [
         "the colour ",
+        "the 'garden' ",
+        "my parents\u{2019} ",
         "we organise ",
         "I don\u{2019}t ",
         "I can't ",

@@ -162,7 +162,7 @@ impl Conversation {
     }
 
     /// Computes what the messages so far mean to `model`, so that each keystroke need not. A server calls it after
-    /// [`Conversation::push`]; without it [`crate::suggest`] gives the same answer, more slowly.
+    /// [`Conversation::push`]; without it [`crate::suggest()`] gives the same answer, more slowly.
     pub fn prepare(&mut self, model: &Model) {
         if self.context.as_ref().is_none_or(|context| context.model != model.id()) {
             self.context = Some(self.compute(model));

@@ -2,6 +2,8 @@
 //!
 //! Everything here is a function of its arguments: no runtime, network, clock, file or environment. Texts come redacted.
 
+#![warn(missing_docs)]
+
 mod text;
 mod random;
 mod response;

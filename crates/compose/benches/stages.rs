@@ -28,6 +28,12 @@ fn text(at: usize) -> String {
     format!("The {} beside the {} goes with a {} and a {}.", part(at), part(at / 10), part(at / 100), part(at / 1_000))
 }
 
+/// What agents write in their own words.
+fn free(at: usize) -> String {
+    let part = |number: usize| ["carry", "wrap", "paint", "store", "lift"][number % 5];
+    format!("we can {} it for you and then {} it until tomorrow morning", part(at), part(at / 5))
+}
+
 fn responses() -> Vec<Response> {
     (0..RESPONSES).map(|at| Response { id: at.to_string(), text: text(at), ..Response::default() }).collect()
 }
@@ -39,6 +45,7 @@ fn model() -> Model {
         turns: vec![
             turn(Role::Customer, format!("what goes with {}", text(at % SENT))),
             turn(Role::Agent, text(at % SENT)),
+            turn(Role::Agent, free(at)),
         ],
     };
     let transcripts: Vec<Transcript> = (0..2_000).map(conversation).collect();
@@ -73,8 +80,9 @@ fn stages(criterion: &mut Criterion) {
             bencher.iter(|| suggest(&model, &lists, &said, black_box(typed), &options));
         });
     }
+    assert!(complete(&model, &said, "we can wrap it for y", PHRASE_MIN_CONFIDENCE).is_some());
     criterion.bench_function("completion", |bencher| {
-        bencher.iter(|| complete(&model, &said, black_box("The chair besi"), PHRASE_MIN_CONFIDENCE));
+        bencher.iter(|| complete(&model, &said, black_box("we can wrap it for y"), PHRASE_MIN_CONFIDENCE));
     });
     criterion.bench_function("spelling, a right word", |bencher| {
         bencher.iter(|| spell(&speller, black_box("the chair is comfortable "), 24));

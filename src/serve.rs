@@ -22,14 +22,14 @@ use crate::{
     bridge::Bridge,
     config::{Budget, Config},
     feed::SchemaSource,
-    ingress::Ingress,
+    ingress::{self, Ingress},
     kafka::{self, Connection, Producers, Warmed, durability},
     metrics::Metrics,
     record::{Route, confluent_prefix},
     registry::{Registry, subject},
     sabotage::Sabotage,
     schema::Schema,
-    server::{BACKLOG, Limits, Server},
+    server::{BACKLOG, Server},
     tls::Reload,
 };
 
@@ -110,7 +110,7 @@ impl Bound {
         readiness.wait_for("start", "the bridge is starting");
         let (port_flag, admin_flag) = run.port_flags();
         let mut faults = Vec::new();
-        let certificates = Reload::new(&config.ingress.tls, &metrics)
+        let certificates = Reload::new(ingress::tls(&config), &metrics)
             .map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
         let routes = routes(&config).map_err(|found| faults.extend(found));
         let ingress = bind(config.ingress.listen)
@@ -165,7 +165,7 @@ impl Bound {
             cut_off.clone(),
             Arc::clone(&self.metrics),
         ));
-        let limits = Limits::of(&self.config.ingress);
+        let limits = ingress::limits(&self.config);
         let server = Server::new(self.certificates.current(), ingress, limits, &self.metrics, &draining);
         // Bound before, but on Linux another one may have begun to listen there meanwhile.
         let (port_flag, _) = self.run.port_flags();

@@ -1,4 +1,4 @@
-//! The files of `[ingress.tls]`: PEM in, certificates, key and CRLs out, with when they end.
+//! The files of a listener's TLS: PEM in, certificates, key and CRLs out, with when they end.
 
 use std::path::Path;
 
@@ -9,17 +9,18 @@ use x509_parser::{
     prelude::{CertificateRevocationList, FromDer, X509Certificate},
 };
 
-use super::{Expiry, TlsError, names::written};
+use super::{Expiry, Section, TlsError, names::written};
 use crate::files::read_pem;
-
-/// What to do about a CRL that cannot be used.
-pub(super) const CRL_REMEDY: &str = "give CRLs in PEM, each with the certificate of its CA in ingress.tls.client_ca, an intermediate CA's beside its root's; or take it out";
 
 /// What to do about one that its CA has signed and webpki does not read.
 pub(super) const CRL_KINDS: &str = "have the CA issue one as RFC 5280 has it, complete: no delta, not indirect, not for some reasons only, and with the full name of its distribution point if it is one's";
 
-pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let fault = |reason: String| TlsError::of(key, file, reason, "give a readable file with certificates in PEM");
+pub(super) fn read_certificates(
+    section: &Section,
+    key: &str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fault = |reason: String| section.fault(key, file, reason, "give a readable file with certificates in PEM");
     let certificates: Vec<CertificateDer<'static>> = read_all(file, "certificate").map_err(fault)?;
     for (at, der) in certificates.iter().enumerate() {
         let place = place("certificate", at, certificates.len());
@@ -46,16 +47,20 @@ pub(super) fn place(kind: &str, at: usize, of: usize) -> String {
     format!("{kind} {} of {of}", at + 1)
 }
 
-pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(super) fn read_key(section: &Section) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let file = &section.tls.private_key;
     let remedy = "give a readable file with an unencrypted private key in PEM (PKCS #8, PKCS #1 or SEC 1)";
     read_pem(file)
         .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
-        .map_err(|error| TlsError::of("ingress.tls.private_key", file, pem_reason(&error), remedy))
+        .map_err(|error| section.fault("private_key", file, pem_reason(&error), remedy))
 }
 
-pub(super) fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+pub(super) fn read_crls(
+    section: &Section,
+    file: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let fault = |reason: String| {
-        TlsError::of("ingress.tls.crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out")
+        section.fault("crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out")
     };
     let crls: Vec<CertificateRevocationListDer<'static>> = read_all(file, "CRL").map_err(fault)?;
     if crls.is_empty() { Err(fault("it holds no CRL".to_owned())) } else { Ok(crls) }
@@ -65,34 +70,44 @@ pub(super) fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<
 /// than one CRL for a certificate, the first of its issuer's name, and makes every handshake fail whose issuer has not
 /// signed that one.
 pub(super) fn check_crls(
+    section: &Section,
     file: &Path,
     crls: &[CertificateRevocationListDer<'_>],
     client_ca: &[CertificateDer<'_>],
 ) -> Result<(), TlsError> {
-    let fault = |reason: String, remedy| TlsError::of("ingress.tls.crl", file, reason, remedy);
+    let name = section.name;
+    let fault = |reason: String, remedy| section.fault("crl", file, reason, remedy);
+    let unusable = |reason: String| {
+        fault(
+            reason,
+            format!(
+                "give CRLs in PEM, each with the certificate of its CA in {name}.client_ca, an intermediate CA's beside its root's; or take it out"
+            ),
+        )
+    };
     let authorities: Vec<X509Certificate<'_>> =
         client_ca.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
     let mut before: Vec<CertificateRevocationList<'_>> = Vec::new();
     for (at, der) in crls.iter().enumerate() {
         let place = place("CRL", at, crls.len());
-        let (_, crl) = CertificateRevocationList::from_der(der)
-            .map_err(|_| fault(format!("its {place} is no CRL"), CRL_REMEDY))?;
+        let (_, crl) =
+            CertificateRevocationList::from_der(der).map_err(|_| unusable(format!("its {place} is no CRL")))?;
         let issuer = written(crl.issuer());
         if !authorities.iter().any(|ca| signed_by(&crl, ca)) {
-            let reason = format!("its {place}, of {issuer}, is not signed by a certificate of ingress.tls.client_ca");
-            return Err(fault(reason, CRL_REMEDY));
+            let reason = format!("its {place}, of {issuer}, is not signed by a certificate of {name}.client_ca");
+            return Err(unusable(reason));
         }
         if has_two_keys(&crl, &authorities) {
             return Err(fault(
                 format!(
-                    "ingress.tls.client_ca has two CAs with the name of its {place}, {issuer}, and different keys: whom the CRL's own did not sign would be refused"
+                    "{name}.client_ca has two CAs with the name of its {place}, {issuer}, and different keys: whom the CRL's own did not sign would be refused"
                 ),
-                "keep one of the two CAs, or leave ingress.tls.crl out while both are needed",
+                format!("keep one of the two CAs, or leave {name}.crl out while both are needed"),
             ));
         }
         if before.iter().any(|other| other.issuer() == crl.issuer() && !are_parts(other, &crl)) {
             let reason = format!("it holds two CRLs of one CA, {issuer}, and only the first would count");
-            return Err(fault(reason, "keep that CA's newest"));
+            return Err(fault(reason, "keep that CA's newest".to_owned()));
         }
         before.push(crl);
     }

@@ -28,6 +28,7 @@ pub mod config;
 pub mod files;
 pub mod quota;
 pub mod metrics;
+pub mod readiness;
 pub mod schema;
 pub mod event;
 pub mod transcode;

@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "files",
     "quota",
     "metrics",
+    "readiness",
     "schema",
     "event",
     "transcode",

@@ -17,19 +17,19 @@ use causeway::{
     config::{self, Config},
     event::Parser,
     feed::{self, SchemaSource},
-    ingress::{Ingress, Peer},
+    ingress::{self, Ingress},
     kafka::{Connection as Cluster, Producers, embedded::EmbeddedBroker},
     metrics::Metrics,
     record::{Origin, Record, Route},
     schema::Schema,
     serve,
-    server::{Connections, Http, Limits, converse},
+    server::{Connections, Door, Http},
+    tls::Client,
     transcode::{Direct, Transcoder},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     runtime::Runtime,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -152,10 +152,9 @@ impl Wire {
         let (client, server) = duplex(64 * 1024);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.spawn(async move {
-            let (ingress, head_max) = (ingress(&config), Limits::of(&config.ingress).head_max);
-            let peer = Peer::new(0, Instant::now(), Ok(Arc::from("dns:sender.asapp.example")));
-            let (connection, _) = Connections::default().add();
-            converse(server, Http::One, head_max, &ingress, peer, &connection, std::future::pending()).await
+            let door = Door::new(ingress(&config), ingress::limits(&config));
+            let client = Client::Allowed(Arc::from("dns:sender.asapp.example"));
+            door.converse(server, Http::One, client, Connections::default().add()).await
         });
         Self { runtime, client, _broker: broker }
     }

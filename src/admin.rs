@@ -1,60 +1,23 @@
 //! Health and metrics, on a port and a thread of their own: they answer while the data path is saturated.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     convert::Infallible,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Incoming,
-    header::{self, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::task::AbortHandle;
 
-use crate::metrics::Metrics;
-
-/// Why the bridge is not ready; empty when it is.
-pub struct Readiness {
-    waits: Mutex<BTreeMap<&'static str, String>>,
-    metrics: Arc<Metrics>,
-}
-
-impl Readiness {
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { waits: Mutex::new(BTreeMap::new()), metrics })
-    }
-
-    /// Not ready for the sake of `part`, because of `why`.
-    pub fn wait_for(&self, part: &'static str, why: impl Into<String>) {
-        self.change(|waits| drop(waits.insert(part, why.into())));
-    }
-
-    /// `part` is no longer in the way.
-    pub fn done(&self, part: &'static str) {
-        self.change(|waits| drop(waits.remove(part)));
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<&'static str, String>)) {
-        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut waits);
-        self.metrics.ready.set(i64::from(waits.is_empty()));
-    }
-
-    fn reasons(&self) -> Vec<String> {
-        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        waits.iter().map(|(part, why)| format!("{part}: {why}")).collect()
-    }
-}
+use crate::{
+    http::{Answer, Content, Hint, Read, Refusal, RefusalStatus},
+    metrics::Metrics,
+    readiness::Readiness,
+};
 
 /// A schema as the registry's read endpoints of `dev` show it.
 #[derive(Debug, Clone)]
@@ -103,8 +66,8 @@ async fn serve(admin: Arc<Admin>, listener: TcpListener) {
         };
         let admin = Arc::clone(&admin);
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = admin.answer(request.method(), request.uri().path());
-            async move { Ok::<_, Infallible>(response) }
+            let answer = Answer::from(admin.answer(request.method(), request.uri().path()));
+            async move { Ok::<_, Infallible>(Response::from(answer)) }
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
@@ -119,39 +82,43 @@ async fn serve(admin: Arc<Admin>, listener: TcpListener) {
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, path: &str) -> Read {
         if method != Method::GET && method != Method::HEAD {
-            let error = json!({ "error": "only GET is answered here" });
-            let mut response = json_answer(StatusCode::METHOD_NOT_ALLOWED, &error);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+            let refusal = refusal(RefusalStatus::METHOD_NOT_ALLOWED, &json!({ "error": "only GET is answered here" }));
+            return Err(Refusal { hint: Some(Hint::Allow("GET, HEAD")), ..refusal });
         }
         match path {
-            "/livez" => json_answer(StatusCode::OK, &json!({ "alive": true })),
+            "/livez" => Ok(json_content(&json!({ "alive": true }))),
             "/readyz" => {
                 let waits = self.readiness.reasons();
-                let status = if waits.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                json_answer(status, &json!({ "ready": waits.is_empty(), "waiting_for": waits }))
+                let said = json!({ "ready": waits.is_empty(), "waiting_for": waits });
+                if waits.is_empty() {
+                    Ok(json_content(&said))
+                } else {
+                    Err(refusal(RefusalStatus::SERVICE_UNAVAILABLE, &said))
+                }
             }
-            "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text()),
-            other => self.registry(other).unwrap_or_else(|| {
-                // A registry's clients take no other 404 for one.
-                let code = match other.split('/').nth(1).filter(|_| !self.schemas.is_empty()) {
-                    Some("subjects") => 40401,
-                    Some("schemas") => 40403,
-                    Some("config") => 40408,
-                    _ => 404,
-                };
-                json_answer(
-                    StatusCode::NOT_FOUND,
-                    &json!({ "error_code": code, "message": "not found; there are /livez, /readyz and /metrics" }),
-                )
-            }),
+            "/metrics" => Ok(Content { media_type: "text/plain; version=0.0.4", bytes: self.metrics.text().into() }),
+            other => self.registry(other).ok_or_else(|| self.not_found(other)),
         }
     }
 
+    fn not_found(&self, path: &str) -> Refusal {
+        // A registry's clients take no other 404 for one.
+        let code = match path.split('/').nth(1).filter(|_| !self.schemas.is_empty()) {
+            Some("subjects") => 40401,
+            Some("schemas") => 40403,
+            Some("config") => 40408,
+            _ => 404,
+        };
+        refusal(
+            RefusalStatus::NOT_FOUND,
+            &json!({ "error_code": code, "message": "not found; there are /livez, /readyz and /metrics" }),
+        )
+    }
+
     /// The read endpoints of a Confluent-compatible registry.
-    fn registry(&self, path: &str) -> Option<Response<Full<Bytes>>> {
+    fn registry(&self, path: &str) -> Option<Content> {
         if self.schemas.is_empty() {
             return None;
         }
@@ -174,7 +141,7 @@ impl Admin {
             }
             _ => return None,
         };
-        Some(answer(StatusCode::OK, "application/vnd.schemaregistry.v1+json", json.to_string().into_bytes()))
+        Some(Content { media_type: "application/vnd.schemaregistry.v1+json", bytes: json.to_string().into() })
     }
 
     fn find(&self, wanted: impl Fn(&LocalSchema) -> bool) -> Option<&LocalSchema> {
@@ -182,15 +149,12 @@ impl Admin {
     }
 }
 
-fn json_answer(status: StatusCode, json: &serde_json::Value) -> Response<Full<Bytes>> {
-    answer(status, "application/json", json.to_string().into_bytes())
+fn json_content(json: &serde_json::Value) -> Content {
+    Content::json(json.to_string())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
+fn refusal(status: RefusalStatus, json: &serde_json::Value) -> Refusal {
+    Refusal { status, content: json_content(json), hint: None, is_last: false }
 }
 
 #[cfg(test)]
@@ -205,7 +169,7 @@ mod tests {
     #[test]
     fn who_holds_every_connection_does_not_keep_a_probe_out() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let admin = Admin { readiness: Readiness::new(Arc::clone(&metrics)), metrics, schemas: Vec::new() };
+        let admin = Admin { readiness: Readiness::new(metrics.ready.clone()), metrics, schemas: Vec::new() };
         let address = start(admin, TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
         let open = || {
             let stream = TcpStream::connect(address).unwrap();

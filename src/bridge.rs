@@ -35,8 +35,6 @@ pub struct Bridge {
     other: usize,
     producers: Arc<Producers>,
     bytes: Arc<Quota>,
-    /// Streams of HTTP/2 that connections may open beyond those that each has anyway.
-    streams: Arc<Quota>,
     #[allow(clippy::vec_box, reason = "each is taken out and put back for every event")]
     benches: Mutex<Vec<Box<Bench>>>,
     depth_max: usize,
@@ -65,6 +63,26 @@ pub enum Binding {
     ByName,
     /// The path is bound to the feed at this position in `config.feeds`.
     Feed(usize),
+}
+
+/// A body on its way to Kafka, with what says which feed takes it.
+pub struct Delivery {
+    pub accepted: Accepted,
+    pub binding: Binding,
+}
+
+/// A place for a request among those that wait for a feed's receipts.
+struct Place<'a> {
+    lane: usize,
+    feed: &'a FeedLane,
+    share: Share,
+}
+
+/// What came of the attempt to make a record without the tape.
+enum Tried {
+    Sent(Result<InFlight, Overload>),
+    /// Nothing: this body has to go over the tape.
+    NotThisWay(Delivery),
 }
 
 /// The label of what no feed is known of.
@@ -126,7 +144,6 @@ impl Bridge {
                     FeedLane::new(route, lane, topics, held, &metrics)
                 })
                 .collect(),
-            streams: Quota::new(config.streams_max()),
             producers,
             bytes,
             benches: Mutex::new(Vec::new()),
@@ -164,13 +181,6 @@ impl Bridge {
         Overload::Bytes
     }
 
-    /// Takes up to `most` streams of HTTP/2 for one connection, for as long as it lives: h2 keeps what they took once. A quarter of
-    /// what is free, so that no connection comes too late for some.
-    pub fn take_streams(&self, most: usize) -> Option<Share> {
-        let free = self.streams.max().saturating_sub(self.streams.taken());
-        self.streams.take(most.min(free / 4))
-    }
-
     /// Counts a 503 of an event that was not read, or not to its end, with this code.
     pub fn count_unread(&self, code: &str) {
         self.metrics.refused.with_label_values(&[UNKNOWN_FEED, code]).inc();
@@ -180,85 +190,84 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Overload`]: nothing was handed over.
-    pub fn deliver(&self, accepted: Accepted, binding: Binding) -> Result<InFlight, Overload> {
+    pub fn deliver(&self, delivery: Delivery) -> Result<InFlight, Overload> {
         let mut bench = self.bench();
-        let Bench { parser, transcoder, direct, record } = &mut *bench;
-        let body = Arc::clone(&accepted.body);
-        let decoded = coding::decode(&body, accepted.origin.content_encoding.as_deref(), self.body_bytes_max);
-        let sent = match decoded {
-            Ok(text) => match self.deliver_directly(&text, accepted, binding, direct, record) {
-                Ok(sent) => sent,
-                Err(accepted) => parser.read(&text, |event| match event {
-                    Ok(event) => self.deliver_event(&event, accepted, binding, transcoder, record),
-                    Err(why) => self.dead_letter(Refused::Unreadable(&why), None, accepted, binding, record),
-                }),
-            },
-            Err(why) => self.dead_letter(Refused::Undecodable(&why), None, accepted, binding, record),
-        };
+        let sent = self.deliver_on(&mut bench, delivery);
         self.benches.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         sent
     }
 
-    /// Without the tape, where the decoded body looks as it mostly does; else it is given back, and nothing has come of it.
-    #[allow(clippy::result_large_err, reason = "what was accepted comes back")]
-    fn deliver_directly(
-        &self,
-        text: &[u8],
-        accepted: Accepted,
-        binding: Binding,
-        direct: &mut Direct,
-        record: &mut Record,
-    ) -> Result<Result<InFlight, Overload>, Accepted> {
+    fn deliver_on(&self, bench: &mut Bench, delivery: Delivery) -> Result<InFlight, Overload> {
+        let Bench { parser, transcoder, direct, record } = bench;
+        let Accepted { body, origin, .. } = &delivery.accepted;
+        let body = Arc::clone(body);
+        let text = match coding::decode(&body, origin.content_encoding.as_deref(), self.body_bytes_max) {
+            Ok(text) => text,
+            Err(why) => return self.dead_letter(Refused::Undecodable(&why), None, delivery, record),
+        };
+        match self.deliver_directly(&text, delivery, direct, record) {
+            Tried::Sent(sent) => sent,
+            Tried::NotThisWay(delivery) => parser.read(&text, |event| match event {
+                Ok(event) => self.deliver_event(&event, delivery, transcoder, record),
+                Err(why) => self.dead_letter(Refused::Unreadable(&why), None, delivery, record),
+            }),
+        }
+    }
+
+    /// Without the tape, where the decoded body looks as it mostly does.
+    fn deliver_directly(&self, text: &[u8], delivery: Delivery, direct: &mut Direct, record: &mut Record) -> Tried {
         let named = |name| self.by_name.get(name).copied();
-        let lane = match binding {
+        let lane = match delivery.binding {
             Binding::Feed(lane) => Some(lane),
             Binding::ByName => self.name.peek(text).and_then(named),
         };
-        let Some(lane) = lane else { return Err(accepted) };
+        let Some(lane) = lane else { return Tried::NotThisWay(delivery) };
         let feed = self.feed(lane);
-        let Some(share) = feed.held.quota.take(1) else { return Err(accepted) };
-        match feed.route.fill_directly(record, text, &accepted.body, self.depth_max, &accepted.origin, direct) {
+        // Without a place the tape has the last word: a body that is no event needs none, and is answered 200.
+        let Some(share) = feed.held.quota.take(1) else { return Tried::NotThisWay(delivery) };
+        let Accepted { body, origin, .. } = &delivery.accepted;
+        match feed.route.fill_directly(record, text, body, self.depth_max, origin, direct) {
             // What looked like its name may have stood elsewhere.
-            Some(made) if binding != Binding::ByName || named(made.facts.name) == Some(lane) => {
-                Ok(self.send(lane, feed, share, accepted, &made, record))
+            Some(made) if delivery.binding != Binding::ByName || named(made.facts.name) == Some(lane) => {
+                Tried::Sent(self.send(Place { lane, feed, share }, delivery.accepted, &made, record))
             }
-            _ => Err(accepted),
+            _ => Tried::NotThisWay(delivery),
         }
     }
 
     fn deliver_event(
         &self,
         event: &Event<'_>,
-        accepted: Accepted,
-        binding: Binding,
+        delivery: Delivery,
         transcoder: &mut Transcoder,
         record: &mut Record,
     ) -> Result<InFlight, Overload> {
-        let lane = match binding {
+        let lane = match delivery.binding {
             Binding::Feed(lane) => lane,
             Binding::ByName => self.by_name.get(event.name).copied().unwrap_or(self.other),
         };
         let feed = self.feed(lane);
-        // First: to refuse an event must cost as little as can be.
+        // Before its record is made: a refusal must cost as little as can be.
         let share = feed.held.take().map_err(|full| feed.held.refuse(full))?;
-        match feed.route.fill(record, event, &accepted.body, &accepted.origin, transcoder) {
-            Ok(made) => self.send(lane, feed, share, accepted, &made, record),
-            Err(why) => self.dead_letter(Refused::Unreadable(&why), None, accepted, binding, record),
+        let Accepted { body, origin, .. } = &delivery.accepted;
+        match feed.route.fill(record, event, body, origin, transcoder) {
+            Ok(made) => self.send(Place { lane, feed, share }, delivery.accepted, &made, record),
+            Err(why) => self.dead_letter(Refused::Unreadable(&why), None, delivery, record),
         }
     }
 
     fn send(
         &self,
-        lane: usize,
-        feed: &FeedLane,
-        share: Share,
+        place: Place<'_>,
         mut accepted: Accepted,
         made: &Made<'_>,
         record: &Record,
     ) -> Result<InFlight, Overload> {
+        let Place { lane, feed, share } = place;
         if record.key().map_or(0, <[u8]>::len) + record.value().len() > self.record_bytes_max {
             let (refused, key) = (Refused::Unstorable("MessageSizeTooLarge"), record.key());
-            return self.dead_letter(refused, key, accepted, Binding::Feed(lane), &mut Record::default());
+            let delivery = Delivery { accepted, binding: Binding::Feed(lane) };
+            return self.dead_letter(refused, key, delivery, &mut Record::default());
         }
         let (ticket, pending) =
             match self.producers.enter(Key::event(feed.lane, &as_stored(made.facts.event_id), made.body_hash)) {
@@ -275,18 +284,18 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Overload`]: nothing was handed over.
-    pub fn deliver_stub(&self, refused: Refused<'_>, first: Accepted, binding: Binding) -> Result<InFlight, Overload> {
-        self.dead_letter(refused, None, first, binding, &mut Record::default())
+    pub fn deliver_stub(&self, refused: Refused<'_>, first: Delivery) -> Result<InFlight, Overload> {
+        self.dead_letter(refused, None, first, &mut Record::default())
     }
 
     fn dead_letter(
         &self,
         refused: Refused<'_>,
         key: Option<&[u8]>,
-        mut accepted: Accepted,
-        binding: Binding,
+        delivery: Delivery,
         record: &mut Record,
     ) -> Result<InFlight, Overload> {
+        let Delivery { mut accepted, binding } = delivery;
         let feed = match binding {
             Binding::Feed(lane) => Some(&self.feed(lane).route),
             Binding::ByName => None,

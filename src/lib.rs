@@ -3,12 +3,13 @@
 //! # The flow
 //!
 //! ```text
-//! bytes --event--> Event --record--> Record --kafka--> Receipt --ingress--> 200
-//!        simd-json tape   key, headers,        acks=all           no Receipt,
-//!        + identity       Avro value                              no 200
+//!         most events: transcode/direct, by the schema's plan, without a tape
+//! bytes ──┬──────────────────────────────────┬──> Record ──kafka──> Receipt ──ingress──> 200
+//!         └──event──> Event ──record─────────┘    key, headers,     acks=all   no Receipt,
+//!         all others: simd-json tape, identity    Avro value                   no 200
 //! ```
 //!
-//! [`ingress::Ingress::answer`] reads a body and hands it to [`bridge::Bridge::deliver`], which is that line; what it
+//! [`ingress::Ingress`] reads a body and hands it to [`bridge::Bridge::deliver`], which is that line; what it
 //! gives back is waited on until the [`kafka::Receipt`] is there or the sender's patience is nearly over.
 //!
 //! # Invariants
@@ -25,9 +26,10 @@
 pub mod feed;
 pub mod config;
 pub mod files;
-pub mod http;
+pub mod http_client;
 pub mod quota;
 pub mod metrics;
+pub mod readiness;
 pub mod schema;
 pub mod event;
 pub mod transcode;
@@ -35,10 +37,11 @@ pub mod restore;
 pub mod record;
 pub mod registry;
 pub mod kafka;
-pub mod bridge;
 pub mod tls;
-pub mod ingress;
+pub mod http;
 pub mod server;
+pub mod bridge;
+pub mod ingress;
 pub mod admin;
 pub mod serve;
 pub mod cli;

@@ -13,7 +13,7 @@ use ureq::http::{Request, Response, Uri};
 
 use crate::{
     config,
-    http::{Client, Trust, Unusable},
+    http_client::{Client, Trust, Unusable},
 };
 
 /// What the subjects' schemas must be to each other, so that old and new readers read old and new records.

@@ -4,6 +4,7 @@ mod topics;
 
 use std::{
     collections::BTreeMap,
+    mem::ManuallyDrop,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, Weak},
     time::Duration,
@@ -18,17 +19,18 @@ pub use topics::not_created;
 use topics::{Found, Topics};
 
 use crate::{
-    admin::{self, LocalSchema, Readiness},
+    admin::{self, LocalSchema},
     bridge::Bridge,
     config::{Budget, Config},
     feed::SchemaSource,
-    ingress::Ingress,
+    ingress::{self, Ingress},
     kafka::{self, Connection, Producers, Warmed, durability},
     metrics::Metrics,
+    readiness::{Latch, Readiness},
     record::{Route, confluent_prefix},
     registry::{Registry, subject},
     schema::Schema,
-    server::{BACKLOG, Limits, Server},
+    server::{BACKLOG, Server},
     tls::Reload,
 };
 
@@ -60,6 +62,8 @@ pub struct Bound {
     ingress: TcpSocket,
     addresses: Addresses,
     readiness: Arc<Readiness>,
+    /// A start that fails never makes ready: only what has started lets go of it.
+    starting: ManuallyDrop<Latch>,
     metrics: Arc<Metrics>,
     /// The look at the topics, once they are there.
     durability: Option<durability::Watching>,
@@ -107,11 +111,11 @@ impl Bound {
     pub fn new(config: Config, run: Run) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         metrics.show_limits(&config);
-        let readiness = Readiness::new(Arc::clone(&metrics));
-        readiness.wait_for("start", "the bridge is starting");
+        let readiness = Readiness::new(metrics.ready.clone());
+        let starting = ManuallyDrop::new(readiness.wait_for("start", "the bridge is starting"));
         let (port_flag, admin_flag) = run.port_flags();
         let mut faults = Vec::new();
-        let certificates = Reload::new(&config.ingress.tls, &metrics)
+        let certificates = Reload::new(ingress::tls(&config), &metrics)
             .map_err(|found| faults.extend(found.iter().map(ToString::to_string)));
         let routes = routes(&config).map_err(|found| faults.extend(found));
         let ingress = bind(config.ingress.listen)
@@ -129,7 +133,18 @@ impl Bound {
         let served = admin::Admin { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics), schemas };
         let addresses =
             Addresses { ingress: ingress.local_addr().map_err(io)?, admin: admin::start(served, admin).map_err(io)? };
-        Ok(Self { config, run, routes, certificates, ingress, addresses, readiness, metrics, durability: None })
+        Ok(Self {
+            config,
+            run,
+            routes,
+            certificates,
+            ingress,
+            addresses,
+            readiness,
+            starting,
+            metrics,
+            durability: None,
+        })
     }
 
     /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
@@ -166,7 +181,7 @@ impl Bound {
             cut_off.clone(),
             Arc::clone(&self.metrics),
         ));
-        let limits = Limits::of(&self.config.ingress);
+        let limits = ingress::limits(&self.config);
         let server = Server::new(self.certificates.current(), ingress, limits, &self.metrics, &draining);
         // Bound before, but on Linux another one may have begun to listen there meanwhile.
         let (port_flag, _) = self.run.port_flags();
@@ -176,7 +191,7 @@ impl Bound {
         let mut serving = tokio::spawn(server.run(listener));
         let mut reloading = tokio::spawn(self.certificates.watch());
         let telling = tokio::spawn(tell_own_faults(Arc::downgrade(&producers), Arc::clone(&self.readiness)));
-        self.readiness.done("start");
+        drop(ManuallyDrop::into_inner(self.starting));
         tracing::info!(ingress = %self.addresses.ingress, admin = %self.addresses.admin, brokers = connection.brokers(), "ready");
         ready(&self.addresses);
 
@@ -187,7 +202,8 @@ impl Bound {
             _ = &mut reloading => kafka::end("nobody looks at the certificates any more"),
         }
         let end = Instant::now() + self.config.ingress.drain_max;
-        self.readiness.wait_for("drain", "the bridge is stopping");
+        // Until the process ends.
+        let _drain = ManuallyDrop::new(self.readiness.wait_for("drain", "the bridge is stopping"));
         tracing::info!(outstanding = producers.outstanding(), "draining");
         #[cfg(feature = "sabotage")]
         let end = kafka::sabotage::drain(&producers, end);
@@ -207,8 +223,8 @@ impl Bound {
     }
 
     /// Without it retries of what an earlier run committed are committed again: no reason not to start.
-    fn warm(&self, producers: &Producers, connection: &Connection, stop: &CancellationToken) {
-        self.readiness.wait_for("start", "reading back what was committed of late (dedupe.warm)");
+    fn warm(&mut self, producers: &Producers, connection: &Connection, stop: &CancellationToken) {
+        *self.starting = self.readiness.wait_for("start", "reading back what was committed of late (dedupe.warm)");
         match tokio::task::block_in_place(|| producers.warm(connection, || stop.is_cancelled())) {
             Ok(Warmed { events, whole: true }) => tracing::info!(events, "events of an earlier run are remembered"),
             Ok(Warmed { events, whole: false }) => {
@@ -224,19 +240,23 @@ impl Bound {
     /// Waits until topics and schemas are there and right.
     async fn resolve(&mut self, connection: &Connection) -> Result<(), StartError> {
         let topics = Topics::of(&self.config);
+        let mut latch = None;
         loop {
             // A password that is wrong may be put right meanwhile.
             connection.read_secrets();
             match topics.look(connection, &self.config, self.run).await? {
                 Found::AllRight => break,
-                Found::NotYet(why) => self.not_yet("topics", why).await,
+                Found::NotYet(why) => {
+                    latch = Some(self.not_yet("topics", why));
+                    sleep(LOOK_AGAIN).await;
+                }
                 Found::Created => {
-                    self.readiness.wait_for("topics", "created; not every broker knows them yet");
+                    latch = Some(self.readiness.wait_for("topics", "created; not every broker knows them yet"));
                     sleep(LOOK_AT_NEW).await;
                 }
             }
         }
-        self.readiness.done("topics");
+        drop(latch);
         if self.run != (Run::Dev { embedded: true }) {
             let watching = durability::watch(connection, topics.names, &self.metrics, durability::EVERY);
             self.durability = Some(watching);
@@ -247,12 +267,16 @@ impl Bound {
         let registry = registry.clone();
         let mut client = Registry::new(&registry).map_err(|error| error.to_string())?;
         let pinned = pinned(&self.config);
+        let mut latch = None;
         loop {
             let resolved =
                 tokio::task::block_in_place(|| fetch_ids(&mut self.routes, &client, &pinned, registry.auto_register));
             match resolved {
                 Ok(()) => break,
-                Err(why) => self.not_yet("registry", why).await,
+                Err(why) => {
+                    latch = Some(self.not_yet("registry", why));
+                    sleep(LOOK_AGAIN).await;
+                }
             }
             // Our certificate may have been renewed meanwhile; half of a pair is left for the next time.
             match Registry::new(&registry) {
@@ -260,14 +284,13 @@ impl Bound {
                 Err(error) => tracing::warn!(%error, "the files for the registry cannot be used"),
             }
         }
-        self.readiness.done("registry");
+        drop(latch);
         Ok(())
     }
 
-    async fn not_yet(&self, part: &'static str, why: String) {
+    fn not_yet(&self, part: &'static str, why: String) -> Latch {
         tracing::warn!(part, "not ready: {why}");
-        self.readiness.wait_for(part, why);
-        sleep(LOOK_AGAIN).await;
+        self.readiness.wait_for(part, why)
     }
 }
 
@@ -276,13 +299,10 @@ const OWN_FAULTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Another instance can commit what this one cannot: whoever balances between them should know.
 async fn tell_own_faults(producers: Weak<Producers>, readiness: Arc<Readiness>) {
+    let mut _latch = None;
     while let Some(lanes) = producers.upgrade().map(|producers| producers.at_fault().join(", ")) {
-        if lanes.is_empty() {
-            readiness.done("producers");
-        } else {
-            readiness
-                .wait_for("producers", format!("{lanes}: records are not sent though every leader can be reached"));
-        }
+        let why = || format!("{lanes}: records are not sent though every leader can be reached");
+        _latch = (!lanes.is_empty()).then(|| readiness.wait_for("producers", why()));
         sleep(OWN_FAULTS_EVERY).await;
     }
 }

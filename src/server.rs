@@ -1,8 +1,15 @@
 //! Connections and their limits: accept, handshake, HTTP/1.1 or HTTP/2, and how each comes to its end.
+//!
+//! A server is one listener. It knows no API: what answers the requests is a [`Handler`], which gives an
+//! [`Answer`](crate::http::Answer) and never a response.
 
+mod connection;
 mod connections;
 mod converse;
+mod door;
 mod draining;
+mod log_limit;
+mod peer;
 mod watched;
 
 use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -10,23 +17,24 @@ use std::{collections::HashMap, convert::Infallible, net::SocketAddr, pin::pin, 
 use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::oneshot,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::connections::Overdue;
+use self::connection::{Connection, Overdue};
 pub use self::{
-    connections::{Connection, Connections},
-    converse::{Conversation, Http, converse},
+    connection::Busy,
+    connections::{Connections, Newcomer},
+    converse::{Conversation, Http},
+    door::{Door, Handler, Limits},
     draining::Draining,
+    log_limit::LogLimit,
+    peer::Peer,
 };
 use crate::{
-    config,
-    ingress::{Ingress, LogLimit, Peer},
     metrics::Metrics,
-    tls::{self, CurrentTls, HANDSHAKE_MAX, ServerTls},
+    tls::{self, Client, CurrentTls, HANDSHAKE_MAX, ServerTls},
 };
 
 /// Connections that the kernel keeps for us until they are accepted.
@@ -39,10 +47,9 @@ const LAST_ACCEPT_MAX: Duration = Duration::from_millis(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves connections until it is told to drain.
-pub struct Server {
+pub struct Server<H> {
     tls: CurrentTls,
-    ingress: Arc<Ingress>,
-    limits: Limits,
+    door: Door<H>,
     metrics: Arc<Metrics>,
     /// Accept no more, finish what is held.
     draining: CancellationToken,
@@ -52,49 +59,29 @@ pub struct Server {
     refused_logged: LogLimit,
 }
 
-/// What connections may be and take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub connections_max: usize,
-    /// Without a request.
-    pub idle_max: Duration,
-    /// Whatever it does.
-    pub age_max: Duration,
-    /// From a head's first byte to its last.
-    pub head_max: Duration,
-}
-
-impl Limits {
-    pub fn of(ingress: &config::Ingress) -> Self {
-        let config::Ingress { connections_max, idle_max, age_max, head_max, .. } = *ingress;
-        Self { connections_max, idle_max, age_max, head_max }
-    }
-}
-
 /// A connection's place among the others, given back however its task ends.
-struct Open {
-    server: Arc<Server>,
-    connection: Arc<Connection>,
+struct Open<H: Handler> {
+    server: Arc<Server<H>>,
+    number: u64,
 }
 
-impl Drop for Open {
+impl<H: Handler> Drop for Open<H> {
     fn drop(&mut self) {
-        self.server.connections.remove(self.connection.number);
+        self.server.connections.remove(self.number);
     }
 }
 
-impl Server {
+impl<H: Handler> Server<H> {
     pub fn new(
         tls: CurrentTls,
-        ingress: Arc<Ingress>,
+        handler: Arc<H>,
         limits: Limits,
         metrics: &Arc<Metrics>,
         draining: &CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             tls,
-            ingress,
-            limits,
+            door: Door::new(handler, limits),
             metrics: Arc::clone(metrics),
             draining: draining.clone(),
             connections: Connections::default(),
@@ -104,7 +91,7 @@ impl Server {
     }
 
     /// Accepts until `draining`; gives back the connections that are still open.
-    pub async fn run(self: Arc<Self>, listener: TcpListener) -> Draining {
+    pub async fn run(self: Arc<Self>, listener: TcpListener) -> Draining<H> {
         self.metrics.show(self.metrics.connections.clone(), &self, |server| server.connections.count());
         let tasks = TaskTracker::new();
         let mut sweep = pin!(self.sweep());
@@ -137,7 +124,7 @@ impl Server {
     }
 
     fn open(self: &Arc<Self>, socket: TcpStream, from: SocketAddr, tasks: &TaskTracker) {
-        let max = self.limits.connections_max;
+        let Limits { section, connections_max: max, .. } = self.door.limits;
         if self.connections.count() >= max && self.connections.cut_longest_idle() {
             self.metrics.connections_evicted.inc();
         }
@@ -145,47 +132,35 @@ impl Server {
         if self.connections.count() >= max {
             self.metrics.connections_refused.inc();
             self.refused_logged.run(|| {
-                tracing::warn!(%from, "connection refused: ingress.connections_max ({max}) are open and none is idle; raise it, or run more instances");
+                tracing::warn!(%from, "connection refused: {section}.connections_max ({max}) are open and none is idle; raise it, or run more instances");
             });
             return;
         }
-        let (connection, told_to_close) = self.connections.add();
-        let open = Open { server: Arc::clone(self), connection: Arc::clone(&connection) };
-        let task = tasks.spawn(async move { open.server.serve(socket, from, &open.connection, told_to_close).await });
+        let newcomer = self.connections.add();
+        let connection = Arc::clone(&newcomer.connection);
+        let open = Open { server: Arc::clone(self), number: connection.number };
+        let task = tasks.spawn(async move { open.server.serve(socket, from, newcomer).await });
         let _ = connection.task.set(task.abort_handle());
     }
 
-    async fn serve(
-        &self,
-        socket: TcpStream,
-        from: SocketAddr,
-        connection: &Arc<Connection>,
-        told_to_close: oneshot::Receiver<()>,
-    ) {
+    async fn serve(&self, socket: TcpStream, from: SocketAddr, newcomer: Newcomer) {
+        let connection = newcomer.connection.number;
         // In a box, as all that it needs is forgotten once the connection is open.
-        let begun = Box::pin(self.begin(socket, from, connection, told_to_close)).await;
+        let begun = Box::pin(self.begin(socket, from, newcomer)).await;
         let Some(conversation) = begun else { return };
         if let Err(error) = conversation.await {
-            tracing::debug!(connection = connection.number, %from, %error, "connection ended");
+            tracing::debug!(connection, %from, %error, "connection ended");
         }
     }
 
-    async fn begin(
-        &self,
-        socket: TcpStream,
-        from: SocketAddr,
-        connection: &Arc<Connection>,
-        told_to_close: oneshot::Receiver<()>,
-    ) -> Option<Conversation> {
-        let (stream, peer) = self.shake_hands(socket, from, connection).await?;
+    async fn begin(&self, socket: TcpStream, from: SocketAddr, newcomer: Newcomer) -> Option<Conversation> {
+        let (stream, client) = self.shake_hands(socket, from, &newcomer.connection).await?;
         self.metrics.connections_accepted.inc();
         let http = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Http::Two,
             _ => Http::One,
         };
-        // Who could tell it is gone: so is the server.
-        let told_to_close = async { drop(told_to_close.await) };
-        Some(converse(stream, http, self.limits.head_max, &self.ingress, peer, connection, told_to_close))
+        Some(self.door.converse(stream, http, client, newcomer))
     }
 
     async fn shake_hands(
@@ -193,7 +168,7 @@ impl Server {
         socket: TcpStream,
         from: SocketAddr,
         connection: &Connection,
-    ) -> Option<(TlsStream<TcpStream>, Peer)> {
+    ) -> Option<(TlsStream<TcpStream>, Client)> {
         let _ = socket.set_nodelay(true);
         let tls = Arc::clone(&self.tls.borrow());
         let handshake = async {
@@ -205,8 +180,8 @@ impl Server {
         let failure = match timeout(HANDSHAKE_MAX, handshake).await {
             Ok(Ok(None)) => return None,
             Ok(Ok(Some(stream))) => {
-                let peer = self.identify(&stream, &tls, from, connection)?;
-                return Some((stream, peer));
+                let client = self.identify(&stream, &tls, from, connection)?;
+                return Some((stream, client));
             }
             Ok(Err(error)) => (tls::failure_reason(&error), error.to_string()),
             Err(_) => (tls::TIMED_OUT, "the handshake took too long".to_owned()),
@@ -215,15 +190,15 @@ impl Server {
         None
     }
 
-    /// Who the client is, by its certificate. It is checked again where rustls has not done so, or not against what is in
-    /// use by now.
+    /// Finds out who the client is, by its certificate. That is checked again where rustls has not done so, or not against what
+    /// is in use by now.
     fn identify(
         &self,
         stream: &TlsStream<TcpStream>,
         shaken_with: &Arc<ServerTls>,
         from: SocketAddr,
         connection: &Connection,
-    ) -> Option<Peer> {
+    ) -> Option<Client> {
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();
         // In this order: a change of the certificates after this look is followed by one at this chain (`sweep`).
@@ -236,27 +211,28 @@ impl Server {
             self.handshake_failed(tls::reason_of(&fault), from, &fault.to_string());
             return None;
         }
-        let leaf = chain.first()?;
-        let sender = tls.allow(leaf);
-        if let (Ok(name), Some(at)) = (&sender, tls::not_after(leaf)) {
+        let Some(leaf) = chain.first() else { return Some(Client::Unknown) };
+        connection.authenticate();
+        let client = tls.client(leaf);
+        if let (Client::Allowed(name), Some(at)) = (&client, tls::not_after(leaf)) {
             self.metrics.certificate_expiry.with_label_values(&["sender", tls.label(name)]).set(at);
         }
-        Some(Peer::new(connection.number, connection.accepted_at, sender))
+        Some(client)
     }
 
     /// Ends the connections that have had their time, and those of senders that would not be let in any more.
     async fn sweep(&self) -> Infallible {
-        let mut tls = self.tls.clone();
+        let (mut tls, limits) = (self.tls.clone(), self.door.limits);
         loop {
             let changed = timeout(SWEEP_EVERY, tls.changed()).await;
-            for (connection, why) in self.connections.overdue(self.limits.idle_max, self.limits.head_max) {
+            for (connection, why) in self.connections.overdue(limits.idle_max, limits.head_max) {
                 match why {
                     Overdue::Idle => self.end(&connection, "idle", Connection::close),
                     Overdue::StillIdle => self.end(&connection, "idle", Connection::cut),
                     Overdue::SlowHead => self.end(&connection, "slow_head", Connection::cut),
                 }
             }
-            for connection in self.connections.old(self.limits.age_max) {
+            for connection in self.connections.old(limits.age_max) {
                 self.end(&connection, "age", Connection::retire);
             }
             match changed {
@@ -309,3 +285,6 @@ impl Server {
 async fn has_begun(socket: &TcpStream) -> bool {
     !matches!(socket.peek(&mut [0]).await, Ok(0) | Err(_))
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,35 @@ pub use self::{
 };
 use crate::config::{ClientName, Tls};
 
+/// The TLS of one listener: the section of the configuration that names its files, and what it asks of clients.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// As the faults tell it: `ingress.tls`.
+    pub name: &'static str,
+    pub tls: Tls,
+    pub clients: Clients,
+}
+
+/// Whether clients show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// They are not asked for one.
+    None,
+    /// A client without one is let in; one that cannot be verified fails the handshake.
+    Optional,
+    Required,
+}
+
+/// Who a client is by its certificate.
+#[derive(Debug)]
+pub enum Client {
+    /// The name by which the allow-list knows it.
+    Allowed(Arc<str>),
+    NotAllowed(NotAllowed),
+    /// It showed none, and need not.
+    Unknown,
+}
+
 /// How long a handshake may take.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
@@ -50,10 +79,10 @@ pub struct ServerTls {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{key} = \"{file}\": {reason}; {remedy}")]
 pub struct TlsError {
-    pub key: &'static str,
+    pub key: String,
     pub file: String,
     pub reason: String,
-    pub remedy: &'static str,
+    pub remedy: String,
 }
 
 /// When the first certificate or CRL of a file ends.
@@ -74,27 +103,26 @@ pub struct NotAllowed {
 }
 
 impl ServerTls {
-    /// Reads every file that `[ingress.tls]` names.
+    /// Reads every file that the section names. Of a listener that asks for no certificate, those that judge one are left alone.
     ///
     /// # Errors
     /// All files that cannot be used, each with its remedy.
-    pub fn load(tls: &Tls) -> Result<(Self, Vec<Expiry>), Vec<TlsError>> {
-        let mut faults = Vec::new();
-        let certificate = noted(read_certificates("ingress.tls.certificate", &tls.certificate), &mut faults);
-        let key = noted(read_key(&tls.private_key), &mut faults);
-        let client_ca = noted(read_certificates("ingress.tls.client_ca", &tls.client_ca), &mut faults);
-        let crls = noted(tls.crl.as_deref().map_or(Ok(Vec::new()), read_crls), &mut faults);
-        let ends = [
-            certificate.as_ref().map(|chain| expiry("server", &tls.certificate, chain)),
-            client_ca.as_ref().map(|chain| expiry("client_ca", &tls.client_ca, chain)),
-            crls.as_ref().map(|crls| crl_expiry(tls.crl.as_deref(), crls)),
-        ];
-        let expiries = ends.into_iter().flatten().flatten().collect();
-        let identity = certificate.zip(key).and_then(|(chain, key)| noted(identity(tls, chain, key), &mut faults));
-        let verifier = client_ca.zip(crls).and_then(|(cas, crls)| noted(verifier(tls, cas, crls), &mut faults));
+    pub fn load(section: &Section) -> Result<(Self, Vec<Expiry>), Vec<TlsError>> {
+        let (tls, mut faults) = (&section.tls, Vec::new());
+        let certificate = noted(read_certificates(section, "certificate", &tls.certificate), &mut faults);
+        let key = noted(read_key(section), &mut faults);
+        let ends = certificate.as_ref().map(|chain| expiry("server", &tls.certificate, chain));
+        let mut expiries = ends.unwrap_or_default();
+        let asks = section.clients != Clients::None;
+        let authorities = if asks { read_authorities(section, &mut faults, &mut expiries) } else { None };
+        let identity = certificate.zip(key).and_then(|(chain, key)| noted(identity(section, chain, key), &mut faults));
+        let verifier = match authorities {
+            Some((cas, crls)) => noted(verifier(section, cas, crls), &mut faults),
+            None => (!asks).then(WebPkiClientVerifier::no_client_auth),
+        };
         match (identity, verifier) {
             (Some(identity), Some(verifier)) if faults.is_empty() => {
-                let built = Self::new(tls, identity, verifier).map_err(|fault| vec![key_fault(tls, &fault)])?;
+                let built = Self::new(tls, identity, verifier).map_err(|fault| vec![key_fault(section, &fault)])?;
                 Ok((built, expiries))
             }
             _ => Err(faults),
@@ -118,7 +146,10 @@ impl ServerTls {
     /// # Errors
     /// What the verifier has against it.
     pub fn verify_again(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsFault> {
-        let (leaf, rest) = chain.split_first().ok_or(TlsFault::NoCertificatesPresented)?;
+        let Some((leaf, rest)) = chain.split_first() else {
+            let required = self.verifier.client_auth_mandatory();
+            return if required { Err(TlsFault::NoCertificatesPresented) } else { Ok(()) };
+        };
         self.verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(|_| ())
     }
 
@@ -134,6 +165,11 @@ impl ServerTls {
         allowed.map(Arc::from).ok_or_else(|| NotAllowed { subject: names::subject(&certificate) })
     }
 
+    /// Who the client with this certificate is.
+    pub fn client(&self, leaf: &CertificateDer<'_>) -> Client {
+        self.allow(leaf).map_or_else(Client::NotAllowed, Client::Allowed)
+    }
+
     /// An allowed sender's name as a metric's label. Where any name is let in, the label is `*`: senders choose no labels.
     pub fn label<'a>(&self, sender: &'a str) -> &'a str {
         if self.names.contains(&ClientName::Any) { "*" } else { sender }
@@ -147,30 +183,43 @@ fn noted<T>(result: Result<T, TlsError>, faults: &mut Vec<TlsError>) -> Option<T
 
 /// What the server shows of itself.
 fn identity(
-    tls: &Tls,
+    section: &Section,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, TlsError> {
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|fault| key_fault(tls, &fault))
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|fault| key_fault(section, &fault))
 }
 
-/// What judges a sender's certificate.
+/// The CAs of clients, and their CRLs.
+type Authorities = (Vec<CertificateDer<'static>>, Vec<CertificateRevocationListDer<'static>>);
+
+fn read_authorities(section: &Section, faults: &mut Vec<TlsError>, expiries: &mut Vec<Expiry>) -> Option<Authorities> {
+    let Tls { client_ca, crl, .. } = &section.tls;
+    let cas = noted(read_certificates(section, "client_ca", client_ca), faults);
+    let crls = noted(crl.as_deref().map_or(Ok(Vec::new()), |file| read_crls(section, file)), faults);
+    expiries.extend(cas.iter().flat_map(|chain| expiry("client_ca", client_ca, chain)));
+    expiries.extend(crls.iter().flat_map(|crls| crl_expiry(crl.as_deref(), crls)));
+    cas.zip(crls)
+}
+
+/// What judges a client's certificate.
 fn verifier(
-    tls: &Tls,
+    section: &Section,
     client_ca: Vec<CertificateDer<'static>>,
     crls: Vec<CertificateRevocationListDer<'static>>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let (tls, name) = (&section.tls, section.name);
     let crl_file = tls.crl.as_deref().unwrap_or(&tls.client_ca);
-    check_crls(crl_file, &crls, &client_ca)?;
+    check_crls(section, crl_file, &crls, &client_ca)?;
     let revoked = Revoked::of(&crls);
-    let fault = |reason: String, remedy| TlsError::of("ingress.tls.client_ca", &tls.client_ca, reason, remedy);
+    let fault = |reason: String, remedy| section.fault("client_ca", &tls.client_ca, reason, remedy);
     let mut roots = RootCertStore::empty();
     let count = client_ca.len();
     for (at, ca) in client_ca.into_iter().enumerate() {
         if revoked.check(&ca) == Err(CertificateError::Revoked) {
             tracing::warn!(
                 certificate = X509Certificate::from_der(&ca).map(|(_, ca)| names::subject(&ca)).unwrap_or_default(),
-                "a certificate of ingress.tls.client_ca is revoked by ingress.tls.crl: it lets nobody in"
+                "a certificate of {name}.client_ca is revoked by {name}.crl: it lets nobody in"
             );
         } else {
             roots.add(ca).map_err(|error| {
@@ -182,27 +231,25 @@ fn verifier(
         }
     }
     if roots.is_empty() {
-        return Err(fault(
-            "ingress.tls.crl revokes all of its certificates".to_owned(),
-            "give a CA that is not revoked",
-        ));
+        return Err(fault(format!("{name}.crl revokes all of its certificates"), "give a CA that is not revoked"));
     }
     let webpki = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
         .with_crls(crls)
-        .allow_unknown_revocation_status()
-        .build()
-        .map_err(|error| TlsError::of("ingress.tls.crl", crl_file, error, crls::KINDS))?;
+        .allow_unknown_revocation_status();
+    let webpki = if section.clients == Clients::Optional { webpki.allow_unauthenticated() } else { webpki };
+    let webpki = webpki.build().map_err(|error| section.fault("crl", crl_file, error, crls::KINDS))?;
     Ok(Arc::new(Verifier { webpki, revoked }))
 }
 
-fn key_fault(tls: &Tls, fault: &TlsFault) -> TlsError {
-    let remedy = "give the key that belongs to ingress.tls.certificate";
-    TlsError::of("ingress.tls.private_key", &tls.private_key, fault, remedy)
+fn key_fault(section: &Section, fault: &TlsFault) -> TlsError {
+    let remedy = format!("give the key that belongs to {}.certificate", section.name);
+    section.fault("private_key", &section.tls.private_key, fault, remedy)
 }
 
-impl TlsError {
-    fn of(key: &'static str, file: &Path, reason: impl ToString, remedy: &'static str) -> Self {
-        Self { key, file: file.display().to_string(), reason: reason.to_string(), remedy }
+impl Section {
+    fn fault(&self, key: &str, file: &Path, reason: impl ToString, remedy: impl Into<String>) -> TlsError {
+        let (key, file) = (format!("{}.{key}", self.name), file.display().to_string());
+        TlsError { key, file, reason: reason.to_string(), remedy: remedy.into() }
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::{self, ClientName, Config, Faults},
+    ingress,
     kafka::{Connection, admin::Admin},
     serve::routes,
     tls::{Expiry, ServerTls},
@@ -157,7 +158,7 @@ const DAY_SECONDS: i64 = 86_400;
 const EXPIRES_SOON_DAYS: i64 = 30;
 
 fn look_at_certificates(config: &Config, findings: &mut Findings) {
-    match ServerTls::load(&config.ingress.tls) {
+    match ServerTls::load(&ingress::tls(config)) {
         Ok((_, expiries)) => {
             findings
                 .ok("private key", format!("{} belongs to the certificate", config.ingress.tls.private_key.display()));
@@ -166,7 +167,7 @@ fn look_at_certificates(config: &Config, findings: &mut Findings) {
         }
         Err(faults) => {
             for fault in faults {
-                findings.add(Level::Error, fault.key, format!("\"{}\": {}", fault.file, fault.reason), fault.remedy);
+                findings.add(Level::Error, &fault.key, format!("\"{}\": {}", fault.file, fault.reason), fault.remedy);
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::StatusCode;
 use prometheus::IntCounter;
 
+use super::refusal::Cause;
 use crate::metrics::Metrics;
 
 pub(super) struct Counts {
@@ -15,14 +15,10 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// `refusals` are all that there can be: each is counted from 0.
-    pub(super) fn new(
-        metrics: Arc<Metrics>,
-        timeout: Duration,
-        refusals: impl IntoIterator<Item = (StatusCode, &'static str)>,
-    ) -> Self {
-        for (status, code) in refusals {
-            metrics.answers.with_label_values(&[status.as_str(), code]);
+    /// Each answer that there can be is counted from 0.
+    pub(super) fn new(metrics: Arc<Metrics>, timeout: Duration) -> Self {
+        for cause in Cause::ALL {
+            metrics.answers.with_label_values(&[cause.status().code().as_str(), cause.code()]);
         }
         let committed = metrics.answers.with_label_values(&["200", "committed"]);
         Self { metrics, committed, timeout }
@@ -40,8 +36,8 @@ impl Counts {
         }
     }
 
-    pub(super) fn refused(&self, status: StatusCode, code: &str) {
-        self.metrics.answers.with_label_values(&[status.as_str(), code]).inc();
+    pub(super) fn refused(&self, cause: &Cause) {
+        self.metrics.answers.with_label_values(&[cause.status().code().as_str(), cause.code()]).inc();
     }
 
     /// Whatever it was answered, so long after its head.
@@ -57,7 +53,7 @@ mod tests {
     #[test]
     fn a_200_after_the_senders_timeout_is_late() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let counts = Counts::new(Arc::clone(&metrics), Duration::from_secs(5), []);
+        let counts = Counts::new(Arc::clone(&metrics), Duration::from_secs(5));
         counts.committed(Duration::from_secs(5));
         assert_eq!(metrics.late.get(), 0);
         counts.committed(Duration::from_secs(6));

@@ -1,15 +1,15 @@
-//! The one table of what is answered, but for the 200.
+//! The one table of refusals: every answer but the 200, which needs a [`Receipt`](crate::kafka::Receipt).
 
-use hyper::{
-    StatusCode,
-    header::{self, HeaderName, HeaderValue},
+use serde_json::json;
+
+use crate::{
+    bridge::Overload,
+    http::{Content, Hint, Refusal, RefusalStatus},
 };
 
-use crate::bridge::Overload;
-
-/// What can happen to a request, but for the 200: that needs a [`Receipt`](crate::kafka::Receipt).
+/// Why an event is not answered 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Cause {
     NoCommitInTime,
     Overload(Overload),
     Stopping,
@@ -23,8 +23,8 @@ pub(super) enum Refusal {
     Path,
 }
 
-/// The status table: every refusal, no wildcard.
-impl Refusal {
+/// The status table: every cause, no wildcard.
+impl Cause {
     /// One of each code: each is counted from 0.
     #[rustfmt::skip]
     pub(super) const ALL: [Self; 11] = [
@@ -32,15 +32,15 @@ impl Refusal {
         Self::BrokenBody, Self::Framing, Self::Host, Self::NotAllowed, Self::Method, Self::Path,
     ];
 
-    pub(super) fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> RefusalStatus {
         match self {
-            Self::NoCommitInTime | Self::Overload(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody | Self::Framing | Self::Host => StatusCode::BAD_REQUEST,
-            Self::NotAllowed => StatusCode::FORBIDDEN,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Path => StatusCode::NOT_FOUND,
+            Self::NoCommitInTime | Self::Overload(_) | Self::Stopping => RefusalStatus::SERVICE_UNAVAILABLE,
+            Self::TooLarge { .. } => RefusalStatus::PAYLOAD_TOO_LARGE,
+            Self::SlowBody => RefusalStatus::REQUEST_TIMEOUT,
+            Self::BrokenBody | Self::Framing | Self::Host => RefusalStatus::BAD_REQUEST,
+            Self::NotAllowed => RefusalStatus::FORBIDDEN,
+            Self::Method => RefusalStatus::METHOD_NOT_ALLOWED,
+            Self::Path => RefusalStatus::NOT_FOUND,
         }
     }
 
@@ -80,20 +80,46 @@ impl Refusal {
         }
     }
 
-    pub(super) fn header(&self, number: u64) -> Option<(HeaderName, HeaderValue)> {
+    fn hint(&self, number: u64) -> Option<Hint> {
         match self {
             // Spread over three seconds, so that those who were refused do not come back as one.
-            Self::Overload(_) => Some((header::RETRY_AFTER, HeaderValue::from(1 + number % 3))),
+            Self::Overload(_) => Some(Hint::RetryAfter { seconds: 1 + number % 3 }),
+            Self::Method => Some(Hint::Allow("POST")),
+            Self::Stopping
+            | Self::TooLarge { .. }
+            | Self::SlowBody
+            | Self::BrokenBody
+            | Self::Framing
+            | Self::Host
+            | Self::NoCommitInTime
+            | Self::NotAllowed
+            | Self::Path => None,
+        }
+    }
+
+    /// The connection takes no request after this one.
+    fn ends_connection(&self) -> bool {
+        match self {
             Self::Stopping | Self::TooLarge { .. } | Self::SlowBody | Self::BrokenBody | Self::Framing | Self::Host => {
-                Some((header::CONNECTION, HeaderValue::from_static("close")))
+                true
             }
-            Self::Method => Some((header::ALLOW, HeaderValue::from_static("POST"))),
-            Self::NoCommitInTime | Self::NotAllowed | Self::Path => None,
+            Self::Overload(_) | Self::Method | Self::NoCommitInTime | Self::NotAllowed | Self::Path => false,
+        }
+    }
+
+    /// The answer to request `number` of its connection.
+    pub(super) fn answer(&self, number: u64, is_last: bool) -> Refusal {
+        let content = json!({ "error": self.reason(), "code": self.code() });
+        Refusal {
+            status: self.status(),
+            content: Content::json(content.to_string()),
+            hint: self.hint(number),
+            is_last: is_last || self.ends_connection(),
         }
     }
 }
 
-impl From<Overload> for Refusal {
+impl From<Overload> for Cause {
     fn from(overload: Overload) -> Self {
         Self::Overload(overload)
     }

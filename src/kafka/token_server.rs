@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::TokenEndpoint,
-    http::{Client, Trust},
+    http_client::{Client, Trust},
 };
 
 /// How long it may take. A client that waits for a token is not served meanwhile.

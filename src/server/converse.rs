@@ -1,10 +1,14 @@
 //! HTTP/1.1 or HTTP/2 on a stream whose handshake is done.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, sync::atomic::Ordering, time::Duration};
 
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::Full;
 use hyper::{
-    Request,
+    Method, Request, Response,
     body::Incoming,
+    header::{self, HeaderValue},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -12,26 +16,22 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::{connections::Connection, watched::Watched};
-use crate::{
-    ingress::{Ingress, Peer},
-    quota::Share,
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
 };
+
+use super::{
+    connection::Connection,
+    connections::Newcomer,
+    door::{Door, Handler},
+    peer::Peer,
+    watched::Watched,
+};
+use crate::{http::Answer, quota::Share, tls::Client};
 
 /// HTTP/1.1: a head larger than this is answered 431. HTTP/2: so is a header list.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends. More than
-/// the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for a hundred connections to have them.
-const STREAMS_MAX: usize = 512;
-
-/// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for all.
-const STREAMS_OWN: usize = 8;
-
-/// The same of a sender that is not on the allow-list: who may not post may not hold requests either.
-const STREAMS_NOT_ALLOWED_MAX: usize = 1;
 
 /// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
 /// connection ends. After a time in which the machine stood still all that timed out at its sender comes so: no attack.
@@ -52,56 +52,64 @@ pub enum Http {
 /// What answers the requests on one stream.
 pub type Conversation = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
-/// Answers the requests on a stream until its end or, once `told_to_close`, until those under way are answered. Boxed: an idle
-/// connection would hold as much as the larger of the two protocols otherwise, several times over.
-pub fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    http: Http,
-    head_max: Duration,
-    ingress: &Arc<Ingress>,
-    mut peer: Peer,
-    connection: &Arc<Connection>,
-    told_to_close: impl Future<Output = ()> + Send + 'static,
-) -> Conversation {
-    let allowed = peer.sender.is_ok();
-    peer.closing = Arc::clone(&connection.closing);
-    let _ = connection.http.set(http);
-    let taken_from = Arc::clone(ingress);
-    let (ingress, peer, busy) = (Arc::clone(ingress), Arc::new(peer), Arc::clone(connection));
-    let service = service_fn(move |request: Request<Incoming>| ingress.answer(request, &peer, busy.begin()));
-    let watched = Watched::new(stream, connection, http);
-    match http {
-        Http::One => {
-            let http = Box::pin(http1().serve_connection(TokioIo::new(watched), service));
-            Box::pin(finish(http, told_to_close, None))
-        }
-        Http::Two => {
-            let (streams_max, shared) = streams(&taken_from, allowed);
-            let http = Box::pin(http2(head_max, streams_max).serve_connection(TokioIo::new(watched), service));
-            Box::pin(finish(http, told_to_close, shared))
+impl<H: Handler> Door<H> {
+    /// Answers the requests on a stream until its end or, once it is told to close, until those under way are answered. Boxed: an
+    /// idle connection would hold as much as the larger of the two protocols otherwise, several times over.
+    pub fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        http: Http,
+        client: Client,
+        newcomer: Newcomer,
+    ) -> Conversation {
+        let Newcomer { connection, told_to_close } = newcomer;
+        let _ = connection.http.set(http);
+        let watched = TokioIo::new(Watched::new(stream, &connection, http));
+        let streams = (http == Http::Two).then(|| self.take_streams(&client));
+        let (handler, peer) = (Arc::clone(&self.handler), Arc::new(Peer::new(&connection, client)));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let head_only = request.method() == Method::HEAD;
+            let (busy, connection) = (connection.begin(), Arc::clone(&connection));
+            let answer = Arc::clone(&handler).answer(request, Arc::clone(&peer), busy);
+            answer.map(move |answer| Ok::<_, Infallible>(respond(answer.into(), head_only, &connection)))
+        });
+        match streams {
+            None => {
+                let http = Box::pin(http1().serve_connection(watched, service));
+                Box::pin(finish(http, told_to_close, None))
+            }
+            Some((streams_max, shared)) => {
+                let http = Box::pin(http2(self.limits.head_max, streams_max).serve_connection(watched, service));
+                Box::pin(finish(http, told_to_close, shared))
+            }
         }
     }
 }
 
-/// How many streams a connection may have, and what it has for that of the number for all.
-fn streams(ingress: &Ingress, allowed: bool) -> (usize, Option<Share>) {
-    if !allowed {
-        return (STREAMS_NOT_ALLOWED_MAX, None);
+fn respond(answer: Answer, head_only: bool, connection: &Connection) -> Response<Full<Bytes>> {
+    let mut response = Response::from(answer);
+    if connection.closing.load(Ordering::Relaxed) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let shared = ingress.bridge().take_streams(STREAMS_MAX - STREAMS_OWN);
-    (STREAMS_OWN + shared.as_ref().map_or(0, Share::amount), shared)
+    // Over HTTP/2 hyper would send its body, and the client would take that for a broken connection.
+    if head_only {
+        *response.body_mut() = Full::default();
+    }
+    response
 }
 
-/// It takes a box, as a future keeps what it is given beside what it makes of that.
+/// Takes a box: an async fn would store its argument beside the pinned copy that it makes of it. The streams are given back at
+/// the end.
 async fn finish<C: GracefulConnection>(
     mut http: Pin<Box<C>>,
-    told_to_close: impl Future<Output = ()>,
+    told_to_close: oneshot::Receiver<()>,
     _streams: Option<Share>,
 ) -> C::Output {
     tokio::select! {
         biased;
         ended = http.as_mut() => return ended,
-        () = told_to_close => http.as_mut().graceful_shutdown(),
+        // If the sender was dropped the server is shutting down: that is a request to close, too.
+        _ = told_to_close => http.as_mut().graceful_shutdown(),
     }
     http.await
 }

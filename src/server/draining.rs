@@ -5,20 +5,23 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::{Connection, Server, connections::Last};
+use super::{
+    Handler, Server,
+    connection::{Connection, Last},
+};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The connections that were open when the drain began.
-pub struct Draining {
-    server: Arc<Server>,
+pub struct Draining<H> {
+    server: Arc<Server<H>>,
     connections: TaskTracker,
     began: Instant,
 }
 
-impl Draining {
+impl<H: Handler> Draining<H> {
     /// From now on each answer is its connection's last.
-    pub(super) fn begin(server: Arc<Server>, connections: TaskTracker) -> Self {
+    pub(super) fn begin(server: Arc<Server<H>>, connections: TaskTracker) -> Self {
         server.connections.all().iter().for_each(|connection| connection.answer_last());
         connections.close();
         let draining = Self { server, connections, began: Instant::now() };
@@ -40,7 +43,7 @@ impl Draining {
     }
 
     fn look(&self) {
-        for (connection, last) in self.server.connections.last(self.began, self.server.limits.head_max) {
+        for (connection, last) in self.server.connections.last(self.began, self.server.door.limits.head_max) {
             match last {
                 Last::Close => connection.close(),
                 Last::Cut => self.server.end(&connection, "idle", Connection::cut),

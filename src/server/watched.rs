@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{Http, connections::Connection};
+use super::{Http, connection::Connection};
 
 /// How long after its last answer a connection whose client sends no more is told to hyper as ended: by then that has gone out.
 const ANSWER_OUT: Duration = Duration::from_millis(250);

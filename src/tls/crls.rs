@@ -18,10 +18,7 @@ use x509_parser::{
     prelude::{CertificateRevocationList, FromDer, X509Certificate, X509Version},
 };
 
-use super::{Expiry, TlsError, files::place, names::written};
-
-/// What to do about a CRL that is not of a CA of ours.
-const REMEDY: &str = "give CRLs in PEM, each with the certificate of its CA in ingress.tls.client_ca, an intermediate CA's beside its root's; or take it out";
+use super::{Expiry, Section, TlsError, files::place, names::written};
 
 /// What to do about one that its CA has signed and webpki does not read.
 pub(super) const KINDS: &str = "have the CA issue one as RFC 5280 has it, complete: no delta, not indirect, not for some reasons only, and with the full name of its distribution point if it is one's";
@@ -40,32 +37,37 @@ const SIGNATURE: &str = "have the CA sign its CRLs with SHA-256 or more: with `o
 /// than one CRL for a certificate, the first of its issuer's name, and makes every handshake fail whose issuer has not
 /// signed that one.
 pub(super) fn check_crls(
+    section: &Section,
     file: &Path,
     crls: &[CertificateRevocationListDer<'_>],
     client_ca: &[CertificateDer<'_>],
 ) -> Result<(), TlsError> {
-    let fault = |reason: String, remedy| TlsError::of("ingress.tls.crl", file, reason, remedy);
+    let name = section.name;
+    let fault = |reason: String, remedy: &str| section.fault("crl", file, reason, remedy);
+    let elsewhere = format!(
+        "give CRLs in PEM, each with the certificate of its CA in {name}.client_ca, an intermediate CA's beside its root's; or take it out"
+    );
     let authorities: Vec<X509Certificate<'_>> =
         client_ca.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
     let mut before: Vec<CertificateRevocationList<'_>> = Vec::new();
     for (at, der) in crls.iter().enumerate() {
         let place = place("CRL", at, crls.len());
-        let (_, crl) =
-            CertificateRevocationList::from_der(der).map_err(|_| fault(format!("its {place} is no CRL"), REMEDY))?;
+        let (_, crl) = CertificateRevocationList::from_der(der)
+            .map_err(|_| fault(format!("its {place} is no CRL"), &elsewhere))?;
         let issuer = written(crl.issuer());
         if let Some((why, remedy)) = unread(&crl) {
             return Err(fault(format!("its {place}, of {issuer}, {why}"), remedy));
         }
         if !authorities.iter().any(|ca| signed_by(&crl, ca)) {
-            let reason = format!("its {place}, of {issuer}, is not signed by a certificate of ingress.tls.client_ca");
-            return Err(fault(reason, REMEDY));
+            let reason = format!("its {place}, of {issuer}, is not signed by a certificate of {name}.client_ca");
+            return Err(fault(reason, &elsewhere));
         }
         if has_two_keys(&crl, &authorities) {
             return Err(fault(
                 format!(
-                    "ingress.tls.client_ca has two CAs with the name of its {place}, {issuer}, and different keys: whom the CRL's own did not sign would be refused"
+                    "{name}.client_ca has two CAs with the name of its {place}, {issuer}, and different keys: whom the CRL's own did not sign would be refused"
                 ),
-                "keep one of the two CAs, or leave ingress.tls.crl out while both are needed",
+                &format!("keep one of the two CAs, or leave {name}.crl out while both are needed"),
             ));
         }
         if before.iter().any(|other| other.issuer() == crl.issuer() && !are_parts(other, &crl)) {

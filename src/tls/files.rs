@@ -1,15 +1,19 @@
-//! The files of `[ingress.tls]`: PEM in, certificates, key and CRLs out, with when the certificates end.
+//! The files of a listener's TLS: PEM in, certificates, key and CRLs out, with when they end.
 
 use std::path::Path;
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Expiry, TlsError};
+use super::{Expiry, Section, TlsError};
 use crate::files::read_pem;
 
-pub(super) fn read_certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let fault = |reason: String| TlsError::of(key, file, reason, "give a readable file with certificates in PEM");
+pub(super) fn read_certificates(
+    section: &Section,
+    key: &str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fault = |reason: String| section.fault(key, file, reason, "give a readable file with certificates in PEM");
     let certificates: Vec<CertificateDer<'static>> = read_all(file, "certificate").map_err(fault)?;
     for (at, der) in certificates.iter().enumerate() {
         let place = place("certificate", at, certificates.len());
@@ -36,16 +40,20 @@ pub(super) fn place(kind: &str, at: usize, of: usize) -> String {
     format!("{kind} {} of {of}", at + 1)
 }
 
-pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(super) fn read_key(section: &Section) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let file = &section.tls.private_key;
     let remedy = "give a readable file with an unencrypted private key in PEM (PKCS #8, PKCS #1 or SEC 1)";
     read_pem(file)
         .and_then(|text| PrivateKeyDer::from_pem_slice(&text))
-        .map_err(|error| TlsError::of("ingress.tls.private_key", file, pem_reason(&error), remedy))
+        .map_err(|error| section.fault("private_key", file, pem_reason(&error), remedy))
 }
 
-pub(super) fn read_crls(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+pub(super) fn read_crls(
+    section: &Section,
+    file: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let fault = |reason: String| {
-        TlsError::of("ingress.tls.crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out")
+        section.fault("crl", file, reason, "give a readable file with CRLs in PEM, or leave the key out")
     };
     let crls: Vec<CertificateRevocationListDer<'static>> = read_all(file, "CRL").map_err(fault)?;
     if crls.is_empty() { Err(fault("it holds no CRL".to_owned())) } else { Ok(crls) }

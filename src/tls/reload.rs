@@ -6,8 +6,8 @@ use prometheus::IntGaugeVec;
 use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 
-use super::{Expiry, ServerTls, TlsError};
-use crate::{config::Tls, files::Files, metrics::Metrics};
+use super::{Clients, Expiry, Section, ServerTls, TlsError};
+use crate::{files::Files, metrics::Metrics};
 
 /// What handshakes use from now on; [`Reload`] changes it.
 pub type CurrentTls = watch::Receiver<Arc<ServerTls>>;
@@ -21,7 +21,7 @@ const REFUSED: &str = "tls";
 /// Takes up certificates, key and CRLs when their files change. All of them, or none: the old ones stay in use until the
 /// files are right together.
 pub struct Reload {
-    files: Tls,
+    section: Section,
     current: watch::Sender<Arc<ServerTls>>,
     metrics: Arc<Metrics>,
     watched: Files,
@@ -33,14 +33,16 @@ impl Reload {
     ///
     /// # Errors
     /// All files that cannot be used, each with its remedy.
-    pub fn new(files: &Tls, metrics: &Arc<Metrics>) -> Result<Self, Vec<TlsError>> {
-        let paths = [Some(&files.certificate), Some(&files.private_key), Some(&files.client_ca), files.crl.as_ref()];
-        let watched = Files::new(paths.into_iter().flatten().cloned().collect());
-        let (tls, expiries) = ServerTls::load(files)?;
+    pub fn new(section: Section, metrics: &Arc<Metrics>) -> Result<Self, Vec<TlsError>> {
+        let files = &section.tls;
+        let judging = (section.clients != Clients::None).then_some([Some(&files.client_ca), files.crl.as_ref()]);
+        let paths = [&files.certificate, &files.private_key].into_iter().chain(judging.into_iter().flatten().flatten());
+        let watched = Files::new(paths.cloned().collect());
+        let (tls, expiries) = ServerTls::load(&section)?;
         publish(&expiries, &metrics.certificate_expiry);
         metrics.reload_refused.with_label_values(&[REFUSED]).set(0);
         let current = watch::Sender::new(Arc::new(tls));
-        Ok(Self { files: files.clone(), current, metrics: Arc::clone(metrics), watched, expiries })
+        Ok(Self { section, current, metrics: Arc::clone(metrics), watched, expiries })
     }
 
     pub fn current(&self) -> CurrentTls {
@@ -82,16 +84,11 @@ impl Reload {
     }
 
     fn load(&self) -> Result<(ServerTls, Vec<Expiry>), Vec<TlsError>> {
-        let loaded = ServerTls::load(&self.files)?;
+        let loaded = ServerTls::load(&self.section)?;
         // No sender would take it: any other one is better. What stands behind it is for the sender to judge.
         if loaded.0.certificate_end.is_some_and(|end| end <= now()) {
-            let remedy = "give one that is valid";
-            return Err(vec![TlsError::of(
-                "ingress.tls.certificate",
-                &self.files.certificate,
-                "it has expired",
-                remedy,
-            )]);
+            let file = &self.section.tls.certificate;
+            return Err(vec![self.section.fault("certificate", file, "it has expired", "give one that is valid")]);
         }
         Ok(loaded)
     }

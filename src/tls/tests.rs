@@ -46,11 +46,12 @@ fn authority_params(name: &str, end: Duration, serial: u64) -> CertificateParams
 fn an_item_behind_a_byte_order_mark_is_read() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("ca.crt");
+    let section = section(&Tls { private_key: file.clone(), ..files(&dir, "", "") }, Clients::Required);
     let pems = ["one", "two"].map(|name| authority(name).1);
     std::fs::write(&file, pems.map(|pem| format!("\u{FEFF}{pem}")).concat()).unwrap();
-    assert_eq!(files::read_certificates("ingress.tls.client_ca", &file).unwrap().len(), 2);
+    assert_eq!(files::read_certificates(&section, "client_ca", &file).unwrap().len(), 2);
     std::fs::write(&file, format!("\u{FEFF}{}", KeyPair::generate().unwrap().serialize_pem())).unwrap();
-    assert!(files::read_key(&file).is_ok());
+    assert!(files::read_key(&section).is_ok());
 }
 
 /// What begins ten days ago and ends so long after now.
@@ -121,8 +122,16 @@ fn files(dir: &TempDir, client_ca: &str, crls: &str) -> Tls {
     }
 }
 
+fn section(tls: &Tls, clients: Clients) -> Section {
+    Section { name: "ingress.tls", tls: tls.clone(), clients }
+}
+
+fn load(tls: &Tls) -> Result<(ServerTls, Vec<Expiry>), Vec<TlsError>> {
+    ServerTls::load(&section(tls, Clients::Required))
+}
+
 fn faults(tls: &Tls) -> Vec<String> {
-    ServerTls::load(tls).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+    load(tls).err().unwrap_or_default().iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -166,7 +175,7 @@ fn of_two_crls_of_one_ca_the_second_would_not_count() {
         "{found:?}"
     );
 
-    let (loaded, _) = ServerTls::load(&files(&dir, &cas, &(new + &crl(&other, &[3], None)))).unwrap();
+    let (loaded, _) = load(&files(&dir, &cas, &(new + &crl(&other, &[3], None)))).unwrap();
     let good = |ca, serial| loaded.verify_again(&[sender(ca, serial)]).is_ok();
     assert!(!good(&ca, 1) && !good(&ca, 2) && good(&ca, 3) && !good(&other, 3) && good(&other, 1));
 }
@@ -192,7 +201,7 @@ fn a_crl_beside_two_keys_of_its_issuer_would_shut_the_other_ones_senders_out() {
         assert!(found[0].contains("leave ingress.tls.crl out while both are needed"), "{found:?}");
     }
     // Without a CRL both are let in; with one, a certificate that is there twice is no other key.
-    let (loaded, _) = ServerTls::load(&files(&dir, &format!("{old_pem}{new_pem}"), "")).unwrap();
+    let (loaded, _) = load(&files(&dir, &format!("{old_pem}{new_pem}"), "")).unwrap();
     assert!([&old, &new].iter().all(|ca| loaded.verify_again(&[sender(ca, 1)]).is_ok()));
     assert_eq!(faults(&files(&dir, &format!("{old_pem}{old_pem}"), &crl(&old, &[], None))), [""; 0]);
 }
@@ -227,7 +236,7 @@ fn a_crl_of_an_intermediate_that_only_its_senders_show_is_said_to_need_it() {
     );
     assert!(found[0].contains("an intermediate CA's beside its root's"), "{found:?}");
     // So told, so done.
-    let (loaded, _) = ServerTls::load(&files(&dir, &(root_pem + &below_pem), &both)).unwrap();
+    let (loaded, _) = load(&files(&dir, &(root_pem + &below_pem), &both)).unwrap();
     let judged = |serial| loaded.verify_again(&[sender(&below, serial), der(&below_pem)]);
     assert_eq!((judged(1), judged(2)), (REVOKED, Ok(())));
 }
@@ -246,7 +255,7 @@ fn a_revoked_intermediate_that_stands_in_client_ca_lets_nobody_in() {
         [("good", 7), ("bad", 8)].map(|(name, serial)| intermediate(&root, name, serial));
     let cas = format!("{root_pem}{good_pem}{bad_pem}");
     let judged = |crls: &str, ca, pem| {
-        let (loaded, _) = ServerTls::load(&files(&dir, &cas, crls)).unwrap();
+        let (loaded, _) = load(&files(&dir, &cas, crls)).unwrap();
         let leaf = sender(ca, 1);
         (loaded.verify_again(std::slice::from_ref(&leaf)), loaded.verify_again(&[leaf, der(pem)]))
     };
@@ -271,7 +280,7 @@ fn where_every_client_ca_is_revoked_that_is_a_fault() {
 fn a_chain_that_is_padded_is_refused() {
     let dir = TempDir::new().unwrap();
     let (ca, pem) = authority("one");
-    let (loaded, _) = ServerTls::load(&files(&dir, &pem, "")).unwrap();
+    let (loaded, _) = load(&files(&dir, &pem, "")).unwrap();
     let leaf = sender(&ca, 1);
     let padded = |by: usize| {
         let filling = [by / 2, by - by / 2].map(|bytes| CertificateDer::from(vec![0x30; bytes]));
@@ -288,8 +297,7 @@ fn a_chain_that_is_padded_is_refused() {
 fn who_is_in_a_crl_is_refused_whatever_distribution_point_either_has() {
     let dir = TempDir::new().unwrap();
     let ((ca, pem), (other, other_pem)) = (authority("one"), authority("other"));
-    let (loaded, _) =
-        ServerTls::load(&files(&dir, &(pem + &other_pem), &crl(&ca, &[1], Some("http://ca/a.crl")))).unwrap();
+    let (loaded, _) = load(&files(&dir, &(pem + &other_pem), &crl(&ca, &[1], Some("http://ca/a.crl")))).unwrap();
     for point in [None, Some("http://ca/a.crl"), Some("http://ca/b.crl")] {
         let judged = |ca, serial| loaded.verify_again(&[sender_at(ca, serial, point)]);
         assert_eq!((judged(&ca, 1), judged(&ca, 2), judged(&other, 1)), (REVOKED, Ok(()), Ok(())), "{point:?}");
@@ -302,10 +310,10 @@ fn the_name_of_a_sender_is_of_bounded_length() {
     let mut tls = files(&dir, &authority("one").1, "");
     let leaf = valid_for(&"x".repeat(5000), Duration::days(1)).self_signed(&KeyPair::generate().unwrap()).unwrap();
     let told = format!("CN={}", "x".repeat(253));
-    let (loaded, _) = ServerTls::load(&tls).unwrap();
+    let (loaded, _) = load(&tls).unwrap();
     assert_eq!(loaded.allow(leaf.der()).as_deref(), Ok(format!("subject:{told}").as_str()));
     tls.client_names = vec![ClientName::Dns("sender.example".into())];
-    let (loaded, _) = ServerTls::load(&tls).unwrap();
+    let (loaded, _) = load(&tls).unwrap();
     assert_eq!(loaded.allow(leaf.der()), Err(NotAllowed { subject: told }));
 }
 
@@ -313,8 +321,40 @@ fn the_name_of_a_sender_is_of_bounded_length() {
 fn an_expired_ca_still_lets_its_senders_in() {
     let dir = TempDir::new().unwrap();
     let (ca, pem) = authority_until("one", -Duration::days(1));
-    let (loaded, expiries) = ServerTls::load(&files(&dir, &pem, "")).unwrap();
+    let (loaded, expiries) = load(&files(&dir, &pem, "")).unwrap();
     assert!(loaded.verify_again(&[sender(&ca, 1)]).is_ok());
     let end = expiries.iter().find(|expiry| expiry.what == "client_ca").unwrap().at;
     assert!(end < OffsetDateTime::now_utc().unix_timestamp());
+}
+
+#[test]
+fn a_client_without_a_certificate_is_let_in_where_none_is_required() {
+    let dir = TempDir::new().unwrap();
+    let ((ca, pem), (stranger, _)) = (authority("one"), authority("other"));
+    let tls = files(&dir, &pem, "");
+    for (clients, without) in [(Clients::Required, false), (Clients::Optional, true), (Clients::None, true)] {
+        let (loaded, _) = ServerTls::load(&section(&tls, clients)).unwrap();
+        assert_eq!(loaded.verifier.client_auth_mandatory(), clients == Clients::Required, "{clients:?}");
+        assert_eq!(loaded.verifier.offer_client_auth(), clients != Clients::None, "{clients:?}");
+        assert_eq!(loaded.verify_again(&[]).is_ok(), without, "{clients:?}");
+        if clients != Clients::None {
+            assert!(loaded.verify_again(&[sender(&ca, 1)]).is_ok(), "{clients:?}");
+            assert!(loaded.verify_again(&[sender(&stranger, 1)]).is_err(), "{clients:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fault_names_the_section_and_the_files_that_nobody_asks_for_are_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let tls = Tls { client_ca: dir.path().join("no-ca.crt"), ..files(&dir, "", "") };
+    let load = |clients| ServerTls::load(&Section { name: "other.tls", ..section(&tls, clients) });
+    assert!(load(Clients::None).is_ok());
+    let found = load(Clients::Optional).err().unwrap();
+    assert_eq!(found.iter().map(|fault| fault.key.as_str()).collect::<Vec<_>>(), ["other.tls.client_ca"]);
+    std::fs::write(&tls.private_key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let found = load(Clients::None).err().unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].to_string().starts_with("other.tls.private_key = "), "{}", found[0]);
+    assert!(found[0].to_string().ends_with("; give the key that belongs to other.tls.certificate"), "{}", found[0]);
 }

@@ -12,18 +12,18 @@ use std::{
 use causeway::{
     bridge::Bridge,
     config::{self, Config},
-    ingress::{Ingress, Peer},
+    ingress::{self, Ingress},
     kafka::{Connection as Cluster, Producers},
     metrics::Metrics,
     serve,
-    server::{Connections, Http, Limits, converse},
-    tls::NotAllowed,
+    server::{Connections, Door, Http, Limits},
+    tls::{Client, NotAllowed},
 };
 use prometheus::core::Collector;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split},
     task::yield_now,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -68,8 +68,7 @@ const OF_HYPER: &[&str] = &["400", "414", "431"];
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 struct Instance {
-    ingress: Arc<Ingress>,
-    limits: Limits,
+    door: Door<Ingress>,
     metrics: Arc<Metrics>,
 }
 
@@ -85,7 +84,7 @@ static INSTANCE: LazyLock<Instance> = LazyLock::new(|| {
     let bridge = Bridge::new(&config, routes, producers, Arc::clone(&metrics));
     let cut_off = CancellationToken::new();
     let ingress = Ingress::new(bridge, budget, config.ingress.body_bytes_max, cut_off, Arc::clone(&metrics));
-    Instance { ingress: Arc::new(ingress), limits: Limits::of(&config.ingress), metrics }
+    Instance { door: Door::new(Arc::new(ingress), ingress::limits(&config)), metrics }
 });
 
 /// How the client behaves: the input's first byte.
@@ -140,25 +139,29 @@ pub fn answered() -> Vec<String> {
 /// The connection from its first byte to its end; what the server wrote.
 async fn talk(manner: &Manner, sent: &[u8]) -> Vec<u8> {
     let (client, server) = duplex(64 * 1024);
-    let sender =
-        if manner.allowed { Ok(Arc::from("cn:fuzz")) } else { Err(NotAllowed { subject: "CN=fuzz".to_owned() }) };
-    let peer = Peer::new(0, Instant::now(), sender);
+    let known = if manner.allowed {
+        Client::Allowed(Arc::from("cn:fuzz"))
+    } else {
+        Client::NotAllowed(NotAllowed { subject: "CN=fuzz".to_owned() })
+    };
     let connections = Connections::default();
-    let (connection, _) = connections.add();
+    let newcomer = connections.add();
     let is_told = manner.told_to_close;
-    let told_to_close = async move {
+    let connection = Arc::clone(&newcomer.connection);
+    let telling = async move {
         if is_told {
             sleep(Duration::from_millis(300)).await;
-        } else {
-            std::future::pending::<()>().await;
+            connection.close();
         }
+        std::future::pending::<()>().await;
     };
-    let Instance { ingress, limits, .. } = &*INSTANCE;
-    let conversation = converse(server, manner.http, limits.head_max, ingress, peer, &connection, told_to_close);
+    let Instance { door, .. } = &*INSTANCE;
+    let conversation = door.converse(server, manner.http, known, newcomer);
     let serving = async {
         tokio::select! {
             _ = conversation => {}
-            () = overdue(&connections, limits) => {}
+            () = overdue(&connections, &door.limits) => {}
+            () = telling => {}
         }
     };
     let both = async { tokio::join!(serving, post(client, manner, sent)) };

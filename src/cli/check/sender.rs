@@ -13,6 +13,7 @@ use crate::{
     cli::findings::{Findings, Level},
     config::Config,
     files::read_pem,
+    ingress,
     tls::ServerTls,
 };
 
@@ -26,7 +27,7 @@ pub fn look_at_sender(file: &Path, config: &Config, findings: &mut Findings) {
         Err(error) => return findings.add(Level::Error, &about, error.to_string(), PEM),
     };
     // Files that cannot be used are findings of their own.
-    let Ok((tls, _)) = ServerTls::load(&config.ingress.tls) else { return };
+    let Ok((tls, _)) = ServerTls::load(&ingress::tls(config)) else { return };
     match tls.verify_again(&chain) {
         Ok(()) => findings.ok(&about, "a CA of ingress.tls.client_ca signed it, and its extensions allow a client"),
         Err(fault) => findings.add(Level::Error, &about, reason(&fault), remedy(&fault)),

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::letter::Letter;
 use crate::{
-    bridge::{Bridge, InFlight, Overload},
+    bridge::{Bridge, Delivery, InFlight, Overload},
     cli::{Failure, stop_signal, target::Target},
     kafka::{Accepted, Connection, Producers, Receipt},
     metrics::Metrics,
@@ -59,7 +59,7 @@ impl Passage {
     pub fn send(&self, letter: Letter) -> Sent {
         let Letter { binding, origin, body } = letter;
         let bytes = self.bridge.admit(body.len())?;
-        self.bridge.deliver(Accepted { body, origin, bytes }, binding)
+        self.bridge.deliver(Delivery { accepted: Accepted { body, origin, bytes }, binding })
     }
 
     /// Waits for the receipt; until some seconds after the sign to stop.

@@ -64,7 +64,7 @@ fn handmade(ca: &Issuer<'static, KeyPair>, pem: &str, parts: &Parts<'_>) -> Cert
 fn a_crl_is_taken_and_gone_by_or_refused_with_the_reason_and_what_to_do() {
     let dir = TempDir::new().unwrap();
     let (ca, pem) = authority("one");
-    let tls = files(&dir, &pem, &crl(&ca, &[], None));
+    let tls = section(&files(&dir, &pem, &crl(&ca, &[], None)), Clients::Required);
     let full = [NUMBER, AUTHORITY_KEY];
     let whole = || Parts { second_version: true, next_update: EVER, extensions: &full, algorithm: ECDSA_SHA256 };
     for (what, parts) in [
@@ -115,7 +115,7 @@ fn the_handshakes_own_algorithms_check_who_signed_a_crl() {
         (Issuer::new(params, key.unwrap()), pem)
     };
     let ((ca, pem), (other, _)) = (make(), make());
-    let (loaded, _) = ServerTls::load(&files(&dir, &pem, &crl(&ca, &[1], None))).unwrap();
+    let (loaded, _) = load(&files(&dir, &pem, &crl(&ca, &[1], None))).unwrap();
     let judged = |serial| loaded.verify_again(&[sender(&ca, serial)]);
     assert_eq!((judged(1), judged(2)), (REVOKED, Ok(())));
     let found = faults(&files(&dir, &pem, &crl(&other, &[1], None)));

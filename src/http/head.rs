@@ -1,48 +1,61 @@
-//! What a request's headers say.
+//! A request's head: how its body is framed, and the headers that go on with the request.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use hyper::{
     HeaderMap,
-    header::{self, HeaderName},
+    header::{self, HeaderName, HeaderValue},
 };
 
-use crate::{kafka::millis_now, record::Origin};
-
-/// A header that is carried into the record is cut out when it is longer: the record has room for 16 KiB beside the body.
+/// A longer header is left out: a record has room for 16 KiB beside the body.
 const CARRIED_BYTES_MAX: usize = 1024;
+
+/// A header's value as it is kept beyond its request.
+pub type Carried = Cow<'static, [u8]>;
+
+/// W3C Trace Context.
+#[derive(Debug, Default)]
+pub struct TraceContext {
+    pub parent: Option<Carried>,
+    pub state: Option<Carried>,
+}
 
 /// hyper takes every list of codings that ends in `chunked`. Where another one is read, the request may end at another place.
 pub fn framing_is_ambiguous(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let chunked = |coding: &header::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     codings.next().is_some_and(|coding| !chunked(coding)) || codings.next().is_some()
 }
 
-/// What of a request goes into its record.
-pub fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
-    let carried = |name: &HeaderName| {
-        let value = headers.get(name)?.as_bytes();
-        (value.len() <= CARRIED_BYTES_MAX)
-            .then(|| if value == JSON { Cow::Borrowed(JSON) } else { Cow::Owned(value.to_vec()) })
-    };
-    let traceparent = traceparent(headers);
-    // It belongs to its `traceparent`, and says nothing without one (section 3.3).
-    let tracestate = traceparent.as_ref().and_then(|_| tracestate(headers));
-    Origin {
-        received_at: millis_now(),
-        sender: Arc::clone(sender),
-        content_type: carried(&header::CONTENT_TYPE),
-        content_encoding: list(headers, &header::CONTENT_ENCODING),
-        traceparent,
-        tracestate,
-        attempts: 0,
+/// A header's value, the first one if there are several.
+pub fn carried(headers: &HeaderMap, name: &HeaderName) -> Option<Carried> {
+    let value = headers.get(name)?.as_bytes();
+    (value.len() <= CARRIED_BYTES_MAX)
+        .then(|| if value == JSON { Cow::Borrowed(JSON) } else { Cow::Owned(value.to_vec()) })
+}
+
+/// A header that is a list: several lines of it are one (RFC 9110, section 5.3).
+pub fn carried_list(headers: &HeaderMap, name: &HeaderName) -> Option<Carried> {
+    let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut list = lines.next()?.to_vec();
+    for line in lines {
+        list.push(b',');
+        list.extend_from_slice(line);
     }
+    (list.len() <= CARRIED_BYTES_MAX).then_some(Cow::Owned(list))
+}
+
+/// The trace that the request belongs to.
+pub fn trace_context(headers: &HeaderMap) -> TraceContext {
+    let parent = traceparent(headers);
+    // `tracestate` belongs to its `traceparent`, and says nothing without one (section 3.3).
+    let state = parent.as_ref().and_then(|_| carried_list(headers, &TRACESTATE));
+    TraceContext { parent, state }
 }
 
 /// One that can be read: a trace that begins at another one's parts would be worse than none (W3C Trace Context, section 3.2).
-fn traceparent(headers: &HeaderMap) -> Option<Cow<'static, [u8]>> {
-    let mut lines = headers.get_all(&TRACEPARENT).iter().map(header::HeaderValue::as_bytes);
+fn traceparent(headers: &HeaderMap) -> Option<Carried> {
+    let mut lines = headers.get_all(&TRACEPARENT).iter().map(HeaderValue::as_bytes);
     let only = lines.next().filter(|_| lines.next().is_none())?;
     (is_traceparent(only) && only.len() <= CARRIED_BYTES_MAX).then(|| Cow::Owned(only.to_vec()))
 }
@@ -64,27 +77,6 @@ fn is_traceparent(text: &[u8]) -> bool {
         }
         _ => false,
     }
-}
-
-/// Several lines of it are one list (section 3.3.1).
-fn tracestate(headers: &HeaderMap) -> Option<Cow<'static, [u8]>> {
-    list(headers, &TRACESTATE)
-}
-
-fn list(headers: &HeaderMap, name: &HeaderName) -> Option<Cow<'static, [u8]>> {
-    let mut lines = headers.get_all(name).iter().map(header::HeaderValue::as_bytes);
-    let mut list = lines.next()?.to_vec();
-    for line in lines {
-        list.push(b',');
-        list.extend_from_slice(line);
-    }
-    (list.len() <= CARRIED_BYTES_MAX).then_some(Cow::Owned(list))
-}
-
-/// What is kept of a request's headers while its body is waited for.
-pub fn carried_bytes(origin: &Origin) -> usize {
-    let carried = [&origin.content_type, &origin.content_encoding, &origin.traceparent, &origin.tracestate];
-    carried.into_iter().flatten().map(|value| value.len()).sum()
 }
 
 /// As far as version 00 goes.
@@ -123,8 +115,8 @@ mod tests {
             for line in lines {
                 headers.append(TRACEPARENT, line.parse().unwrap());
             }
-            let Origin { traceparent, tracestate, .. } = origin(&headers, &Arc::from("sender"));
-            assert_eq!((traceparent.is_some(), tracestate.is_some()), (carried, carried), "{lines:?}");
+            let TraceContext { parent, state } = trace_context(&headers);
+            assert_eq!((parent.is_some(), state.is_some()), (carried, carried), "{lines:?}");
         }
     }
 
@@ -143,7 +135,7 @@ mod tests {
             for line in lines {
                 headers.append(TRACESTATE, line.parse().unwrap());
             }
-            let carried = origin(&headers, &Arc::from("sender")).tracestate;
+            let carried = trace_context(&headers).state;
             assert_eq!(carried.as_deref(), expected.map(str::as_bytes));
         }
     }

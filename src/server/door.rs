@@ -1,0 +1,84 @@
+//! A listener's door: what its connections have in common, whatever API stands behind it.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{Request, body::Incoming};
+
+use super::{Busy, Peer};
+use crate::{
+    http::Answer,
+    quota::{Quota, Share},
+    tls::Client,
+};
+
+/// An API, as the server knows it: it answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// The kinds of answers that it may give: of [`Write`](crate::http::Write) no success is without a commit.
+    type Answer: Into<Answer>;
+
+    /// Answers one request. It is under way until `busy` is dropped: eviction and a drain leave its connection alone until then.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+        busy: Busy,
+    ) -> impl Future<Output = Self::Answer> + Send + 'static;
+}
+
+/// The limits of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The section of the configuration where they stand.
+    pub section: &'static str,
+    pub connections_max: usize,
+    /// Without a request.
+    pub idle_max: Duration,
+    /// Whatever a connection does.
+    pub age_max: Duration,
+    /// From a head's first byte to its last.
+    pub head_max: Duration,
+    /// HTTP/2: streams of all connections, beyond those that each has anyway.
+    pub streams_max: usize,
+}
+
+/// The part of a server that a conversation needs.
+pub struct Door<H> {
+    pub(super) handler: Arc<H>,
+    pub limits: Limits,
+    streams: Arc<Quota>,
+}
+
+/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends. More than
+/// the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for a hundred connections to have them.
+const STREAMS_MAX: usize = 512;
+
+/// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for all.
+const STREAMS_OWN: usize = 8;
+
+/// The same of a client that is not on the allow-list: who may not post may not hold requests either.
+const STREAMS_NOT_ALLOWED_MAX: usize = 1;
+
+impl<H: Handler> Door<H> {
+    pub fn new(handler: Arc<H>, limits: Limits) -> Self {
+        Self { handler, limits, streams: Quota::new(limits.streams_max) }
+    }
+
+    /// How many streams of HTTP/2 a connection may have, and its part of the number for all, which it keeps until it ends. The
+    /// number is fixed at a connection's begin, so only who is authenticated by then gets such a part.
+    pub(super) fn take_streams(&self, client: &Client) -> (usize, Option<Share>) {
+        match client {
+            Client::Allowed(_) => {
+                let shared = self.take_shared_streams();
+                (STREAMS_OWN + shared.as_ref().map_or(0, Share::amount), shared)
+            }
+            Client::NotAllowed(_) => (STREAMS_NOT_ALLOWED_MAX, None),
+            Client::Unknown => (STREAMS_OWN, None),
+        }
+    }
+
+    /// A quarter of what is free, so that no connection comes too late for some.
+    fn take_shared_streams(&self) -> Option<Share> {
+        let free = self.streams.max().saturating_sub(self.streams.taken());
+        self.streams.take((STREAMS_MAX - STREAMS_OWN).min(free / 4))
+    }
+}

@@ -221,9 +221,9 @@ fn check_finds_the_files_that_keep_the_bridge_from_starting_and_says_what_to_do(
     let setup = setup.set("registry.ca", ca.to_str().unwrap());
     let found = errors(&setup, "registry");
     assert!(found.len() == 1 && found[0].0.contains("none.pem"), "{found:?}");
-    assert!(found[0].1.contains("in PEM as registry.ca"), "{found:?}");
+    assert!(found[0].1.contains("give registry.ca"), "{found:?}");
     let schemas = run(&setup, &["schemas"]);
-    assert!(code(&schemas) == 3 && stderr(&schemas).contains("in PEM as registry.ca"), "{schemas:?}");
+    assert!(code(&schemas) == 3 && stderr(&schemas).contains("give registry.ca"), "{schemas:?}");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn check_judges_a_senders_certificate_as_the_handshake_does_and_says_what_to_do(
         ("-algorithm ED25519", NAME.to_owned(), CA, None),
         ("-algorithm EC -pkeyopt ec_paramgen_curve:P-384", NAME.to_owned(), CA, None),
         (EC, NAME.to_owned(), "-CA other.crt -CAkey other.key -CAcreateserial", Some("has another key")),
-        (EC, NAME.to_owned(), "-key sender.key", Some("a self-signed certificate is no CA")),
+        (EC, NAME.to_owned(), "-key sender.key", Some("a self-signed certificate is never its own CA")),
         (EC, String::new(), CA, Some("X.509 version 3")),
         (EC, with("extendedKeyUsage=serverAuth"), CA, Some("with clientAuth in its extendedKeyUsage")),
         (EC, with("basicConstraints=critical,CA:TRUE"), CA, Some("no CA's")),

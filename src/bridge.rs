@@ -197,6 +197,7 @@ impl Bridge {
         sent
     }
 
+    #[inline]
     fn deliver_on(&self, bench: &mut Bench, delivery: Delivery) -> Result<InFlight, Overload> {
         let Bench { parser, transcoder, direct, record } = bench;
         let Accepted { body, origin, .. } = &delivery.accepted;
@@ -215,6 +216,7 @@ impl Bridge {
     }
 
     /// Without the tape, where the decoded body looks as it mostly does.
+    #[inline]
     fn deliver_directly(&self, text: &[u8], delivery: Delivery, direct: &mut Direct, record: &mut Record) -> Tried {
         let named = |name| self.by_name.get(name).copied();
         let lane = match delivery.binding {

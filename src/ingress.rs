@@ -160,6 +160,7 @@ impl Ingress {
     }
 
     /// Gives a body to the bridge. The second value tells its event, should the log need it.
+    #[inline]
     fn hand_over(&self, delivery: Delivery) -> Result<(InFlight, Kept), NoReceipt> {
         let body = Arc::clone(&delivery.accepted.body);
         match self.bridge.deliver(delivery) {
@@ -220,6 +221,7 @@ impl Ingress {
     }
 
     /// Counts and logs how a request ended, and builds its answer.
+    #[inline]
     fn conclude(&self, outcome: Result<Receipt, NoReceipt>, call: &Call, is_last: bool) -> Write {
         let answered_at = Instant::now();
         self.counts.answered(answered_at - call.head_at);
@@ -306,6 +308,7 @@ enum Kept {
 }
 
 /// The place of a committed record, as JSON.
+#[inline]
 fn place(receipt: &Receipt) -> Content {
     // Topic names have no character that JSON would escape. Without `format!`, which costs more than the rest of an answer.
     let (mut partition, mut offset) = (itoa::Buffer::new(), itoa::Buffer::new());

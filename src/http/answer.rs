@@ -83,6 +83,7 @@ impl Content {
 }
 
 impl From<Write> for Answer {
+    #[inline]
     fn from(outcome: Write) -> Self {
         match outcome {
             Ok((receipt, content)) => Self::Committed(receipt, content),
@@ -98,6 +99,7 @@ impl From<Read> for Answer {
 }
 
 impl From<Answer> for Response<Full<Bytes>> {
+    #[inline]
     fn from(answer: Answer) -> Self {
         match answer {
             Answer::Committed(_, content) | Answer::Read(content) => respond(StatusCode::OK, content),
@@ -120,6 +122,7 @@ impl From<Answer> for Response<Full<Bytes>> {
     }
 }
 
+#[inline]
 fn respond(status: StatusCode, content: Content) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(content.bytes));
     *response.status_mut() = status;

@@ -86,6 +86,8 @@ impl<H: Handler> Door<H> {
     }
 }
 
+/// Inlined, as are the conversions of answers: each would copy the response once more.
+#[inline]
 fn respond(answer: Answer, head_only: bool, connection: &Connection) -> Response<Full<Bytes>> {
     let mut response = Response::from(answer);
     if connection.closing.load(Ordering::Relaxed) {

@@ -37,6 +37,7 @@ impl Peer {
     }
 
     /// A timer that fires at `deadline`; to be given back by [`Self::keep`].
+    #[inline]
     pub fn timer(&self, deadline: Instant) -> Pin<Box<Sleep>> {
         match self.timer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(mut timer) => {
@@ -47,6 +48,7 @@ impl Peer {
         }
     }
 
+    #[inline]
     pub fn keep(&self, timer: Pin<Box<Sleep>>) {
         *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);
     }

@@ -1,4 +1,4 @@
-//! Whether each broker lets this bridge in, and what to do where one does not.
+//! Whether each broker lets this bridge in, and the remedy if it does not.
 
 use crate::{
     cli::findings::{Findings, Level},
@@ -10,7 +10,8 @@ use crate::{
     },
 };
 
-/// Asks each broker of the cluster as it advertises itself, and those of `kafka.brokers` that are told by another address.
+/// Tries each broker at the address that it advertises, and each broker of `kafka.brokers` at its address there if that
+/// differs.
 pub fn look(config: &Config, survey: &Survey, findings: &mut Findings) {
     let connection = Connection::new(config);
     let advertised = survey.addresses();
@@ -43,7 +44,7 @@ fn judge(broker: &Unreached, only_first: bool, findings: &mut Findings) {
     findings.add(level, "brokers", format!("{address} {place}: {why}"), remedy(broker));
 }
 
-/// By librdkafka's words, as its error codes tell less.
+/// Chosen by the words of librdkafka's message, because its error codes are less precise.
 fn remedy(Unreached { address, why, misnamed }: &Unreached) -> String {
     let host = plain(address).rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
     let has = |words: &[&str]| words.iter().any(|word| why.contains(word));

@@ -1,4 +1,4 @@
-//! Dead letter -> what was posted, or why it is not put through again.
+//! Dead letter -> the posted event, or the reason to skip it.
 
 use std::sync::Arc;
 
@@ -10,29 +10,35 @@ use crate::{
     record::{Origin, coding, dead_letter},
 };
 
-/// A dead letter that is put through again.
+/// A dead letter to replay.
 pub struct Letter {
+    /// The feed, or that the event's `name` decides it.
     pub binding: Binding,
+    /// The origin of the first post, with the attempts counted.
     pub origin: Origin,
+    /// The posted body.
     pub body: Arc<[u8]>,
 }
 
-/// Why a dead letter is not.
+/// The reason to skip a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Skipped {
+    /// The body was over the limit, and only its first bytes were kept.
     #[error("a stub: only the first bytes of a body over the limit were kept")]
     Stub,
+    /// The body is empty.
     #[error("empty: there is nothing to read")]
     Empty,
+    /// The event had all its attempts.
     #[error("replayed as often as --attempts-max allows")]
     Attempts,
 }
 
 impl Letter {
-    /// What was posted, from what its dead letter kept of it.
+    /// Rebuilds the posted event from its dead letter.
     ///
     /// # Errors
-    /// Why it is not put through again.
+    /// The reason to skip it.
     pub fn of(record: &Stored, config: &Config, attempts_max: u32) -> Result<Self, Skipped> {
         let attempts: u32 = record.text(dead_letter::ATTEMPTS).and_then(|attempts| attempts.parse().ok()).unwrap_or(0);
         if record.header(dead_letter::STUB).is_some() {
@@ -59,9 +65,9 @@ impl Letter {
     }
 }
 
-/// A feed with a path of its own takes back what was posted there. For the others the event's `name` decides
-/// again: the configuration may have got a feed for it since. Of an event (PRODUCE) the feed is known wherever it was
-/// posted, so its name goes before the path where there is a feed of that name.
+/// Chooses the feed. A body that was posted to a feed's own path belongs to that feed. For all others the event's
+/// `name` decides again, because the configuration may have gained a feed for it. An event that its topic refused
+/// (stage PRODUCE) could be read, so its `name` outranks the path if a feed has that name.
 fn binding(record: &Stored, config: &Config) -> Binding {
     let bound = record
         .text(dead_letter::FEED)

@@ -247,8 +247,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Keeps the progress up to and with `record`: first as a mark that lasts, then in the group, where it is quick to
-    /// find.
+    /// Keeps the progress up to and with `record`: first as a mark that lasts, then in the group for a quick start.
     async fn keep(&self, marker: &Marker, record: &Stored) -> Result<(), String> {
         let Stored { topic, partition, offset, .. } = record;
         let next = offset + 1;
@@ -305,8 +304,8 @@ impl Replay<'_> {
         }
     }
 
-    /// The next record that was there at the start; `None` at the end, after `--max`, or if no record is here to `wait`
-    /// for.
+    /// The next record that was there at the start; `None` at the end, after `--max`, or if none is here and not
+    /// `wait`.
     fn next(&mut self, wait: bool) -> Result<Option<Stored>, Failure> {
         if self.args.max.is_some_and(|max| self.taken >= max) {
             return Ok(None);

@@ -23,13 +23,10 @@ pub struct Letter {
 /// The reason to skip a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Skipped {
-    /// The body was over the limit, and only its first bytes were kept.
     #[error("a stub: only the first bytes of a body over the limit were kept")]
     Stub,
-    /// The body is empty.
     #[error("empty: there is nothing to read")]
     Empty,
-    /// The event had all its attempts.
     #[error("replayed as often as --attempts-max allows")]
     Attempts,
 }

@@ -1,4 +1,4 @@
-//! Where events go: address, certificates, and a new connection to it.
+//! The endpoint that events are posted to: address, certificates, and new connections to it.
 
 use std::{
     io,
@@ -53,14 +53,16 @@ pub struct EndpointArgs {
     pub fresh: bool,
 }
 
-/// A place to post to, resolved.
+/// The endpoint, with its host looked up and its certificates read.
 pub struct Endpoint {
     addresses: Vec<SocketAddr>,
     name: ServerName<'static>,
     tls: TlsConnector,
-    /// The head that every request has.
+    /// The head of every request.
     pub head: Parts,
+    /// Whether HTTP/2 is spoken.
     pub http2: bool,
+    /// Whether each attempt opens a connection of its own.
     pub fresh: bool,
 }
 
@@ -135,7 +137,8 @@ impl EndpointArgs {
         Ok(config)
     }
 
-    /// HTTP/2 takes its `:authority` from the URL; HTTP/1.1 has the path there, and a Host.
+    /// The head of every request. HTTP/2 takes its `:authority` from the whole URL; HTTP/1.1 has only the path, and a
+    /// Host.
     fn head(&self, url: &Uri) -> Result<Parts, hyper::http::Error> {
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         let uri = if self.http2 { url.clone() } else { Uri::try_from(path)? };
@@ -154,7 +157,7 @@ impl EndpointArgs {
 }
 
 impl Endpoint {
-    /// TCP and TLS, to the end of our side of the handshake.
+    /// Opens a connection. With TLS 1.3 the server may still refuse our certificate after this returns.
     pub async fn connect(&self) -> Result<TlsStream<TcpStream>, Broken> {
         let socket = TcpStream::connect(self.addresses.as_slice()).await.map_err(|error| self.unreachable(&error))?;
         socket.set_nodelay(true).map_err(|error| Broken::of(&error))?;

@@ -9,7 +9,7 @@ use super::load::Load;
 
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// Shows a run on standard error until it is dropped; nothing where that is no terminal.
+/// Shows a run on standard error until it is dropped. Shows nothing if that is not a terminal.
 pub struct Progress {
     bar: ProgressBar,
     _drawing: Option<AbortOnDropHandle<()>>,

@@ -39,6 +39,9 @@ const RENEW_BEFORE: Duration = Duration::days(1);
 
 impl Certificates {
     /// The certificates in `dir`, all replaced if one is missing or about to expire.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn in_dir(dir: &Path) -> Result<Self, Failure> {
         let files = Self {
             ca: dir.join("ca.crt"),

@@ -60,6 +60,7 @@ impl Findings {
         self.0.push(Finding { level, about: about.to_owned(), what, remedy });
     }
 
+    /// Adds the findings of another look, behind these.
     pub fn append(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
     }
@@ -78,6 +79,7 @@ impl Findings {
         self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
     }
 
+    /// The number of findings at exactly this level.
     pub fn count(&self, level: Level) -> usize {
         self.0.iter().filter(|finding| finding.level == level).count()
     }

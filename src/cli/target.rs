@@ -59,8 +59,11 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// The `dev` that runs with this folder, or why there is none. A `dev` that was killed leaves its file behind, so
-    /// its admin port is tried as well.
+    /// The `dev` that runs with this folder. A `dev` that was killed leaves its file behind, so its admin port is tried
+    /// as well.
+    ///
+    /// # Errors
+    /// No `dev` runs here; the error says how that was found.
     pub fn running(dir: &Path) -> Result<Self, String> {
         let file = dir.join(DEV);
         let none = |why: &str| format!("no `causeway dev` runs here ({} {why})", file.display());
@@ -72,6 +75,9 @@ impl Dev {
     }
 
     /// This `dev` with absolute paths, for users in other folders.
+    ///
+    /// # Errors
+    /// The working directory is unknown.
     pub fn absolute(&self) -> Result<Self, Failure> {
         let absolute = |file: &Path| {
             std::path::absolute(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))
@@ -105,12 +111,18 @@ impl Target {
 }
 
 impl TargetArgs {
-    /// Loads the configuration. A wrong one is a failure that tells every fault.
+    /// Loads the configuration.
+    ///
+    /// # Errors
+    /// No configuration is found, or it has faults, all of which are told.
     pub fn load(&self, flags: &[(String, String)]) -> Result<Target, Failure> {
         self.read(flags)?.map_err(|faults| unusable(&faults))
     }
 
     /// Loads the configuration, but returns its faults to the caller.
+    ///
+    /// # Errors
+    /// No configuration is found, or the file cannot be read.
     pub fn read(&self, flags: &[(String, String)]) -> Result<Result<Target, Faults>, Failure> {
         if let Some(file) = &self.config {
             let named = Some(file.clone());
@@ -133,6 +145,9 @@ impl TargetArgs {
 }
 
 /// Reads a configuration file, the environment and flags.
+///
+/// # Errors
+/// The file cannot be read, or the configuration has faults, all of which are told.
 pub fn load(file: &Path, flags: &[(String, String)]) -> Result<Config, Failure> {
     read(file, flags)?.map_err(|faults| unusable(&faults))
 }
@@ -146,6 +161,9 @@ pub fn cluster(brokers: &str, registry: &str) -> Vec<(String, String)> {
 }
 
 /// Like [`load`], for a file that does not exist yet: `text` is its content.
+///
+/// # Errors
+/// The configuration has faults, all of which are told.
 pub fn load_text(file: &Path, text: &str, flags: &[(String, String)]) -> Result<Config, Failure> {
     of_text(file, text, flags).map_err(|faults| unusable(&faults))
 }

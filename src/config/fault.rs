@@ -23,7 +23,7 @@ pub struct Fault {
     pub remedy: String,
 }
 
-/// A fault whose place and key are not known yet.
+/// A fault without its place and key, which the caller of the check knows.
 pub(super) struct Wrong {
     pub what: String,
     pub remedy: String,

@@ -51,6 +51,7 @@ impl Settings {
         self.optional_integer(key).unwrap_or_default()
     }
 
+    /// A whole number within the key's range; `None` if there is neither a value nor a default.
     pub fn optional_integer<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
         let range = keys::range(key);
         self.read(key, |value| integer(value, &range))
@@ -142,6 +143,7 @@ impl Settings {
         entries.collect()
     }
 
+    /// The place where the key was given; `Default` if it was not.
     pub fn origin(&self, key: &str) -> Origin {
         self.given.get(key).map_or(Origin::Default, |entry| entry.origin.clone())
     }

@@ -164,7 +164,7 @@ fn hex(digits: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Its attributes, `+` and `,` between them.
+    /// The attributes of a subject in one line, with `+` and `,` between them.
     fn read(text: &str) -> String {
         let parts = Subject::parse(text).map_err(|wrong| wrong.what).unwrap().parts;
         let shown = |attribute: &Attribute| match &attribute.value {

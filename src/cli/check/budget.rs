@@ -38,6 +38,7 @@ const REQUEST_BYTES: usize = 4 << 10;
 const ALLOCATED_OF_USED: (usize, usize) = (11, 10);
 
 impl BudgetLines {
+    /// The lines for `rate` events per second, all in one feed.
     pub fn of(config: &Config, rate: f64) -> Self {
         let budget = config.sender.budget();
         Self {
@@ -94,6 +95,7 @@ impl BudgetLines {
         self.message_timeout.min(self.queue_full_after())
     }
 
+    /// Notes limits that an outage reaches before D.
     pub fn judge(&self, findings: &mut Findings) {
         let rate = self.rate;
         if self.held() > self.in_flight_max {
@@ -123,6 +125,7 @@ impl BudgetLines {
         }
     }
 
+    /// The lines as a page.
     pub fn text(&self) -> String {
         let (rate, events) = (self.rate, self.queued_events_max());
         format!(
@@ -160,6 +163,7 @@ Memory at all limits: {memory} MiB, of which queue_bytes_max {queue}, dedupe.byt
         )
     }
 
+    /// The lines as one object, in milliseconds and bytes.
     pub fn json(&self) -> Json {
         let millis = |duration: Duration| duration.as_millis() as u64;
         json!({

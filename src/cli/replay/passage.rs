@@ -32,6 +32,9 @@ pub type Sent = Result<InFlight, Overload>;
 
 impl Passage {
     /// Resolves the schemas' ids and starts the producers.
+    ///
+    /// # Errors
+    /// A schema has no id, or the Kafka client refuses its configuration.
     pub fn open(target: &Target, connection: &Connection) -> Result<Self, Failure> {
         let config = &target.config;
         let run = target.dev.as_ref().map_or(Run::Serve, |dev| Run::Dev { embedded: dev.embedded });

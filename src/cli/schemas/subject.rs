@@ -279,6 +279,7 @@ impl Subject {
         ]
     }
 
+    /// The state as one object, for `--json`.
     pub fn json(&self) -> Json {
         let (id, version) = self.id_and_version();
         let newest = match &self.state {

@@ -65,6 +65,9 @@ impl Client {
 
     /// Posts `body`, reads the whole answer, and returns its status. The future may be dropped at any time, as a
     /// timeout does.
+    ///
+    /// # Errors
+    /// No connection, or no whole answer.
     pub async fn post(&mut self, body: Bytes) -> Result<u16, Broken> {
         let request = Request::from_parts(self.endpoint.head.clone(), Full::new(body));
         let endpoint = &self.endpoint;

@@ -68,6 +68,9 @@ pub struct Endpoint {
 
 impl EndpointArgs {
     /// Reads the certificates and looks the host up.
+    ///
+    /// # Errors
+    /// A file cannot be used, the host is unknown, or neither `--url` nor a running `dev` gives an address.
     pub async fn resolve(&self) -> Result<Endpoint, Failure> {
         let dev = if self.url.is_none() { Some(self.dev()?) } else { None };
         let of_dev = |file: fn(&Dev) -> &PathBuf| dev.as_ref().map(|dev| file(dev).clone()).unwrap_or_default();
@@ -158,6 +161,9 @@ impl EndpointArgs {
 
 impl Endpoint {
     /// Opens a connection. With TLS 1.3 the server may still refuse our certificate after this returns.
+    ///
+    /// # Errors
+    /// TCP or TLS failed, or the server does not speak the wanted HTTP/2.
     pub async fn connect(&self) -> Result<TlsStream<TcpStream>, Broken> {
         let socket = TcpStream::connect(self.addresses.as_slice()).await.map_err(|error| self.unreachable(&error))?;
         socket.set_nodelay(true).map_err(|error| Broken::of(&error))?;

@@ -227,6 +227,7 @@ const UUID_BYTES: usize = 36;
 const ULID_BYTES: usize = 26;
 
 impl Dice {
+    /// The dice of one event: a seed and an index always throw the same numbers.
     pub fn new(seed: u64, index: u64) -> Self {
         let mut start = Self(seed);
         Self(start.next() ^ index.wrapping_mul(0xD6E8_FEB8_6659_FD93))

@@ -77,6 +77,10 @@ struct Sender {
 const TALLIES: usize = 8;
 
 impl Load {
+    /// A run that has not begun.
+    ///
+    /// # Errors
+    /// A histogram cannot be created.
     pub fn new(
         rule: Rule,
         source: Source,
@@ -92,6 +96,9 @@ impl Load {
 
     /// Posts until all events have ended. After `stop` no event begins, and those in flight end with their current
     /// attempt.
+    ///
+    /// # Errors
+    /// The run cannot go on: a flag is wrong, or a file cannot be written.
     pub async fn run(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
@@ -122,6 +129,9 @@ impl Load {
     }
 
     /// The sum of all tallies so far.
+    ///
+    /// # Errors
+    /// A histogram cannot be created.
     pub fn total(&self) -> Result<Tally, Failure> {
         let mut total = Tally::new()?;
         self.tallies.iter().try_for_each(|tally| total.add(&lock(tally)))?;

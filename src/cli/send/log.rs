@@ -34,6 +34,10 @@ struct Out {
 }
 
 impl LogArgs {
+    /// Creates the files.
+    ///
+    /// # Errors
+    /// A file cannot be created.
     pub fn create(&self) -> Result<Log, Failure> {
         let create = |path: &Option<PathBuf>| path.as_deref().map(Out::create).transpose();
         Ok(Log { record: create(&self.record)?, save: create(&self.save)? })
@@ -42,12 +46,18 @@ impl LogArgs {
 
 impl Log {
     /// Writes an event's body, before its first attempt.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn posted(&self, event: &Event) -> Result<(), Failure> {
         let Some(save) = &self.save else { return Ok(()) };
         save.write(|file| file.write_all(&event.body).and_then(|()| file.write_all(b"\n")))
     }
 
     /// Writes an event's outcome, after its last attempt.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn ended(&self, event: &Event, last: Outcome, attempts: u32) -> Result<(), Failure> {
         let Some(record) = &self.record else { return Ok(()) };
         record.write(|file| {
@@ -56,6 +66,10 @@ impl Log {
         })
     }
 
+    /// Writes the buffered lines, at the end of the run.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn flush(&self) -> Result<(), Failure> {
         self.record.iter().chain(&self.save).try_for_each(|out| out.write(Write::flush))
     }

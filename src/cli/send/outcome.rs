@@ -41,18 +41,22 @@ pub struct Broken {
 }
 
 impl Broken {
+    /// No answer came in time.
     pub fn timeout() -> Self {
         Self { outcome: Outcome::Timeout, reason: "no answer in time".to_owned(), remedy: None }
     }
 
+    /// No TCP connection could be opened, for this reason.
     pub fn connect(reason: String, remedy: Option<&'static str>) -> Self {
         Self { outcome: Outcome::Connect, reason, remedy }
     }
 
+    /// The TLS connection is of no use, for this reason.
     pub fn tls(reason: &str, remedy: &'static str) -> Self {
         Self { outcome: Outcome::Tls, reason: reason.to_owned(), remedy: Some(remedy) }
     }
 
+    /// The connection ended before the answer.
     pub fn closed() -> Self {
         Self { outcome: Outcome::Closed, reason: "the connection ended before the answer".to_owned(), remedy: None }
     }

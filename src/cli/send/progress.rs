@@ -16,6 +16,7 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Begins to draw the progress of `load`.
     pub fn of(load: &Arc<Load>) -> Self {
         let total = load.schedule.total();
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);

@@ -50,6 +50,10 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 impl Tally {
+    /// A tally of nothing.
+    ///
+    /// # Errors
+    /// The histograms' range is refused.
     pub fn new() -> Result<Self, Failure> {
         let histogram =
             Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, SIGNIFICANT_DIGITS).map_err(Failure::new)?;
@@ -106,6 +110,9 @@ impl Tally {
     }
 
     /// Adds the counts of another tally.
+    ///
+    /// # Errors
+    /// The histograms' ranges differ.
     pub fn add(&mut self, other: &Self) -> Result<(), Failure> {
         self.acked += other.acked;
         self.dropped += other.dropped;

@@ -51,8 +51,11 @@ enum Kind {
 }
 
 impl SourceArgs {
-    /// Reads the files. With `endless` they are repeated until something else ends the run.
-    /// With `one_line` line breaks in a body become spaces, because `--save` writes one body per line.
+    /// Reads the files. With `endless` they are repeated until something else ends the run. With `one_line` line breaks
+    /// in a body become spaces, because `--save` writes one body per line.
+    ///
+    /// # Errors
+    /// A file cannot be read, or no file holds an event.
     pub fn open(&self, endless: bool, one_line: bool) -> Result<Source, Failure> {
         if self.generate {
             return Ok(Source {

@@ -21,6 +21,7 @@ pub struct Demands {
 }
 
 impl Demands {
+    /// The demands of the target's configuration.
     pub fn of(target: &Target) -> Self {
         let kafka = &target.config.kafka;
         let secured =

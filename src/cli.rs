@@ -126,7 +126,8 @@ impl Failure {
 /// Runs the command that the process was started with, and returns its exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    // At `info` the Kafka client logs every attempt to connect, which would drown a command's own output.
+    // A command with an output of its own logs less: the Kafka client logs every attempt to connect, which would drown
+    // it.
     let level = match cli.command {
         Command::Serve(_) => "info",
         Command::Dev(_) => "warn",
@@ -200,7 +201,7 @@ fn shows_no_wire(metadata: &Metadata<'_>) -> bool {
 }
 
 fn log_targets(level: &str) -> Result<Targets, Failure> {
-    // The parser would take it for the name of a target, and the log would stay empty.
+    // The parser would take such a text for the name of a target, and the log would stay empty.
     if level.contains(['[', '{']) {
         let why = "--log takes levels and targets, such as warn,causeway=debug; there are no spans or fields to name";
         return Err(Failure::new(why));

@@ -276,7 +276,7 @@ pub struct Dedupe {
     pub warm: bool,
 }
 
-/// `[dead_letter]`: what becomes of events that cannot be stored in their topic.
+/// `[dead_letter]`: where a body goes that cannot be read as an event, or whose record its topic refuses for good.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     /// The topic of the dead letters.

@@ -35,7 +35,8 @@ pub struct Decoder {
     away: Option<(Instant, String)>,
 }
 
-/// After a missing answer or an unknown id the registry is not asked for this long: else each record would wait for it.
+/// The registry is asked again only this long after a missing answer or an unknown id: else each record would wait for
+/// it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The most unknown ids remembered: a topic that is not ours may have any number of them.
@@ -54,7 +55,7 @@ pub struct Decoded {
 }
 
 impl Decoder {
-    /// Takes the configuration's schemas, and connects to its registry if it has one.
+    /// Takes the configuration's schemas, and a client of its registry if it has one.
     ///
     /// # Errors
     /// A schema or the registry's CA file cannot be used.

@@ -304,8 +304,8 @@ impl Replay<'_> {
         }
     }
 
-    /// The next record that was there at the start; `None` at the end, after `--max`, or if none is here and not
-    /// `wait`.
+    /// The next record that was there at the start. `None` at the end and after `--max`; without `wait` also if none
+    /// has come.
     fn next(&mut self, wait: bool) -> Result<Option<Stored>, Failure> {
         if self.args.max.is_some_and(|max| self.taken >= max) {
             return Ok(None);

@@ -175,7 +175,7 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
 const SECRET_WORDS: &[&str] =
     &["password", "passphrase", "secret", "key.pem", "private.key", "jaas", "oauthbearer.config"];
 
-/// A secret too, but only as a whole name: names of properties that are no secrets begin with it.
+/// This property is a secret too, by its whole name: names of other properties, which are no secrets, begin with it.
 const TOKEN: &str = "sasl.oauthbearer.token";
 
 /// An objection of librdkafka to the properties.

@@ -39,7 +39,7 @@ pub fn load(
 /// Reads a configuration from a file's text alone, without asking librdkafka about its properties.
 ///
 /// # Errors
-/// The same as [`load`]'s.
+/// See [`load`].
 pub fn from_toml(text: &str) -> Result<Config, Faults> {
     load(&Sources { file: Some(("causeway.toml".as_ref(), text)), ..Sources::default() }, &|_| Vec::new())
 }

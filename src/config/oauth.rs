@@ -48,7 +48,7 @@ const EXTENSIONS: &str = "sasl.oauthbearer.extensions";
 const METHOD: &str = "sasl.oauthbearer.method";
 const GRANT: &str = "sasl.oauthbearer.grant.type";
 const CA: &str = "https.ca.location";
-/// Taken only with `_file` after it, because a token in the configuration itself would expire.
+/// This property is taken only with `_file` after it, because a token in the configuration itself would expire.
 const TOKEN: &str = "sasl.oauthbearer.token";
 
 /// The properties that Causeway takes, each with librdkafka's other name for it, if any.

@@ -156,7 +156,7 @@ impl File<'_> {
         (line, column)
     }
 
-    // Not the error's own `Display`: that shows the line, which may hold a secret.
+    // The error's own `Display` is not used, because it shows the line, which may hold a secret.
     fn syntax_fault(&self, error: &toml::de::Error) -> Fault {
         let offset = error.span().map_or(0, |span| span.start);
         let (_, column) = self.position(offset);

@@ -104,7 +104,7 @@ fn reason(fault: &TlsFault) -> String {
     format!("the handshake fails: {fault}")
 }
 
-/// The remedy for each reason.
+/// The remedy for each reason that a handshake fails for.
 fn remedy(fault: &TlsFault) -> &'static str {
     use CertificateError as Why;
     let TlsFault::InvalidCertificate(why) = fault else { return OTHER };

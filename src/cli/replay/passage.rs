@@ -70,7 +70,7 @@ impl Passage {
     /// Waits for the receipt, but no longer than some seconds after the signal to stop.
     ///
     /// # Errors
-    /// The reason why there is no receipt.
+    /// The bridge had no room, the record was not committed in time, or the run was stopped.
     pub async fn receipt(&self, sent: Sent) -> Result<Receipt, String> {
         let mut in_flight = sent.map_err(|overload| format!("{overload}: raise ingress.queue_bytes_max"))?;
         tokio::select! {

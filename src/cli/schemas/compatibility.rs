@@ -1,5 +1,5 @@
-//! Whether each of two schemas can read the other's records. This is proven here, before the registry is asked, so that
-//! a refusal can name the fields.
+//! The compatibility of two schemas: can each read the other's records? The answer is found here, before the registry
+//! is asked, so that a refusal can name the fields.
 
 use apache_avro::{
     Schema as Avro,

@@ -163,7 +163,7 @@ impl Generator {
     }
 }
 
-/// Mixed into the seed, so that the ids of issues differ from all others.
+/// This number is mixed into the seed, so that the ids of issues differ from all others.
 const ISSUES: u64 = 0x155e5;
 
 fn conversations(seed: u64) -> Vec<Conversation> {

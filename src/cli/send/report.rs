@@ -20,7 +20,7 @@ pub enum Fate {
     Unfinished,
 }
 
-/// The counts of some of the senders.
+/// The counts of a few senders, or of all of them once added up.
 #[derive(Clone)]
 pub struct Tally {
     /// Events answered 200.

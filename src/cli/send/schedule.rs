@@ -118,8 +118,8 @@ impl Schedule {
         self.close_if_done();
     }
 
-    /// Open loop: releases each event when it is due, until all are released or `stop`. Needs a thread of its own:
-    /// tokio's timers are a millisecond late, which is as long as many an answer takes.
+    /// Open loop: releases each event when it is due, until all are released or `stop`. It runs on a thread of its own,
+    /// because tokio's timers are a millisecond late, which is as long as many an answer takes.
     pub fn release(&self, stop: &CancellationToken) {
         let Pace::Rate(rate) = self.pace else { return };
         let begun = self.begun();
@@ -146,8 +146,7 @@ impl Schedule {
         }
     }
 
-    /// The last event may end before or after the last release. Both call this, and the later of the two sees both
-    /// done.
+    /// The last event may end before or after the last release. Both call this, and the later one finds both done.
     fn close_if_done(&self) {
         if self.all_released.load(Ordering::SeqCst)
             && self.settled.load(Ordering::SeqCst) == self.released.load(Ordering::SeqCst)

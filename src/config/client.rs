@@ -291,7 +291,7 @@ fn located(settings: &mut Settings, key: &str, origin: &Origin, text: &str) -> O
     Some(path.display().to_string())
 }
 
-/// The fault of a number that librdkafka would read differently from us.
+/// The fault of a number that is not written plainly, so that librdkafka would read another one.
 fn misread(name: &str, value: &str) -> Option<Wrong> {
     let (_, fraction) = COMPARED.iter().find(|(compared, _)| *compared == name)?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

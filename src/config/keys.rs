@@ -123,7 +123,7 @@ pub(super) fn default(key: &str) -> Option<Value> {
     if text.is_empty() { None } else { toml_value(text) }
 }
 
-/// The range of `key`, if it is a whole number; else all numbers.
+/// The range of `key`'s value if that is a whole number; else all numbers.
 pub(super) fn range(key: &str) -> RangeInclusive<i64> {
     match KEYS.iter().find(|known| matches(known.name, key)).map(|known| known.takes) {
         Some(Takes::Whole { min, max }) => min..=max,

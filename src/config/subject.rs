@@ -18,7 +18,7 @@ pub struct Subject {
 pub struct Attribute {
     /// The type's OID, dotted.
     pub oid: String,
-    /// The value.
+    /// The value, without RFC 4514's escapes.
     pub value: AttributeValue,
 }
 

@@ -48,7 +48,7 @@ impl<'a> Foresight<'a> {
     /// The topic that the event would go to.
     ///
     /// # Errors
-    /// It would be a dead letter again; the error says why.
+    /// The reason why the event would be a dead letter again.
     pub fn of(&mut self, letter: &Letter) -> Result<String, String> {
         let Self { config, routes, parser, transcoder, record, record_bytes_max } = self;
         let codings = letter.origin.content_encoding.as_deref();

@@ -12,7 +12,7 @@ use crate::{
 
 /// A dead letter to replay.
 pub struct Letter {
-    /// The feed, or that the event's `name` decides it.
+    /// The feed that the path decides, or `ByName` if the event's `name` decides.
     pub binding: Binding,
     /// The origin of the first post, with the attempts counted.
     pub origin: Origin,

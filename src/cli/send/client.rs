@@ -67,7 +67,7 @@ impl Client {
     /// timeout does.
     ///
     /// # Errors
-    /// No connection, or no whole answer.
+    /// The connection failed, or the answer did not come whole.
     pub async fn post(&mut self, body: Bytes) -> Result<u16, Broken> {
         let request = Request::from_parts(self.endpoint.head.clone(), Full::new(body));
         let endpoint = &self.endpoint;

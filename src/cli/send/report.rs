@@ -25,7 +25,7 @@ pub enum Fate {
 pub struct Tally {
     /// Events answered 200.
     pub acked: u64,
-    /// Events that were not, in any attempt.
+    /// Events whose attempts all failed.
     pub dropped: u64,
     /// Events that the stop of the run ended.
     pub unfinished: u64,

@@ -126,8 +126,7 @@ impl Failure {
 /// Runs the command that the process was started with, and returns its exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    // A command with an output of its own logs less: the Kafka client logs every attempt to connect, which would drown
-    // it.
+    // A command with an output of its own logs less: else the Kafka client's attempts to connect would drown it.
     let level = match cli.command {
         Command::Serve(_) => "info",
         Command::Dev(_) => "warn",

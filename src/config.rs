@@ -107,8 +107,8 @@ pub struct Ingress {
     pub connections_max: usize,
     /// The longest that a connection may stay without a request.
     pub idle_max: Duration,
-    /// The age at which a connection is closed with its next answer; up to a tenth earlier, so that not all close at
-    /// once.
+    /// The age at which a connection is closed with its next answer; up to a tenth earlier, so that not all close
+    /// together.
     pub age_max: Duration,
     /// The longest time from the first byte of a request's head to its last.
     pub head_max: Duration,

@@ -35,8 +35,7 @@ pub struct Decoder {
     away: Option<(Instant, String)>,
 }
 
-/// The registry is asked again only this long after a missing answer or an unknown id: else each record would wait for
-/// it.
+/// The registry is asked again only this long after a missing answer or an unknown id: else each record would wait.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The most unknown ids remembered: a topic that is not ours may have any number of them.

@@ -225,8 +225,7 @@ fn forget(file: &Path) {
     }
 }
 
-/// The settings that `dev` decides itself, as flags. They outrank the environment, which may be meant for another
-/// bridge.
+/// The settings that `dev` decides itself, as flags: the environment, which they outrank, may be for another bridge.
 fn own(addresses: &Addresses, brokers: &str) -> Vec<(String, String)> {
     let mut flags = target::cluster(brokers, &format!("http://{}", addresses.admin));
     flags.push(("ingress.listen".to_owned(), addresses.ingress.to_string()));

@@ -304,8 +304,7 @@ impl Replay<'_> {
         }
     }
 
-    /// The next record that was there at the start. `None` at the end and after `--max`; without `wait` also if none
-    /// has come.
+    /// The next record that was there at the start. `None` at the end, after `--max`, or, without `wait`, if none came.
     fn next(&mut self, wait: bool) -> Result<Option<Stored>, Failure> {
         if self.args.max.is_some_and(|max| self.taken >= max) {
             return Ok(None);

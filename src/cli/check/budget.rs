@@ -87,8 +87,7 @@ impl BudgetLines {
         self.answer_by.min(held_until_full).min(self.queue_full_after())
     }
 
-    /// The longest outage without a lost event: until one is refused, the queue is full, or the first record is given
-    /// up.
+    /// The longest outage without a lost event: until one is refused, the queue is full, or a record is given up.
     fn kept(&self) -> Duration {
         if self.held() > self.in_flight_max {
             return self.bridged();

@@ -140,8 +140,7 @@ impl EndpointArgs {
         Ok(config)
     }
 
-    /// The head of every request. HTTP/2 takes its `:authority` from the whole URL; HTTP/1.1 has only the path, and a
-    /// Host.
+    /// The head of every request. HTTP/2 takes its `:authority` from the URL; HTTP/1.1 has only the path, and a Host.
     fn head(&self, url: &Uri) -> Result<Parts, hyper::http::Error> {
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         let uri = if self.http2 { url.clone() } else { Uri::try_from(path)? };

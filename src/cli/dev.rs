@@ -188,8 +188,8 @@ Stop:                    Ctrl-C
     }
 }
 
-/// Prints a line per committed event, which is read back from the broker as any other reader would. No event that is
-/// committed after this function returns is missed.
+/// Begins to print a line per committed event, read back from the broker as any other reader would read it. All events
+/// that are committed after this function returns are printed.
 fn show_events(config: &Config) -> Result<(), Failure> {
     let mut decoder = Decoder::new(config)?;
     let mut follower = Follower::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)

@@ -38,9 +38,9 @@ pub struct Tally {
     by_outcome: BTreeMap<Outcome, u64>,
     /// The first reason for each outcome that is not an answer.
     reasons: BTreeMap<Outcome, String>,
-    /// Microseconds from the time an event was due to its 200.
+    /// Microseconds between the time at which an event was due and its 200.
     latency: Histogram<u64>,
-    /// Microseconds from the sending of an attempt to its 200, including the handshake of a new connection.
+    /// Microseconds between the sending of an attempt and its 200, including the handshake of a new connection.
     service: Histogram<u64>,
 }
 

@@ -28,7 +28,7 @@ use tracing_subscriber::{
 
 use crate::config::Config;
 
-/// The version, and the commit where there was one to see (`build.rs`).
+/// The version and, if the build saw a repository, the commit (`build.rs`).
 const VERSION: &str = env!("VERSION_AND_COMMIT");
 
 /// Takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
@@ -84,20 +84,20 @@ enum LogFormat {
     Json,
 }
 
-/// How a command ended, as scripts see it.
+/// The exit code of a command, for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     Done = 0,
     Failed = 1,
-    /// The command line asks for what there is not.
+    /// The command line names something that does not exist.
     Usage = 2,
-    /// Wrong configuration, or a check that found something.
+    /// The configuration is wrong, or a check found something.
     Findings = 3,
-    /// Stopped with events that were not committed.
+    /// The bridge stopped with events that were not committed.
     NotCommitted = 4,
 }
 
-/// A command's failure: what it says on standard error, and its exit code.
+/// A command's failure: its message on standard error, and its exit code.
 #[derive(Debug)]
 struct Failure {
     message: String,
@@ -123,14 +123,14 @@ impl Failure {
     }
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command that the process was started with, and returns its exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    // Where a command speaks for itself, the Kafka client's every attempt to connect would drown it.
+    // A command with an output of its own logs less: else the Kafka client's attempts to connect would drown it.
     let level = match cli.command {
         Command::Serve(_) => "info",
         Command::Dev(_) => "warn",
-        // They end by themselves, and say what they found.
+        // These commands end by themselves and print their findings.
         Command::Check(_) | Command::Topics(_) | Command::Schemas(_) => "off",
         _ => "error",
     };
@@ -163,7 +163,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints the page of the whole, or of one command. `help` has none: it says what `--help` does.
+/// Prints the manual page of causeway or of one command. `help` has no page: it prints what `--help` does.
 fn man(page: Option<&str>) -> Result<Exit, Failure> {
     let mut cli = Cli::command().disable_help_subcommand(true);
     cli.build();
@@ -181,7 +181,7 @@ fn man(page: Option<&str>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Logs go to standard error: standard output is for what a command is asked for.
+/// Sends logs to standard error: standard output belongs to the command's result.
 fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
     let targets = log_targets(level)?;
     let terminal = std::io::stderr().is_terminal();
@@ -194,13 +194,13 @@ fn start_log(level: &str, format: Option<LogFormat>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// At its most talkative ureq's protocol shows each byte of a request, passwords and tokens among them.
+/// Hides the log of ureq's protocol, which at `trace` shows each byte of a request, passwords and tokens included.
 fn shows_no_wire(metadata: &Metadata<'_>) -> bool {
     !metadata.target().starts_with("ureq_proto")
 }
 
 fn log_targets(level: &str) -> Result<Targets, Failure> {
-    // Taken for a target's name it would leave the log empty.
+    // The parser would take such a text for the name of a target, and the log would stay empty.
     if level.contains(['[', '{']) {
         let why = "--log takes levels and targets, such as warn,causeway=debug; there are no spans or fields to name";
         return Err(Failure::new(why));
@@ -208,20 +208,20 @@ fn log_targets(level: &str) -> Result<Targets, Failure> {
     level.parse().map_err(|error| Failure::new(format!("--log: {error}")))
 }
 
-/// The runtime of commands that need one.
+/// The runtime of the commands other than the bridge.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)
 }
 
-/// The bridge's runtime: a worker for every two cores, as librdkafka's threads, our own and the kernel need as much
-/// again. More workers take work from each other and cost each event more.
+/// The bridge's runtime: one worker for every two cores, because librdkafka's threads, our own and the kernel need as
+/// much again. More workers would take work from each other, and each event would cost more.
 fn bridge_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = cores.div_ceil(2);
     tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().map_err(Failure::new)
 }
 
-/// Cancelled at the first SIGTERM or SIGINT; a second one ends the process at once.
+/// A token that the first SIGTERM or SIGINT cancels. A second signal ends the process at once.
 fn stop_signal() -> Result<tokio_util::sync::CancellationToken, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = tokio_util::sync::CancellationToken::new();

@@ -1,8 +1,8 @@
-//! Strings -> typed limits: one TOML file, the environment and flags become a [`Config`], or every error at once.
+//! The configuration: one TOML file, the environment and flags become a [`Config`], or every error at once.
 //!
-//! `source` makes one flat map of the three, `settings` reads it key by key, `load` puts the [`Config`]
-//! together (with `feeds` and `client`), and `relations` compares the limits with each other.
-//! [`KEYS`] lists every key once: name, what it takes, default, description. `reference` prints them.
+//! `source` merges the three into one flat map, `settings` reads the map key by key, `load` builds the [`Config`]
+//! from it (with `feeds` and `client`), and `relations` compares the limits with each other.
+//! [`KEYS`] lists every key once: name, type, default, description. `reference` prints that list.
 
 mod client;
 mod fault;
@@ -31,28 +31,35 @@ pub use subject::{Attribute, AttributeValue, Subject, short_name};
 
 use crate::feed::Feed;
 
-/// What a record may need in bytes beyond its body: key, headers, Kafka's framing.
+/// The most bytes that a record adds to its body: key, headers, Kafka's framing.
 pub const RECORD_OVERHEAD_BYTES_MAX: usize = 16_384;
 
-/// librdkafka's `message.max.bytes` where `kafka.client` does not set it.
+/// librdkafka's own default of `message.max.bytes`, in bytes.
 pub const MESSAGE_BYTES_MAX_DEFAULT: i64 = 1_000_000;
 
-/// Everything the bridge was told, checked: limits do not contradict each other.
+/// The whole configuration, checked: no two limits contradict each other.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// `[sender]`.
     pub sender: Sender,
+    /// `[ingress]`.
     pub ingress: Ingress,
+    /// `[admin]`.
     pub admin: Admin,
+    /// `[kafka]`.
     pub kafka: Kafka,
+    /// `[registry]`; `None` where records are Avro single-object encoded.
     pub registry: Option<Registry>,
+    /// `[dedupe]`.
     pub dedupe: Dedupe,
+    /// `[dead_letter]`.
     pub dead_letter: DeadLetter,
-    /// Built-in feeds (overridden) first, then those that the configuration adds.
+    /// The built-in feeds, as the configuration changed them, then the feeds that it adds.
     pub feeds: Vec<Feed>,
 }
 
 impl Config {
-    /// Every topic that the bridge writes to: the feeds' in their order, the dead letters' last, each once.
+    /// Every topic that the bridge writes to, each once: those of the feeds in their order, then the dead letters'.
     pub fn topics(&self) -> Vec<String> {
         let mut topics: Vec<String> = Vec::new();
         let all = self.feeds.iter().flat_map(Feed::topics).chain([self.dead_letter.topic.as_str()]);
@@ -64,56 +71,69 @@ impl Config {
         topics
     }
 
-    /// HTTP/2: streams for all connections together: as many as the feeds may hold, but the first connection has 100 in any case.
+    /// The most HTTP/2 streams on all connections together: one for each request that may be held, and at least 400.
     pub fn streams_max(&self) -> usize {
         self.ingress.in_flight_max.saturating_mul(self.feeds.len() + 1).max(STREAMS_MIN)
     }
 }
 
-/// Clients begin with 100 streams before they have read how many they may have (RFC 9113, section 6.5.2, recommends no fewer), and a
-/// connection takes a quarter of what is free.
+/// A new connection gets a quarter of the free streams. This minimum makes that 100, because a client opens up to
+/// 100 streams before it has read its limit (RFC 9113, section 6.5.2, recommends no lower one).
 const STREAMS_MIN: usize = 400;
 
-/// `[sender]`: what ASAPP was told.
+/// `[sender]`: how ASAPP's side is set up.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    /// T: how long ASAPP waits for a 200.
+    /// T: the time that ASAPP waits for a 200.
     pub timeout: Duration,
+    /// How many times ASAPP posts an event again before it drops the event.
     pub retries: u32,
-    /// ASAPP does not say how long it waits between retries; this is what we allow for.
+    /// The longest pause between two retries that we allow for: ASAPP does not document its pause.
     pub retry_pause_max: Duration,
 }
 
-/// `[ingress]`: the endpoint and its limits.
+/// `[ingress]`: the events' listener and its limits.
 #[derive(Debug, Clone)]
 pub struct Ingress {
+    /// The address that takes events.
     pub listen: SocketAddr,
-    /// Held requests, per feed.
+    /// The most held requests at a time, per feed.
     pub in_flight_max: usize,
-    /// Bytes of records not yet committed, those past their 503 included.
+    /// The most bytes of uncommitted records, including records whose request was already answered 503.
     pub queue_bytes_max: usize,
+    /// The longest body, in bytes.
     pub body_bytes_max: usize,
+    /// The most open connections.
     pub connections_max: usize,
-    /// Of a connection, without a request.
+    /// The longest that a connection may stay without a request.
     pub idle_max: Duration,
-    /// Of a connection, whatever it does.
+    /// The age at which a connection is closed with its next answer; up to a tenth earlier, so that not all close
+    /// together.
     pub age_max: Duration,
-    /// From a head's first byte to its last.
+    /// The longest time from the first byte of a request's head to its last.
     pub head_max: Duration,
+    /// The deepest nesting of an event's JSON.
     pub depth_max: usize,
+    /// The longest that a stopping bridge waits for held requests and uncommitted records.
     pub drain_max: Duration,
+    /// `[ingress.tls]`.
     pub tls: Tls,
 }
 
-/// `[ingress.tls]`.
+/// `[ingress.tls]`: our certificate, and which senders may connect. All files are PEM.
 #[derive(Debug, Clone)]
 pub struct Tls {
+    /// Our certificate with its chain.
     pub certificate: PathBuf,
+    /// The certificate's private key.
     pub private_key: PathBuf,
+    /// The CA that signs the senders' certificates.
     pub client_ca: PathBuf,
+    /// The list of revoked sender certificates.
     pub crl: Option<PathBuf>,
+    /// The allow-list: a sender needs one of these names in its certificate.
     pub client_names: Vec<ClientName>,
-    /// Also speak TLS 1.2 (`min_version = "1.2"`).
+    /// Whether TLS 1.2 is spoken beside 1.3 (`min_version = "1.2"`).
     pub tls_1_2: bool,
 }
 
@@ -122,13 +142,13 @@ pub struct Tls {
 pub enum ClientName {
     /// `*`: any certificate that the client CA signed.
     Any,
-    /// `dns:` a DNS subject alternative name.
+    /// `dns:`: a DNS subject alternative name.
     Dns(String),
-    /// `uri:` a URI subject alternative name (SPIFFE).
+    /// `uri:`: a URI subject alternative name (SPIFFE).
     Uri(String),
-    /// `cn:` the subject's common name.
+    /// `cn:`: the subject's common name.
     CommonName(String),
-    /// `subject:` the whole subject as RFC 4514 writes it.
+    /// `subject:`: the whole subject as RFC 4514 writes it.
     Subject(Subject),
 }
 
@@ -141,7 +161,7 @@ impl ClientName {
             return Ok(Self::Any);
         }
         let (form, name) = text.split_once(':').unwrap_or_default();
-        // A space at the end may be one that a backslash keeps.
+        // A backslash makes the space after it part of the name, so such an end must not be trimmed.
         let name = if form == "subject" && name.trim_end().ends_with('\\') { name.trim_start() } else { name.trim() };
         match form {
             _ if name.is_empty() => Err(Wrong::new(format!("holds {text:?}, which names nobody"), Self::FORMS)),
@@ -154,7 +174,7 @@ impl ClientName {
     }
 }
 
-/// As the configuration writes it.
+/// Writes the name as the configuration does.
 impl fmt::Display for ClientName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -167,28 +187,33 @@ impl fmt::Display for ClientName {
     }
 }
 
-/// `[admin]`.
+/// `[admin]`: the listener for health and metrics.
 #[derive(Debug, Clone)]
 pub struct Admin {
+    /// The address of `/livez`, `/readyz` and `/metrics`.
     pub listen: SocketAddr,
 }
 
 /// `[kafka]`. Its `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Kafka {
+    /// The brokers to start from, each `host:port`.
     pub brokers: Vec<String>,
+    /// Whether the bridge creates missing topics.
     pub create_topics: bool,
+    /// `[kafka.topics]`.
     pub topics: NewTopics,
-    /// librdkafka properties beyond ours, by their names; secrets resolved from their files.
+    /// `[kafka.client]`: librdkafka properties by name, in addition to those that Causeway sets. Secrets are already
+    /// read from their files.
     pub client: BTreeMap<String, String>,
-    /// Those whose value is the content of a file.
+    /// The properties whose value was read from a file, with that file.
     pub client_files: BTreeMap<String, PathBuf>,
-    /// How tokens are had, where `sasl.mechanism` is OAUTHBEARER.
+    /// Where tokens come from, if `sasl.mechanism` is OAUTHBEARER.
     pub oauth: Option<OAuth>,
 }
 
 impl Kafka {
-    /// `message.max.bytes` of the producers: librdkafka's default unless configured.
+    /// The producers' `message.max.bytes`, in bytes: librdkafka's default unless configured.
     pub fn message_bytes_max(&self) -> i64 {
         let given = self.client.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         given.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
@@ -211,11 +236,14 @@ impl fmt::Debug for Kafka {
     }
 }
 
-/// `[kafka.topics]`: the shape of topics that we create.
+/// `[kafka.topics]`: the shape of topics that the bridge creates. -1 is the broker's default.
 #[derive(Debug, Clone)]
 pub struct NewTopics {
+    /// Partitions of a topic.
     pub partitions: i32,
+    /// Replicas of a partition.
     pub replication: i32,
+    /// How long a topic keeps its records, in milliseconds; here -1 is for ever.
     pub retention_ms: i64,
 }
 
@@ -224,33 +252,39 @@ pub struct NewTopics {
 pub struct Registry {
     /// The addresses of one registry, asked in turn.
     pub urls: Vec<String>,
+    /// The user for basic authentication.
     pub user: Option<String>,
+    /// That user's password.
     pub password: Option<Secret>,
-    /// A bearer token; of one in a file what it held at the start.
+    /// A bearer token. If it comes from a file, this is the file's content at the start.
     pub token: Option<Secret>,
+    /// The file that holds the bearer token, read again for each request.
     pub token_file: Option<PathBuf>,
+    /// The CA of the registry's certificate, if that is not a public one.
     pub ca: Option<PathBuf>,
-    /// Our certificate and its private key.
+    /// Our certificate for the registry and its private key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether the bridge registers schemas that the registry does not have.
     pub auto_register: bool,
 }
 
-/// `[dedupe]`.
+/// `[dedupe]`: the dedupe window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dedupe {
-    /// Memory for the events that were committed of late.
+    /// The most memory for recently committed events, in bytes.
     pub bytes_max: usize,
-    /// Fill it at the start from the topics.
+    /// Whether the window is filled from the topics at the start.
     pub warm: bool,
 }
 
-/// `[dead_letter]`.
+/// `[dead_letter]`: where a body goes that cannot be read as an event, or whose record its topic refuses for good.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
+    /// The topic of the dead letters.
     pub topic: String,
 }
 
-/// A string that no log and no `Debug` shows.
+/// A string that its `Debug` hides, so that no log shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
@@ -260,26 +294,26 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The times that follow from what ASAPP was told.
+/// The time budget: all times that follow from how ASAPP's side is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// T: when ASAPP gives up.
+    /// T: the time that ASAPP waits for a 200.
     pub timeout: Duration,
-    /// D = T - max(250 ms, T/10): when a held request is answered 503.
+    /// D = T - max(250 ms, T/10): the time by which a held request is answered 503.
     pub answer_by: Duration,
-    /// How long a body may take: D, at most 10 s.
+    /// The time by which a body must be complete: D, at most 10 s.
     pub body_by: Duration,
-    /// `socket.timeout.ms`: D, between 1 s and 10 s.
+    /// librdkafka's `socket.timeout.ms`: D, between 1 s and 10 s.
     pub socket_timeout: Duration,
-    /// `message.timeout.ms`: (retries + 1) x T + `retry_pause_ms_max`: the sender's attempts, and one of its pauses.
+    /// librdkafka's `message.timeout.ms`: (retries + 1) x T + `retry_pause_max`, so all attempts and one pause.
     pub message_timeout: Duration,
 }
 
 impl Budget {
-    /// How much longer than D a stopping bridge waits by default for what it holds.
+    /// A stopping bridge waits D and this much longer by default.
     pub(crate) const DRAIN_BEYOND_ANSWER: Duration = Duration::from_secs(5);
 
-    /// What is left of the drain when held requests are cut off, for their answers and the last commits.
+    /// Held requests are cut off this long before the drain ends: time for their answers and the last commits.
     pub(crate) const CUT_OFF_BEFORE_DRAIN_END: Duration = Duration::from_millis(500);
 }
 

@@ -1,4 +1,4 @@
-//! Throw-away certificates for `dev`: a CA, a server's and a sender's.
+//! Throw-away certificates for `dev`: those of a CA, a server and a sender.
 
 use std::{
     fs,
@@ -16,24 +16,32 @@ use time::{Duration, OffsetDateTime};
 use super::Failure;
 use crate::tls::not_after;
 
-/// The files of `dev`'s certificates.
+/// The files of `dev`'s certificates and keys.
 pub struct Certificates {
+    /// The CA's certificate.
     pub ca: PathBuf,
+    /// The server's certificate.
     pub server: PathBuf,
+    /// The server's key.
     pub server_key: PathBuf,
+    /// The sender's certificate.
     pub sender: PathBuf,
+    /// The sender's key.
     pub sender_key: PathBuf,
 }
 
-/// The name in the sender's certificate, on `dev`'s allow-list.
+/// The name in the sender's certificate, which is on `dev`'s allow-list.
 pub const SENDER: &str = "sender.causeway.example";
 
 const VALID: Duration = Duration::days(90);
-/// Certificates with less than this left are made anew.
+/// Certificates that end sooner than this are replaced.
 const RENEW_BEFORE: Duration = Duration::days(1);
 
 impl Certificates {
-    /// Those in `dir`, made anew when one is missing or about to expire.
+    /// The certificates in `dir`, all replaced if one is missing or about to expire.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn in_dir(dir: &Path) -> Result<Self, Failure> {
         let files = Self {
             ca: dir.join("ca.crt"),
@@ -60,7 +68,8 @@ impl Certificates {
             && [&self.server_key, &self.sender_key].into_iter().all(|file| is_key(file))
     }
 
-    /// The CA's certificate is gone first and there last: where this ends half-way, on a full disk, the next start makes all anew.
+    /// Creates all files. The CA's certificate is removed first and written last, so that after a failure in between,
+    /// as on a full disk, the next start creates all of them again.
     fn make(&self) -> Result<(), Box<dyn std::error::Error>> {
         if self.ca.exists() {
             fs::remove_file(&self.ca)?;
@@ -103,7 +112,7 @@ fn params(common_name: &str) -> CertificateParams {
     params
 }
 
-/// For its owner only.
+/// Writes a key that only its owner can read.
 fn write_key(file: &Path, key: &KeyPair) -> std::io::Result<()> {
     let _ = fs::remove_file(file);
     let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;

@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let connection = Connection::new(&target.config);
     let has_token = token::look(&connection, &mut findings);
     match Admin::new(&connection) {
-        // Without a token no broker can be asked.
+        // No broker answers a client without a token.
         Ok(_) if !has_token => {}
         Ok(admin) => look_at_brokers(&admin, &target, &mut findings)?,
         Err(error) => findings.add(
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 impl Args {
-    /// Prints everything; gives the exit code.
+    /// Prints the result, and returns the exit code.
     fn tell(&self, known: Option<(&Target, &BudgetLines)>, findings: &Findings) -> Result<Exit, Failure> {
         if self.json {
             let budget = known.map(|(_, budget)| budget.json());
@@ -131,7 +131,7 @@ fn add_faults(faults: &Faults, findings: &mut Findings) {
     }
 }
 
-/// What is allowed, and better known.
+/// Notes settings that are allowed, but that the user should know of.
 fn look_at_config(target: &Target, findings: &mut Findings) {
     let config = &target.config;
     if config.ingress.tls.client_names.contains(&ClientName::Any) {
@@ -197,7 +197,7 @@ fn judge_expiry(expiry: &Expiry, now: i64, findings: &mut Findings) {
             Level::Error,
             "handshakes fail, unless it is an intermediate that senders do not need",
         ),
-        // A trust anchor is a name and a key: rustls does not look at its end.
+        // rustls takes a trust anchor as a name and a key, and ignores the end of its validity.
         _ => (
             "client CA",
             "ask that CA's operator for the new one, and keep both in ingress.tls.client_ca until the old one is not used any more",
@@ -214,7 +214,7 @@ fn judge_expiry(expiry: &Expiry, now: i64, findings: &mut Findings) {
     }
 }
 
-/// Asks the cluster about itself and the topics.
+/// Asks the cluster about its brokers and our topics.
 fn look_at_brokers(admin: &Admin, target: &Target, findings: &mut Findings) -> Result<(), Failure> {
     let config = &target.config;
     let demands = Demands::of(target);
@@ -239,7 +239,7 @@ fn look_at_brokers(admin: &Admin, target: &Target, findings: &mut Findings) -> R
 }
 
 fn look_at_schemas(target: &Target, findings: &mut Findings) {
-    // `serve` reads these files with a registry and without one.
+    // `serve` reads these files whether or not a registry is configured.
     if let Err(faults) = routes(&target.config) {
         for fault in faults {
             findings.add(

@@ -1,4 +1,4 @@
-//! Records -> JSON, by whichever schema they were written with; and one line for each.
+//! Records -> JSON, by the schema that each was written with; and one line for each.
 
 use std::{
     collections::HashMap,
@@ -21,38 +21,43 @@ use crate::{
     transcode::print_millis,
 };
 
-/// Decodes the values of a configuration's topics.
+/// Decodes the records in a configuration's topics.
 pub struct Decoder {
     dead_letters: String,
     labels: HashMap<String, String>,
     registry: Option<Registry>,
-    /// By the bytes before the value; or why there is none, for ever.
+    /// Schemas by the prefix of the value, or why a prefix will never have one.
     schemas: HashMap<Vec<u8>, Result<Arc<Schema>, String>>,
-    /// Ids that the registry did not know, and when it was asked. A schema may be registered later, or the instance that answered may lag.
+    /// Prefixes with an id that the registry did not know, and when it was asked. A schema may be registered later, or
+    /// the instance that answered may lag.
     unknown: HashMap<Vec<u8>, (Instant, String)>,
-    /// When the registry did not answer last, and what was said of it.
+    /// The last time that the registry did not answer, and its error.
     away: Option<(Instant, String)>,
 }
 
-/// A registry that did not answer, or does not know an id, is not asked again before: each record would wait for it.
+/// The registry is asked again only this long after a missing answer or an unknown id: else each record would wait.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// So many ids that the registry does not know are remembered; a topic that is none of ours could have any number.
+/// The most unknown ids remembered: a topic that is not ours may have any number of them.
 const UNKNOWN_MAX: usize = 1_000;
 
 /// A record, decoded.
 pub struct Decoded {
+    /// The feed's label; the topic if it belongs to no feed.
     pub feed: String,
-    /// The document that was posted, or why it cannot be shown.
+    /// The posted document, or why it cannot be shown.
     pub event: Result<Json, String>,
-    /// The JSON pointers of what the schema has no field for.
+    /// The JSON pointers of the members that the schema has no field for.
     pub extras: Vec<String>,
+    /// Whether the record is a dead letter. Its `event` is then the body as a string.
     pub dead_letter: bool,
 }
 
 impl Decoder {
+    /// Takes the configuration's schemas, and a client of its registry if it has one.
+    ///
     /// # Errors
-    /// When a schema or the registry's CA file cannot be used.
+    /// A schema or the registry's CA file cannot be used.
     pub fn new(config: &Config) -> Result<Self, Failure> {
         let routes = routes(config).map_err(|faults| Failure::findings(faults.join("\n")))?;
         let mut labels = HashMap::new();
@@ -66,6 +71,7 @@ impl Decoder {
         Ok(Self { dead_letters, labels, registry, schemas: known, unknown: HashMap::new(), away: None })
     }
 
+    /// Decodes one record. The registry may be asked for its schema.
     pub fn decode(&mut self, record: &Stored) -> Decoded {
         if record.topic == self.dead_letters {
             let feed = record.text(dead_letter::FEED).unwrap_or("dead-letter").to_owned();
@@ -123,7 +129,7 @@ impl Decoder {
     /// The schema, or why there will never be one.
     ///
     /// # Errors
-    /// Why the registry does not tell now: it is away, or does not know the id.
+    /// The registry is away, or does not know the id now.
     fn fetch(&self, prefix: &[u8]) -> Result<Result<Arc<Schema>, String>, RegistryError> {
         let &[0, a, b, c, d] = prefix else { return Ok(Err("no schema here has its fingerprint".to_owned())) };
         let id = u32::from_be_bytes([a, b, c, d]);
@@ -140,7 +146,7 @@ impl Decoder {
     }
 }
 
-/// One JSON line: where the record stands, its key and headers, and the event.
+/// One JSON line: the record's place, its key and headers, and the event.
 pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
     let headers: serde_json::Map<String, Json> =
         record.headers.iter().map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into())).collect();
@@ -165,7 +171,7 @@ pub fn json_line(record: &Stored, decoded: &Decoded) -> String {
     line.to_string()
 }
 
-/// The same for a person: one line, in colour on a terminal.
+/// One line for a person, in colour on a terminal.
 pub fn text_line(record: &Stored, decoded: &Decoded) -> String {
     let time = record.timestamp.and_then(print_millis).unwrap_or_default();
     let time = time.get(11..23).unwrap_or_default().to_owned();
@@ -193,7 +199,7 @@ pub fn text_line(record: &Stored, decoded: &Decoded) -> String {
     )
 }
 
-/// A sender's text on a terminal: no control character gets there.
+/// A sender's text without control characters, which must not reach a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

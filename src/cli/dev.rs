@@ -61,7 +61,7 @@ pub struct Args {
     quiet: bool,
 }
 
-/// Partitions of the embedded broker's topics.
+/// Partitions of each topic of the embedded broker.
 const PARTITIONS: i32 = 3;
 
 const SAMPLES: [(&str, &str); 3] = [
@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let file = args.dir.join("causeway.toml");
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let wanted = Addresses { ingress: loopback(args.port), admin: loopback(args.admin_port) };
-    // Written once ready: until then the folder may be that of another dev, which runs.
+    // The file is written once the bridge is ready: until then the folder may belong to another `dev` that runs.
     let config = target::load_text(&file, &toml(&wanted, &brokers, &certificates), &own(&wanted, &brokers))?;
     if let Some(broker) = &embedded {
         for topic in config.topics() {
@@ -105,14 +105,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         bound.run(stop.clone(), started).await.map_err(Failure::new)
     });
     forget(&args.dir.join("dev.json"));
-    // The process ends with the broker: taking it from the reader first would only make noise.
+    // The process ends the broker. Dropping it earlier would make its reader log errors.
     std::mem::forget(embedded);
     let ended = ended?;
     announced.into_inner().unwrap_or(Ok(()))?;
     Ok(if ended.given_up == 0 { Exit::Done } else { Exit::NotCommitted })
 }
 
-/// The folder is this process's until the file is closed: two in one folder would take each other's files.
+/// Takes the folder for this process until the file is closed: two processes would overwrite each other's files.
 fn take(dir: &Path) -> Result<File, Failure> {
     let file = dir.join("lock");
     let lock = File::create(&file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
@@ -141,7 +141,7 @@ impl Args {
         }
     }
 
-    /// Writes what the other commands read, prints what a person reads, and begins to show events.
+    /// Writes the files for the other commands, prints the announcement, and begins to show events.
     fn announce(&self, dev: &Dev, addresses: &Addresses, toml: &str) -> Result<(), Failure> {
         write(&dev.config, toml)?;
         let json = serde_json::to_string_pretty(&dev.absolute()?).map_err(Failure::new)?;
@@ -152,7 +152,7 @@ impl Args {
         let broker = if dev.embedded { " (embedded, in memory)" } else { "" };
         let dir = self.dir.display();
         let other_dir = if self.dir == Path::new(".causeway") { String::new() } else { format!(" --dir {dir}") };
-        // Whether it can be printed or not: `dev` is more than what it prints.
+        // A failure to print is ignored: the bridge works without it.
         let _ = say(format_args!(
             "\
 {title}
@@ -188,7 +188,8 @@ Stop:                    Ctrl-C
     }
 }
 
-/// A line per committed event, read back from the broker like any other reader would. From when it returns, none is missed.
+/// Begins to print a line per committed event, read back from the broker as any other reader would read it. All events
+/// that are committed after this function returns are printed.
 fn show_events(config: &Config) -> Result<(), Failure> {
     let mut decoder = Decoder::new(config)?;
     let mut follower = Follower::open(&Connection::new(config), "causeway-dev", &config.topics(), Start::End)
@@ -216,7 +217,7 @@ fn show_events(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes dev.json, unless it is another dev's.
+/// Removes dev.json, unless it belongs to another `dev`.
 fn forget(file: &Path) {
     let dev = fs::read_to_string(file).ok().and_then(|text| serde_json::from_str::<Dev>(&text).ok());
     if dev.is_some_and(|dev| dev.pid == std::process::id()) {
@@ -224,7 +225,7 @@ fn forget(file: &Path) {
     }
 }
 
-/// What `dev` itself decides, as flags: the environment may be meant for another bridge, and must not lead this one there.
+/// The settings that `dev` decides itself, as flags: the environment, which they outrank, may be for another bridge.
 fn own(addresses: &Addresses, brokers: &str) -> Vec<(String, String)> {
     let mut flags = target::cluster(brokers, &format!("http://{}", addresses.admin));
     flags.push(("ingress.listen".to_owned(), addresses.ingress.to_string()));

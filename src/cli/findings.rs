@@ -1,4 +1,4 @@
-//! What a command found: how bad it is, what it is about, and what to do.
+//! The findings of a command: how bad each one is, its subject, and its remedy.
 
 use std::io::{ErrorKind, Write};
 
@@ -11,23 +11,26 @@ use super::{Exit, Failure};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it must be.
+    /// All is well.
     Ok,
     /// Worth knowing; nothing needs to be done.
     Note,
-    /// It works, and leaves less room than it should.
+    /// It works, but leaves less room than it should.
     Warning,
     /// It breaks the promise, or keeps the bridge from starting.
     Error,
 }
 
-/// One thing that was looked at.
+/// The result of looking at one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// How bad it is.
     pub level: Level,
-    /// `topic asapp.journey`, `certificate`.
+    /// Its subject, such as `topic asapp.journey` or `certificate`.
     pub about: String,
+    /// What was found, in words.
     pub what: String,
+    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -38,15 +41,17 @@ pub struct Finding {
 pub struct Findings(Vec<Finding>);
 
 impl Findings {
+    /// Adds that all is well with `about`.
     pub fn ok(&mut self, about: &str, what: impl Into<String>) {
         self.push(Level::Ok, about, what.into(), None);
     }
 
+    /// Adds a note, which needs no remedy.
     pub fn note(&mut self, about: &str, what: impl Into<String>) {
         self.push(Level::Note, about, what.into(), None);
     }
 
-    /// Anything else, with what to do about it.
+    /// Adds a finding with its remedy.
     pub fn add(&mut self, level: Level, about: &str, what: impl Into<String>, remedy: impl Into<String>) {
         self.push(level, about, what.into(), Some(remedy.into()));
     }
@@ -55,11 +60,12 @@ impl Findings {
         self.0.push(Finding { level, about: about.to_owned(), what, remedy });
     }
 
+    /// Adds the findings of another look, behind these.
     pub fn append(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
     }
 
-    /// Those that say more than that something is as it must be.
+    /// All findings but those at [`Level::Ok`].
     pub fn notable(&self) -> Self {
         Self(self.0.iter().filter(|finding| finding.level > Level::Ok).cloned().collect())
     }
@@ -68,27 +74,28 @@ impl Findings {
         self.0.is_empty()
     }
 
-    /// The worst of them; [`Level::Ok`] where there is none.
+    /// The worst level; [`Level::Ok`] if there is no finding.
     pub fn worst(&self) -> Level {
         self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
     }
 
+    /// The number of findings at exactly this level.
     pub fn count(&self, level: Level) -> usize {
         self.0.iter().filter(|finding| finding.level == level).count()
     }
 
-    /// The exit code that says whether one of them is `intolerable` or worse.
+    /// The exit code: `Findings` if one of them is `intolerable` or worse.
     pub fn exit(&self, intolerable: Level) -> Exit {
         if self.worst() >= intolerable { Exit::Findings } else { Exit::Done }
     }
 
-    /// One line each, and one more where there is a remedy.
+    /// The findings as text: one line each, and its remedy below.
     pub fn text(&self) -> String {
         let about_width = self.0.iter().map(|finding| measure_text_width(&finding.about)).max().unwrap_or(0);
         self.0.iter().map(|finding| finding.text(about_width)).collect()
     }
 
-    /// `2 errors, 1 warning`.
+    /// The counts in words, such as `2 errors, 1 warning`.
     pub fn summary(&self) -> String {
         let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let (errors, warnings) = (self.count(Level::Error), self.count(Level::Warning));
@@ -120,11 +127,10 @@ impl Finding {
     }
 }
 
-/// Prints a line; false when there is nobody to print for any more. Whoever reads our output may go at any time: that is
-/// their right, and no failure.
+/// Prints a line. Returns false once the reader has closed our output, which it may do at any time without failure.
 ///
 /// # Errors
-/// The output cannot be written, such as to a full disk.
+/// The output cannot be written, for example to a full disk.
 pub fn say(line: impl std::fmt::Display) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
@@ -134,7 +140,7 @@ pub fn say(line: impl std::fmt::Display) -> Result<bool, Failure> {
     }
 }
 
-/// Columns under a header line, two spaces apart; a cell may have colours.
+/// Columns under a header line, two spaces apart. Cells may have colours.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|title| style(title).bold().to_string()).collect();
     let lines = || [&header].into_iter().chain(rows);

@@ -1,4 +1,4 @@
-//! `causeway replay`: dead letters through the bridge's own path again, once each.
+//! `causeway replay`: dead letters go through the bridge's own path again, once each.
 
 mod foresight;
 mod letter;
@@ -72,7 +72,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Records on their way together.
+/// The most records on their way at a time.
 const BATCH_RECORDS: usize = 64;
 
 /// The consumer group that keeps the progress.
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     replay.tell()
 }
 
-/// Dead letters that retention deleted before any run came to them.
+/// A warning about dead letters that retention deleted before any run read them.
 fn missed(topic: &str, places: &[Place]) -> Option<String> {
     let places: Vec<_> = places.iter().filter(|place| place.missed > 0).collect();
     let records: i64 = places.iter().map(|place| place.missed).sum();
@@ -148,17 +148,17 @@ struct Replay<'a> {
     target: &'a Target,
     config: &'a Config,
     reader: Reader,
-    /// Records read so far.
+    /// The number of records read so far.
     taken: u64,
     bar: ProgressBar,
     summary: Summary,
-    /// What `--dry-run` foresees of each record, for `--json`.
+    /// The result of `--dry-run` for each record, for `--json`.
     shown: Vec<Json>,
-    /// Tells the dead letters that were deleted before any run came to them.
+    /// The warning about dead letters that were deleted before any run read them.
     missed: Option<String>,
 }
 
-/// What became of the records.
+/// The records of a run, counted by their outcome.
 #[derive(Debug, Default)]
 struct Summary {
     replayed: u64,
@@ -170,14 +170,14 @@ struct Summary {
     failed: Option<String>,
 }
 
-/// A record that is done.
+/// The outcome of a record that is done.
 enum Outcome {
     Stored(Receipt),
     Skipped(Skipped),
 }
 
 impl Replay<'_> {
-    /// Puts the records through the bridge, some at a time, and commits that they are done once they are.
+    /// Sends the records through the bridge in batches, and keeps the progress after each batch.
     async fn run(&mut self, connection: &Connection) -> Result<(), Failure> {
         let passage = Passage::open(self.target, connection)?;
         let marker = Marker::new(connection, &self.config.dead_letter.topic).map_err(Failure::new)?;
@@ -201,14 +201,14 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// The next records, as many as may be on their way together: what a crash can repeat is bounded by it.
+    /// The next batch. Its size bounds the number of records that a crash can repeat.
     fn batch(&mut self) -> Result<Vec<Stored>, Failure> {
         let ingress = &self.config.ingress;
         let (records_max, bytes_max) = (BATCH_RECORDS.min(ingress.in_flight_max), ingress.queue_bytes_max / 2);
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < records_max && bytes + 2 * ingress.body_bytes_max + RECORD_OVERHEAD_BYTES_MAX <= bytes_max {
-            // The first is waited for; what is not here yet then belongs to the next batch.
+            // Only the first record is waited for; later ones may go into the next batch.
             let Some(record) = self.next(batch.is_empty())? else { break };
             bytes += 2 * record.value.len() + RECORD_OVERHEAD_BYTES_MAX;
             batch.push(record);
@@ -216,7 +216,7 @@ impl Replay<'_> {
         Ok(batch)
     }
 
-    /// Waits for the receipts, in order. The progress of a partition ends before its first record without one.
+    /// Waits for the receipts, in order. The progress of a partition ends before its first record without a receipt.
     async fn settle(&mut self, passage: &Passage, marker: &Marker, sent: Vec<(Stored, Result<Sent, Skipped>)>) {
         let mut progress = BTreeMap::new();
         let mut stuck = BTreeSet::new();
@@ -235,7 +235,7 @@ impl Replay<'_> {
                     progress.insert(record.partition, record);
                     self.bar.inc(1);
                 }
-                // Done, and yet it comes again with the next run: what stands before it is not.
+                // This record is done, but the next run repeats it, because one before it is not done.
                 Ok(_) => {}
             }
         }
@@ -247,7 +247,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Keeps that everything up to and with `record` is done: first where it lasts, then where it is found at once.
+    /// Keeps the progress up to and with `record`: first as a mark that lasts, then in the group for a quick start.
     async fn keep(&self, marker: &Marker, record: &Stored) -> Result<(), String> {
         let Stored { topic, partition, offset, .. } = record;
         let next = offset + 1;
@@ -257,7 +257,7 @@ impl Replay<'_> {
         committed.map_err(|error| format!("the group {GROUP} does not take it: {error}"))
     }
 
-    /// Says of each record what would become of it.
+    /// Prints for each record what a replay would do.
     fn foresee(&mut self, mut foresight: Foresight<'_>) -> Result<(), Failure> {
         while let Some(record) = self.next(true)? {
             let (readable, what) = match Letter::of(&record, self.config, self.args.attempts_max) {
@@ -304,7 +304,7 @@ impl Replay<'_> {
         }
     }
 
-    /// The next record that stood there at the start; `None` at the end, after `--max`, or if none is here to `wait` for.
+    /// The next record that was there at the start. `None` at the end, after `--max`, or, without `wait`, if none came.
     fn next(&mut self, wait: bool) -> Result<Option<Stored>, Failure> {
         if self.args.max.is_some_and(|max| self.taken >= max) {
             return Ok(None);
@@ -329,7 +329,7 @@ impl Replay<'_> {
         }
     }
 
-    /// How to reach what earlier runs left behind: the progress is past it.
+    /// The command that reaches dead letters that earlier runs left behind, because the progress is past them.
     fn left(&self) -> Option<String> {
         let Summary { skipped_attempts, .. } = self.summary;
         if skipped_attempts == 0 && (self.taken > 0 || self.args.max == Some(0)) {
@@ -349,7 +349,7 @@ impl Replay<'_> {
         ))
     }
 
-    /// Prints the summary; gives the exit code.
+    /// Prints the summary, and returns the exit code.
     fn tell(&self) -> Result<Exit, Failure> {
         self.bar.finish_and_clear();
         let Summary { replayed, still_dead, skipped_stubs, skipped_empty, skipped_attempts, failed } = &self.summary;

@@ -1,4 +1,4 @@
-//! `causeway schemas`: the schemas that the bridge writes by, and those that the registry has.
+//! `causeway schemas`: the schemas that the bridge writes with, beside those that the registry has.
 
 mod compatibility;
 mod difference;
@@ -84,7 +84,7 @@ fn print(label: &str, config: &Config) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The registry's client, where there is a registry.
+/// The registry's client, if a registry is configured.
 ///
 /// # Errors
 /// Its CA file cannot be used.
@@ -92,7 +92,7 @@ pub fn open(config: &Config) -> Result<Option<Registry>, Failure> {
     config.registry.as_ref().map(Registry::new).transpose().map_err(unanswered)
 }
 
-/// Registers what is missing; gives what was done.
+/// Registers the missing schemas, and returns a line for each.
 fn apply(registry: &Registry, subjects: &[Subject]) -> Result<Vec<String>, Failure> {
     let mut applied = Vec::new();
     for wanted in subjects {

@@ -1,4 +1,4 @@
-//! `causeway send`: ASAPP's side of the wire.
+//! `causeway send`: plays ASAPP's side of the wire.
 
 mod client;
 mod endpoint;
@@ -85,7 +85,7 @@ struct LoadArgs {
     warm_up: Duration,
 }
 
-/// Without --rate, generated events come at this one.
+/// The rate of generated events without --rate, in events per second.
 const GENERATED_A_SECOND: f64 = 100.0;
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {

@@ -1,4 +1,4 @@
-//! `causeway tail`: what was committed, decoded.
+//! `causeway tail`: committed events, decoded.
 
 use std::{
     io::IsTerminal,
@@ -70,7 +70,7 @@ pub struct Args {
     json: bool,
 }
 
-/// The consumer group by which the brokers know who reads. Nothing is committed to it.
+/// The consumer group that identifies the reader to the brokers. Nothing is committed to it.
 const GROUP: &str = "causeway-tail";
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let topics = args.topics(config)?;
     let since = args.since.map(|age| millis_now() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let start = match since {
-        // The embedded broker has no look-up by time: all is read, and what is older left out below.
+        // The embedded broker cannot look up by time, so all is read here and older records are left out below.
         Some(_) if dev.as_ref().is_some_and(|dev| dev.embedded) => Start::Beginning,
         Some(time) => Start::Since(time),
         None if args.beginning || args.no_follow => Start::Beginning,
@@ -124,10 +124,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// With `--no-follow`, no broker need answer for this long before it is a failure.
+/// With `--no-follow`, an outage longer than this is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A time in which no broker answers: said once, and waited for.
+/// An outage: the time since which no broker answers. The user is told once.
 #[derive(Default)]
 struct Outage(Option<Instant>);
 
@@ -185,7 +185,7 @@ impl Args {
     }
 }
 
-/// `30s`, `10m`, `2h`, `1d`.
+/// Reads an age such as `30s`, `10m`, `2h` or `1d`.
 fn age(text: &str) -> Result<Duration, String> {
     let unit = |suffix: char| match suffix {
         's' => Some(1),

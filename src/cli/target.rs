@@ -1,4 +1,4 @@
-//! Which bridge a command is about: `--config`, or the `causeway dev` that runs beside it.
+//! The bridge that a command is about: the one of `--config`, or the `causeway dev` that runs beside the command.
 
 use std::{
     net::TcpStream,
@@ -25,33 +25,45 @@ pub struct TargetArgs {
     pub dir: PathBuf,
 }
 
-/// The configuration file where none is named.
+/// The default name of the configuration file.
 pub const FILE: &str = "causeway.toml";
 
 const DIR: &str = ".causeway";
 
 const DEV: &str = "dev.json";
 
-/// A `dev` on this machine takes a connection within this.
+/// A running `dev` on this machine accepts a connection within this time.
 const ANSWERS: Duration = Duration::from_secs(1);
 
-/// `dev.json`: what a running `causeway dev` tells the other commands.
+/// `dev.json`: how the other commands reach a running `causeway dev`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dev {
+    /// Its process id.
     pub pid: u32,
+    /// The address that takes events.
     pub url: String,
+    /// The address of its admin port.
     pub admin: String,
+    /// The brokers, separated by commas.
     pub brokers: String,
-    /// The brokers are librdkafka's own, inside the process.
+    /// Whether the broker is librdkafka's own, inside the process.
     pub embedded: bool,
+    /// Its configuration file.
     pub config: PathBuf,
+    /// The CA of its certificate.
     pub ca: PathBuf,
+    /// The sender's certificate.
     pub certificate: PathBuf,
+    /// The sender's key.
     pub key: PathBuf,
 }
 
 impl Dev {
-    /// The `dev` that runs with this folder, or why there is none. One that was killed leaves its file: who has it answers no more.
+    /// The `dev` that runs with this folder. A `dev` that was killed leaves its file behind, so its admin port is tried
+    /// as well.
+    ///
+    /// # Errors
+    /// No `dev` runs here; the error says how that was found.
     pub fn running(dir: &Path) -> Result<Self, String> {
         let file = dir.join(DEV);
         let none = |why: &str| format!("no `causeway dev` runs here ({} {why})", file.display());
@@ -62,7 +74,10 @@ impl Dev {
         if answers { Ok(dev) } else { Err(none("was left by one that is gone")) }
     }
 
-    /// The same for whoever works in another folder.
+    /// This `dev` with absolute paths, for users in other folders.
+    ///
+    /// # Errors
+    /// The working directory is unknown.
     pub fn absolute(&self) -> Result<Self, Failure> {
         let absolute = |file: &Path| {
             std::path::absolute(file).map_err(|error| Failure::new(format!("{}: {error}", file.display())))
@@ -79,14 +94,16 @@ impl Dev {
 
 /// A configuration, and the `dev` that it came from, if any.
 pub struct Target {
+    /// The configuration.
     pub config: Config,
+    /// The running `dev`.
     pub dev: Option<Dev>,
     /// The file that the command line or `CAUSEWAY_CONFIG` names.
     named: Option<PathBuf>,
 }
 
 impl Target {
-    /// Another command about the same bridge, as it is typed.
+    /// Another command about this bridge, as a user would type it.
     pub fn command(&self, command: &str) -> String {
         let named = self.named.as_ref().map(|file| format!(" --config {}", file.display()));
         format!("causeway {command}{}", named.unwrap_or_default())
@@ -94,12 +111,18 @@ impl Target {
 }
 
 impl TargetArgs {
-    /// Loads the configuration, with every error in it.
+    /// Loads the configuration.
+    ///
+    /// # Errors
+    /// No configuration is found, or it has faults, all of which are told.
     pub fn load(&self, flags: &[(String, String)]) -> Result<Target, Failure> {
         self.read(flags)?.map_err(|faults| unusable(&faults))
     }
 
-    /// The same, with what is wrong in the configuration left to the caller to tell.
+    /// Loads the configuration, but returns its faults to the caller.
+    ///
+    /// # Errors
+    /// No configuration is found, or the file cannot be read.
     pub fn read(&self, flags: &[(String, String)]) -> Result<Result<Target, Faults>, Failure> {
         if let Some(file) = &self.config {
             let named = Some(file.clone());
@@ -110,7 +133,7 @@ impl TargetArgs {
                 let flags = [cluster(&dev.brokers, &dev.admin).as_slice(), flags].concat();
                 Ok(read(&dev.config, &flags)?.map(|config| Target { config, dev: Some(dev), named: None }))
             }
-            // The file that `serve` would take here.
+            // `serve` would take this file too.
             Err(_) if self.dir == Path::new(DIR) && Path::new(FILE).exists() => {
                 Ok(read(Path::new(FILE), flags)?.map(|config| Target { config, dev: None, named: None }))
             }
@@ -122,18 +145,25 @@ impl TargetArgs {
 }
 
 /// Reads a configuration file, the environment and flags.
+///
+/// # Errors
+/// The file cannot be read, or the configuration has faults, all of which are told.
 pub fn load(file: &Path, flags: &[(String, String)]) -> Result<Config, Failure> {
     read(file, flags)?.map_err(|faults| unusable(&faults))
 }
 
-/// The flags that keep a `dev`, and who asks beside it, at its own brokers and registry, whatever the environment says.
+/// The flags that hold a `dev`, and a command beside it, to the brokers and registry of that `dev`. They outrank the
+/// environment.
 pub fn cluster(brokers: &str, registry: &str) -> Vec<(String, String)> {
     [("kafka.brokers", brokers), ("registry.url", registry)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }
 
-/// The same of a file that will hold this text once it is written.
+/// Like [`load`], for a file that does not exist yet: `text` is its content.
+///
+/// # Errors
+/// The configuration has faults, all of which are told.
 pub fn load_text(file: &Path, text: &str, flags: &[(String, String)]) -> Result<Config, Failure> {
     of_text(file, text, flags).map_err(|faults| unusable(&faults))
 }
@@ -155,7 +185,7 @@ fn of_text(file: &Path, text: &str, flags: &[(String, String)]) -> Result<Config
     config::load(&sources, &kafka::property_faults)
 }
 
-/// The variables that are ours.
+/// The environment's variables with our prefix.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment, for the configuration")]
 fn environment() -> Vec<(String, String)> {
     std::env::vars_os()

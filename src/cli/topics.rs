@@ -1,4 +1,4 @@
-//! `causeway topics`: the topics that the bridge needs, and those that are there.
+//! `causeway topics`: the topics that the bridge needs, and the state of each.
 
 mod durability;
 
@@ -48,7 +48,7 @@ pub struct Args {
     json: bool,
 }
 
-/// How long created topics may take until every broker knows them.
+/// The time within which every broker must know a created topic.
 const CREATED_WITHIN: Duration = Duration::from_secs(15);
 
 pub fn run(args: &Args) -> Result<Exit, Failure> {
@@ -86,10 +86,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(if worst == Level::Error { Exit::Findings } else { Exit::Done })
 }
 
-/// For a command that reads topics: one that is missing would only be waited for.
+/// Checks that `topics` exist, for commands that read them: a reader would wait for a missing topic without a word.
 ///
 /// # Errors
-/// No broker answers, or a topic is not there, each with its remedy.
+/// No broker answers, or a topic is missing; with the remedy.
 pub fn require(target: &Target, connection: &Connection, topics: &[String]) -> Result<(), Failure> {
     let admin = Admin::new(connection).map_err(Failure::new)?;
     let survey = admin.survey(topics).map_err(|error| unanswered(&error, connection.brokers()))?;
@@ -124,7 +124,7 @@ fn look(
     Ok(survey)
 }
 
-/// Looks until what was created is there: brokers learn of it one after the other.
+/// Waits until the created topics can be used, because brokers learn of a topic one after the other.
 fn look_until(
     admin: &Admin,
     config: &Config,
@@ -147,7 +147,7 @@ fn missing(survey: &Survey) -> Vec<String> {
     survey.missing.iter().map(|(name, _)| name.clone()).collect()
 }
 
-/// A topic of ours, and all that there is to say of it.
+/// One of our topics, with its findings.
 struct Judged {
     name: String,
     feed: String,
@@ -218,7 +218,7 @@ impl Judged {
     }
 }
 
-/// Where the topic has not the shape of those that we would create: no fault, but said.
+/// Notes where a topic differs from the shape of those that we would create, which is no fault.
 fn compare(topic: &Topic, config: &Config, demands: &Demands, findings: &mut Findings) {
     let (about, shape) = (format!("topic {}", topic.name), &config.kafka.topics);
     if let Ok(partitions) = usize::try_from(shape.partitions)

@@ -1,4 +1,4 @@
-//! `[kafka.client]`: which of librdkafka's properties the configuration may set, and why not the others.
+//! `[kafka.client]`: the properties of librdkafka that the configuration may set, and why it may not set the others.
 
 use std::{collections::BTreeMap, fs::File, path::PathBuf};
 
@@ -9,7 +9,7 @@ use super::{
     source::{Entry, Origin, Value},
 };
 
-/// Properties that Causeway sets or that break a promise, aliases included, each group with its reason.
+/// Properties, with their aliases, that Causeway sets itself or that would break a promise; each group with its reason.
 pub(super) const REFUSED: &[(&[&str], &str)] = &[
     (&["acks", "request.required.acks"], "a 200 means committed under acks=all"),
     (
@@ -153,8 +153,8 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Properties that the limits are compared with, and whether they may have a fraction. librdkafka reads a number's beginning, in
-/// octal after a 0, and cuts off what is beyond 32 bits: what we took for the limit would be another one than its.
+/// Properties that the limits are compared with, and whether they may have a fraction. Only plain decimals are taken:
+/// librdkafka reads a leading 0 as octal, ignores trailing text and cuts off at 32 bits, and would use another number.
 const COMPARED: &[(&str, bool)] = &[
     ("message.max.bytes", false),
     ("receive.message.max.bytes", false),
@@ -162,7 +162,7 @@ const COMPARED: &[(&str, bool)] = &[
     ("queue.buffering.max.ms", true),
 ];
 
-/// Allowed properties with two names: of a pair only one may be given.
+/// Allowed properties that have two names, of which only one may be given.
 pub(super) const ALIASES: &[(&str, &str)] = &[
     ("compression.codec", "compression.type"),
     ("queue.buffering.max.ms", "linger.ms"),
@@ -171,22 +171,24 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
 ];
 
-/// What stands in the names of properties whose values no log and no `check` may show.
+/// A property whose name contains one of these words is a secret: no log and no `check` may show its value.
 const SECRET_WORDS: &[&str] =
     &["password", "passphrase", "secret", "key.pem", "private.key", "jaas", "oauthbearer.config"];
 
-/// Such a property by its whole name: others begin with it.
+/// This property is a secret too, by its whole name: names of other properties, which are no secrets, begin with it.
 const TOKEN: &str = "sasl.oauthbearer.token";
 
-/// Something that librdkafka has against the properties.
+/// An objection of librdkafka to the properties.
 pub struct PropertyFault {
-    /// The property that it is about; empty where that is none of those given.
+    /// The property in question; empty if it is none of those given.
     pub name: String,
+    /// The objection, in words.
     pub what: String,
+    /// How to mend it.
     pub remedy: &'static str,
 }
 
-/// Reads `[kafka.client]`; `property_faults` says what librdkafka has against the properties that our rules let pass.
+/// Reads `[kafka.client]`: the properties, and the files that hold their values. `property_faults` asks librdkafka.
 pub(super) fn read(
     settings: &mut Settings,
     property_faults: &dyn Fn(&BTreeMap<String, String>) -> Vec<PropertyFault>,
@@ -223,7 +225,7 @@ pub(super) fn read(
     (properties, files)
 }
 
-/// The delay in milliseconds that librdkafka waits for more records, and the key that sets it.
+/// The time in milliseconds that librdkafka waits for more records, and the key that sets it.
 pub(super) fn linger_ms(properties: &BTreeMap<String, String>) -> Option<(String, f64)> {
     ["linger.ms", "queue.buffering.max.ms"].iter().find_map(|name| {
         let millis = properties.get(*name)?.parse().ok()?;
@@ -241,7 +243,7 @@ pub(super) fn key(property: &str) -> String {
     format!("kafka.client.{property}")
 }
 
-/// The property's value as librdkafka takes it: text, from the value itself or from the file that it names.
+/// The property's value as text, for librdkafka, and the file that it was read from, if any.
 fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Option<(String, Option<PathBuf>)> {
     let text = match &entry.value {
         Value::Raw(text) | Value::Text(text) | Value::Float(text) => text.clone(),
@@ -269,14 +271,14 @@ fn value(settings: &mut Settings, key: &str, name: &str, entry: &Entry) -> Optio
     settings.secret_file(key, &file).map(|text| (text, Some(file)))
 }
 
-/// Whether the property's value is a file's path, or a folder's.
+/// Whether the property's value is the path of a file or folder.
 fn is_path(property: &str) -> bool {
     property.ends_with(".location")
 }
 
-/// The path, from where the configuration's other paths begin. Of one that it cannot read librdkafka says neither name nor place.
+/// Resolves the path, and checks that it can be read: librdkafka's error would name neither the property nor the path.
 fn located(settings: &mut Settings, key: &str, origin: &Origin, text: &str) -> Option<String> {
-    // Look for the system's.
+    // librdkafka then looks for the system's CA certificates.
     if key == self::key("ssl.ca.location") && text == "probe" {
         return Some(text.to_owned());
     }
@@ -289,7 +291,7 @@ fn located(settings: &mut Settings, key: &str, origin: &Origin, text: &str) -> O
     Some(path.display().to_string())
 }
 
-/// What is wrong with a number that librdkafka would read otherwise than we do.
+/// The fault of a number that is not written plainly, so that librdkafka would read another one.
 fn misread(name: &str, value: &str) -> Option<Wrong> {
     let (_, fraction) = COMPARED.iter().find(|(compared, _)| *compared == name)?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,12 +1,12 @@
-//! What is wrong with a configuration, where, and what to do about it.
+//! The faults of a configuration: where each one is, and how to mend it.
 
 use std::fmt;
 
 use super::source::Origin;
 
-/// Every mistake in a configuration; those of the file first, by line.
+/// Every mistake in a configuration, those of the file first, by line.
 ///
-/// `Display` writes one fault after another: place, key and what is wrong in one line, the remedy in the next.
+/// `Display` writes one fault after another: place, key and mistake in one line, the remedy in the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
@@ -15,15 +15,15 @@ pub struct Faults(Vec<Fault>);
 pub struct Fault {
     /// Where the value comes from.
     pub origin: Origin,
-    /// The dotted key; empty where the fault is not one key's.
+    /// The dotted key; empty if the fault does not belong to one key.
     pub key: String,
-    /// What is wrong. It follows the key: "is 5, less than 500".
+    /// The mistake, in words that follow the key: "is 5, less than 500".
     pub what: String,
-    /// What to do.
+    /// How to mend it.
     pub remedy: String,
 }
 
-/// What is wrong with a value, before anyone knows where it stands.
+/// A fault without its place and key, which the caller of the check knows.
 pub(super) struct Wrong {
     pub what: String,
     pub remedy: String,
@@ -41,6 +41,7 @@ impl Faults {
         Self(faults)
     }
 
+    /// The faults in the order in which `Display` writes them.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter()
     }

@@ -1,4 +1,4 @@
-//! `[feeds.*]`: the built-in feeds with what the configuration changes in them, and the feeds it adds.
+//! `[feeds.*]`: the built-in feeds with the configuration's changes to them, and the feeds that it adds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use super::{fault::Wrong, settings::Settings};
 use crate::feed::{self, Feed, SchemaSource};
 
-/// Reads every feed: the built-in ones first, then the others by label. None may write to `dead_letter_topic`.
+/// Reads every feed: the built-in ones first, then the others by label. No feed may write to `dead_letter_topic`.
 pub(super) fn read(settings: &mut Settings, dead_letter_topic: &str) -> Vec<Feed> {
     let mut feeds = feed::built_in();
     for feed in &mut feeds {
@@ -25,7 +25,7 @@ pub(super) fn read(settings: &mut Settings, dead_letter_topic: &str) -> Vec<Feed
     feeds
 }
 
-/// What is wrong with a Kafka topic's name, by Kafka's own rule (`org.apache.kafka.common.internals.Topic`).
+/// Checks the name of a topic by Kafka's own rule (`org.apache.kafka.common.internals.Topic`).
 pub(super) fn topic(name: &str) -> Result<String, Wrong> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.len() <= 249 && name.bytes().all(legal) && !matches!(name, "" | "." | "..") {
@@ -44,7 +44,7 @@ fn labels(settings: &Settings) -> BTreeSet<String> {
     below.iter().filter_map(|(rest, _)| rest.split('.').next()).map(str::to_owned).collect()
 }
 
-/// A feed that is not built in; `None` where it cannot be one.
+/// Reads a feed that is not built in; `None` if its label is not allowed.
 fn add(settings: &mut Settings, label: &str) -> Option<Feed> {
     let section = format!("feeds.{label}");
     let first = settings.below(&section).first().map_or(section.clone(), |(member, _)| key(label, member));
@@ -53,7 +53,7 @@ fn add(settings: &mut Settings, label: &str) -> Option<Feed> {
         let what = format!("stands below feeds.{label}, which no feed can be called");
         let remedy = format!("use a-z, 0-9, '_' and '-', and not {}", feed::DEAD_LETTER);
         settings.fault(&first, Wrong::new(what, remedy));
-        // What is wrong below it is wrong under any name.
+        // The section is still read, so that the faults in it are noted as well.
         change(settings, &mut Feed { label: label.to_owned(), ..feed::other() });
         return None;
     }
@@ -78,7 +78,7 @@ fn built_in_labels() -> String {
     feed::built_in().iter().map(|feed| feed.label.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Sets what the configuration says of `feed`.
+/// Applies the configuration's values to `feed`.
 fn change(settings: &mut Settings, feed: &mut Feed) {
     let label = feed.label.clone();
     let key = |member: &str| key(&label, member);
@@ -124,7 +124,7 @@ fn event_types(settings: &mut Settings, section: &str) -> BTreeMap<String, Strin
     types
 }
 
-/// RFC 6901, without the empty pointer: a whole document is no key.
+/// Whether `text` is a JSON pointer (RFC 6901) to a member. The empty pointer is refused: a whole document is no key.
 fn is_pointer(text: &str) -> bool {
     let escapes_legal = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     text.starts_with('/') && escapes_legal
@@ -143,7 +143,7 @@ fn path(text: &str) -> Result<String, Wrong> {
     Err(Wrong::new(format!("is {text:?}, which {what}"), "write it as in /activity-processed"))
 }
 
-/// Faults two feeds with the same `member`: an event could belong to either.
+/// Notes a fault if two feeds have the same `member`: an event could then belong to either.
 fn refuse_shared(settings: &mut Settings, feeds: &[Feed], member: &str, of: impl Fn(&Feed) -> Option<&str>) {
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for feed in feeds {
@@ -156,7 +156,8 @@ fn refuse_shared(settings: &mut Settings, feeds: &[Feed], member: &str, of: impl
     }
 }
 
-/// Faults a topic with two schemas (it has one subject), and one that takes dead letters too.
+/// Notes a fault for a topic with two schemas, because it has one subject in the registry, and for a feed's topic that
+/// also takes dead letters.
 fn refuse_shared_topics(settings: &mut Settings, feeds: &[Feed], dead_letter_topic: &str) {
     let mut seen: BTreeMap<&str, &Feed> = BTreeMap::new();
     for feed in feeds {
@@ -179,7 +180,7 @@ fn refuse_shared_topics(settings: &mut Settings, feeds: &[Feed], dead_letter_top
     }
 }
 
-/// The key by which `feed` writes to `topic`.
+/// The configuration's key that makes `feed` write to `topic`.
 fn topic_key(feed: &Feed, topic: &str) -> String {
     let by_type = feed.event_types.iter().find(|(_, of_type)| of_type.as_str() == topic && feed.topic != topic);
     by_type.map_or_else(
@@ -278,7 +279,7 @@ mod tests {
             ),
             ("feeds = 5", vec!["feeds is a section"]),
         ] {
-            // `feeds = 5` would belong to the section above it: it comes first.
+            // `feeds = 5` must come first, or it would belong to the section above it.
             let text = if feeds.starts_with('[') { with(feeds) } else { format!("{feeds}\n{MINIMAL}") };
             assert_faults(&text, &expected);
         }

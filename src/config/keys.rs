@@ -1,4 +1,4 @@
-//! Every key of the configuration: its name, what it takes, default and description.
+//! Every key of the configuration: its name, type, default and description.
 
 use std::ops::RangeInclusive;
 
@@ -6,30 +6,39 @@ use Takes::{Address, Boolean, List, Path, Text};
 
 use super::source::{Value, toml_value};
 
-/// What a key takes.
+/// The type of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
+    /// A whole number within a range.
     Whole {
+        /// The smallest value allowed.
         min: i64,
-        /// `i64::MAX` where there is no bound.
+        /// The largest value allowed; `i64::MAX` if there is no bound.
         max: i64,
     },
+    /// `true` or `false`.
     Boolean,
+    /// A string.
     Text,
+    /// A list of strings.
     List,
+    /// An IP address and a port.
     Address,
+    /// The path of a file or folder.
     Path,
 }
 
-/// One key. In `name`, `NAME` stands for a feed's label, `TYPE` for an event type, `PROPERTY` for librdkafka's word.
+/// One key. In `name`, `NAME` stands for a feed's label, `TYPE` for an event type, `PROPERTY` for a property of
+/// librdkafka.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Dotted, as in the file.
+    /// The dotted name, as in the file.
     pub name: &'static str,
+    /// The type of its value.
     pub takes: Takes,
-    /// As TOML text; empty where there is none, or where it follows from other keys.
+    /// The default as TOML text; empty if there is none, or if it follows from other keys.
     pub default: &'static str,
-    /// One sentence, with the unit.
+    /// The description: one sentence, with the unit.
     pub doc: &'static str,
 }
 
@@ -57,14 +66,14 @@ pub const KEYS: &[Key] = &[
 
     key("ingress.listen", Address, "\"0.0.0.0:8443\"", "The address and port that take events, over mutual TLS"),
     key("ingress.in_flight_max", whole(1, 1_000_000), "16384", "Requests held at a time, per feed; beyond it: 503"),
-    // librdkafka's own limit, twice as large, is an i32 of kibibytes.
+    // librdkafka's limit is set to twice this, in kibibytes, and is an i32.
     key("ingress.queue_bytes_max", whole(1, 1_000_000_000_000), "268435456", "Bytes of records not yet committed, those past their 503 included; beyond it: 503"),
     key("ingress.body_bytes_max", whole(1024, 1_000_000_000), "921600", "The longest body, in bytes; beyond it: 413"),
     key("ingress.connections_max", whole(1, 1_000_000), "16384", "Open connections; at the limit the longest-idle one is closed"),
     key("ingress.idle_ms_max", whole(1000, 3_600_000), "120000", "A connection that was without a request for this long is closed, in milliseconds; more than the sender's own limit"),
     key("ingress.age_ms_max", whole(1000, 86_400_000), "3600000", "A connection that is older is closed with its next answer, in milliseconds, some up to a tenth earlier: behind a balancer of layer 4 new instances get their share so"),
     key("ingress.head_ms_max", whole(100, 60_000), "10000", "From the first byte of a request's head to its last, in milliseconds; beyond it the connection is closed"),
-    // simd-json itself goes 1,024 deep.
+    // simd-json's own limit is 1,024.
     key("ingress.depth_max", whole(1, 1000), "128", "How deep an event's JSON may be nested"),
     key("ingress.drain_ms_max", whole(0, 3_600_000), "", "How long a stopping bridge waits for what it holds, in milliseconds; default: the time to an answer + 5000"),
     key("ingress.tls.certificate", Path, "\"tls.crt\"", "The server's certificate with its chain, a PEM file"),
@@ -108,13 +117,13 @@ pub const KEYS: &[Key] = &[
     key("feeds.NAME.event_types.TYPE", Text, "", "The topic of the feed's events of this event_type; default: the feed's topic"),
 ];
 
-/// The default of `key`, where it is a constant.
+/// The default of `key`, if it is a constant.
 pub(super) fn default(key: &str) -> Option<Value> {
     let text = KEYS.iter().find(|known| known.name == key)?.default;
     if text.is_empty() { None } else { toml_value(text) }
 }
 
-/// What `key` takes, where that is a whole number.
+/// The range of `key`'s value if that is a whole number; else all numbers.
 pub(super) fn range(key: &str) -> RangeInclusive<i64> {
     match KEYS.iter().find(|known| matches(known.name, key)).map(|known| known.takes) {
         Some(Takes::Whole { min, max }) => min..=max,
@@ -130,12 +139,12 @@ pub(super) fn variable(key: &str) -> String {
     }
 }
 
-/// Whether there is such a key.
+/// Whether `key` exists.
 pub(super) fn is_known(key: &str) -> bool {
     KEYS.iter().any(|known| matches(known.name, key))
 }
 
-/// Whether keys stand below it: `ingress`, `ingress.tls`, `feeds.activity`.
+/// Whether `key` is a section, such as `ingress`, `ingress.tls` or `feeds.activity`.
 pub(super) fn is_section(key: &str) -> bool {
     sections().any(|section| matches(section, key))
 }
@@ -149,7 +158,7 @@ pub(super) fn nearest(key: &str) -> Option<String> {
     nearest_of(key, KEYS.iter().map(|known| known.name), 3)
 }
 
-/// The section that the first one in `key` that there is not was most likely meant to be; `key` may be one itself.
+/// The known section that the first unknown section in `key` was most likely meant to be; `key` may itself be one.
 pub(super) fn nearest_section(key: &str, is_section_itself: bool) -> Option<String> {
     let above = key.match_indices('.').filter_map(|(dot, _)| key.get(..dot));
     let unknown = above.chain(is_section_itself.then_some(key)).find(|section| !is_section(section))?;
@@ -157,7 +166,7 @@ pub(super) fn nearest_section(key: &str, is_section_itself: bool) -> Option<Stri
     nearest_of(unknown, sections().filter(|section| depth(section) == depth(unknown)), 2)
 }
 
-/// The one of `names`, with the feed's label of `key` in them, that lacks at most `distance_max` characters.
+/// The closest of `names` within `distance_max` edits; `NAME` in them stands for the feed's label in `key`.
 fn nearest_of(key: &str, names: impl Iterator<Item = &'static str>, distance_max: usize) -> Option<String> {
     let label = key.strip_prefix("feeds.").and_then(|rest| rest.split('.').next()).unwrap_or("NAME");
     let candidates = names.map(|name| name.replace("NAME", label));
@@ -165,7 +174,7 @@ fn nearest_of(key: &str, names: impl Iterator<Item = &'static str>, distance_max
     measured.min().filter(|(distance, _)| *distance <= distance_max).map(|(_, candidate)| candidate)
 }
 
-/// The names below the section that `key` would stand in; the sections, where there is no such section.
+/// The names of the keys beside `key` in its section; if there is no such section, the names of all sections.
 pub(super) fn siblings(key: &str) -> Vec<&'static str> {
     let section = key.rsplit_once('.').map_or("", |(section, _)| section);
     let in_section = |known: &&Key| known.name.rsplit_once('.').is_some_and(|(of, _)| matches(of, section));
@@ -177,7 +186,7 @@ pub(super) fn siblings(key: &str) -> Vec<&'static str> {
     names
 }
 
-/// Whether `key` has the form of `template`, in which `NAME` is any one part and a last `TYPE` or `PROPERTY` any rest.
+/// Whether `key` matches `template`, in which `NAME` is any one part and a last `TYPE` or `PROPERTY` is any rest.
 fn matches(template: &str, key: &str) -> bool {
     let mut rest = Some(key);
     for part in template.split('.') {
@@ -194,7 +203,7 @@ fn matches(template: &str, key: &str) -> bool {
     rest.is_none()
 }
 
-/// Levenshtein's distance: how many characters to insert, delete or replace.
+/// Levenshtein's distance: the number of characters to insert, delete or replace.
 fn distance(left: &str, right: &str) -> usize {
     let mut above: Vec<usize> = (0..=right.chars().count()).collect();
     for (row, a) in left.chars().enumerate() {

@@ -11,10 +11,10 @@ use super::{
     source::Sources,
 };
 
-/// Reads a configuration. `property_faults` says what librdkafka has against the properties of `[kafka.client]`.
+/// Reads a configuration. `property_faults` asks librdkafka for its objections to the properties of `[kafka.client]`.
 ///
 /// # Errors
-/// Every mistake in it at once; of a file that is not TOML, the first one.
+/// Every mistake at once; if the file is not TOML, only the first syntax error.
 pub fn load(
     sources: &Sources<'_>,
     property_faults: &dyn Fn(&BTreeMap<String, String>) -> Vec<PropertyFault>,
@@ -36,10 +36,10 @@ pub fn load(
     settings.finish(config)
 }
 
-/// Reads a configuration from the text of a file alone, without asking librdkafka about its properties.
+/// Reads a configuration from a file's text alone, without asking librdkafka about its properties.
 ///
 /// # Errors
-/// As [`load`].
+/// See [`load`].
 pub fn from_toml(text: &str) -> Result<Config, Faults> {
     load(&Sources { file: Some(("causeway.toml".as_ref(), text)), ..Sources::default() }, &|_| Vec::new())
 }
@@ -151,7 +151,7 @@ fn brokers(settings: &mut Settings) -> Vec<String> {
     brokers
 }
 
-/// `host`, `host:port` or `[v6]:port`, with or without a protocol and `://` before it, as librdkafka takes it.
+/// Whether librdkafka takes `text` as a broker: `host`, `host:port` or `[v6]:port`, with an optional `protocol://`.
 fn is_broker(text: &str) -> bool {
     const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
     let (protocol, address) = text.split_once("://").unwrap_or(("plaintext", text));
@@ -201,7 +201,7 @@ fn registry(settings: &mut Settings) -> Option<Registry> {
     Some(registry)
 }
 
-/// The two go together, and only over TLS.
+/// Our certificate for the registry and its key, which must be given together.
 fn registry_identity(settings: &mut Settings) -> Option<(PathBuf, PathBuf)> {
     const CERTIFICATE: &str = "registry.certificate";
     const KEY: &str = "registry.private_key";
@@ -228,12 +228,12 @@ fn refuse_without_url(settings: &mut Settings) {
     }
 }
 
-/// The addresses of one registry, with commas between, as Confluent's clients take them.
+/// The addresses of one registry, separated by commas as for Confluent's clients.
 fn registry_urls(text: &str) -> Result<Vec<String>, Wrong> {
     text.split(',').map(|url| registry_url(url.trim())).collect()
 }
 
-/// Errors do not show the address: it may hold a password.
+/// Checks an address of the registry. Its errors do not show the address, which may hold a password.
 fn registry_url(text: &str) -> Result<String, Wrong> {
     let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else {
         return Err(Wrong::new(

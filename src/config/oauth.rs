@@ -1,35 +1,42 @@
-//! SASL/OAUTHBEARER in `[kafka.client]`: librdkafka's own names, taken by Causeway, as our librdkafka has no HTTP.
+//! SASL/OAUTHBEARER in `[kafka.client]`. The keys have librdkafka's names, but Causeway fetches the tokens, because
+//! our librdkafka is built without HTTP.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{Secret, client::key, fault::Wrong, settings::Settings};
 
-/// How tokens for Kafka are had.
+/// The way to tokens for Kafka.
 #[derive(Debug, Clone)]
 pub struct OAuth {
+    /// Where tokens come from.
     pub source: TokenSource,
-    /// Names and values that a broker is told beside the token (RFC 7628, section 3.1).
+    /// Names and values that a broker is sent beside the token (RFC 7628, section 3.1).
     pub extensions: Vec<(String, String)>,
 }
 
-/// Where they come from.
+/// The source of tokens.
 #[derive(Debug, Clone)]
 pub enum TokenSource {
-    /// OIDC client credentials.
+    /// A token server, asked with OIDC client credentials.
     Endpoint(TokenEndpoint),
-    /// Whoever writes the file renews the token there.
+    /// A file that holds a token. Another program writes the file, and renews the token there.
     File(PathBuf),
 }
 
 /// A server that gives tokens for a client's id and secret (RFC 6749, section 4.4).
 #[derive(Debug, Clone)]
 pub struct TokenEndpoint {
+    /// The server's address, `https://` or `http://`.
     pub url: String,
+    /// The client's id.
     pub client_id: String,
-    /// As it was at the start; of one in a file the file is read each time.
+    /// The client's secret. If it comes from a file, this is the file's content at the start.
     pub client_secret: Secret,
+    /// The file that holds the secret, read again for each token.
     pub client_secret_file: Option<PathBuf>,
+    /// The scope to ask for.
     pub scope: Option<String>,
+    /// The CA of the server's certificate, a PEM file.
     pub ca: Option<PathBuf>,
 }
 
@@ -41,10 +48,10 @@ const EXTENSIONS: &str = "sasl.oauthbearer.extensions";
 const METHOD: &str = "sasl.oauthbearer.method";
 const GRANT: &str = "sasl.oauthbearer.grant.type";
 const CA: &str = "https.ca.location";
-/// With `_file` after it, as for every other value that stands in a file.
+/// This property is taken only with `_file` after it, because a token in the configuration itself would expire.
 const TOKEN: &str = "sasl.oauthbearer.token";
 
-/// Each with the other name that librdkafka has for it.
+/// The properties that Causeway takes, each with librdkafka's other name for it, if any.
 const TAKEN: &[(&str, &str)] = &[
     (URL, ""),
     (ID, "sasl.oauthbearer.client.credentials.client.id"),
@@ -57,12 +64,13 @@ const TAKEN: &[(&str, &str)] = &[
     (TOKEN, ""),
 ];
 
-/// Whether Causeway takes the property itself: librdkafka is never told of it.
+/// Whether Causeway takes the property itself, and hides it from librdkafka.
 pub fn is_ours(property: &str) -> bool {
     TAKEN.iter().any(|(name, alias)| *name == property || *alias == property)
 }
 
-/// The properties by one name each, and the names that the configuration has for them.
+/// The given properties, and their files. The methods are asked by the first name in [`TAKEN`]; the configuration
+/// may use either.
 struct Given<'a> {
     properties: &'a BTreeMap<String, String>,
     files: &'a BTreeMap<String, PathBuf>,
@@ -82,14 +90,14 @@ impl Given<'_> {
         self.files.get(&self.name(name)).cloned()
     }
 
-    /// As the configuration has it.
+    /// The key that the configuration used.
     fn key(&self, name: &str) -> String {
         let file = if self.file(name).is_some() { "_file" } else { "" };
         format!("{}{file}", key(&self.name(name)))
     }
 }
 
-/// How tokens are had, if `sasl.mechanism` asks for them.
+/// Reads the way to tokens, if `sasl.mechanism` is OAUTHBEARER.
 pub(super) fn read(
     settings: &mut Settings,
     properties: &BTreeMap<String, String>,
@@ -136,13 +144,13 @@ pub(super) fn read(
     Some(OAuth { source, extensions })
 }
 
-/// Its file is given and could not be read, which is told already.
+/// Whether the property's file was given but could not be read, which is already noted as a fault.
 fn is_unread(settings: &Settings, name: &str) -> bool {
     let aliases = TAKEN.iter().filter(|(known, _)| *known == name);
     aliases.flat_map(|(name, alias)| [name, alias]).any(|name| settings.is_given(&format!("{}_file", key(name))))
 }
 
-/// Without OAUTHBEARER they would do nothing, in silence.
+/// Notes a fault for each of our properties: without OAUTHBEARER they would have no effect.
 fn refuse_all(settings: &mut Settings, given: &Given<'_>) {
     for (name, _) in TAKEN {
         if given.value(name).is_some() {
@@ -155,7 +163,7 @@ fn refuse_all(settings: &mut Settings, given: &Given<'_>) {
 fn endpoint(settings: &mut Settings, given: &Given<'_>, url: String) -> Option<TokenEndpoint> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     if rest.is_none_or(|rest| rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c == '@')) {
-        // It may hold a password, and is not shown.
+        // The address may hold a password, so the fault does not show it.
         let remedy = "write it as in https://login.example/oauth2/token, without a user";
         settings.fault(&given.key(URL), Wrong::new("is no address of a token server", remedy));
         return None;
@@ -179,7 +187,7 @@ fn endpoint(settings: &mut Settings, given: &Given<'_>, url: String) -> Option<T
     })
 }
 
-/// `name=value`, with commas between, as librdkafka takes them.
+/// Reads `name=value` pairs, separated by commas as librdkafka takes them.
 fn extensions(text: &str) -> Result<Vec<(String, String)>, Wrong> {
     let pairs = text.split(',').map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;

@@ -7,10 +7,10 @@ use super::{
     keys::{KEYS, Key, Takes},
 };
 
-/// The sections in the order of the file, each a table; then what `[kafka.client]` refuses.
+/// One table for each section, in the order of the file, then the properties that `[kafka.client]` refuses.
 pub fn reference() -> String {
     let mut page = String::new();
-    // A String takes all that is written to it.
+    // Writing to a String cannot fail.
     let _ = write(&mut page);
     page
 }
@@ -46,7 +46,7 @@ fn code(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// A bar would end the cell.
+/// Escapes bars, because a bar would end the cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::config::{Fault, from_toml};
 
-    /// The page is right when its part below the marker is what the code says.
+    /// The part of the page below the marker must be the output of the code.
     #[test]
     fn the_page_is_current() {
         let page = include_str!("../../docs/configuration.md");
@@ -85,7 +85,7 @@ mod tests {
         );
     }
 
-    /// What the documentation shows as configuration is one, but for files that are not here.
+    /// Every example in the documentation must load, except that the files it names do not exist here.
     #[test]
     fn examples_can_be_loaded() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");

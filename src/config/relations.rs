@@ -1,4 +1,4 @@
-//! How the limits relate: two values that are right by themselves may contradict each other.
+//! The relations between limits: two values that are each valid may contradict each other.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ const DRAIN: &str = "ingress.drain_ms_max";
 const MESSAGE: &str = "kafka.client.message.max.bytes";
 const RECEIVE: &str = "kafka.client.receive.message.max.bytes";
 
-/// How long librdkafka may go on trying at most.
+/// The longest that librdkafka may keep trying to send a record.
 const MESSAGE_TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
-/// How many records of the largest size the queue must hold at least.
+/// The queue must hold at least this many records of the largest size.
 const QUEUE_RECORDS_MIN: usize = 4;
 
 /// Notes every relation that does not hold.
@@ -24,7 +24,8 @@ pub(super) fn compare(config: &Config, settings: &mut Settings) {
     compare_ports(config, settings);
 }
 
-/// The two would be bound, as neither listens yet then, and the second one to listen would fail once the bridge is ready.
+/// Binding both listeners to one port succeeds, because neither listens yet; the second `listen` would fail only once
+/// the bridge is ready.
 fn compare_ports(config: &Config, settings: &mut Settings) {
     const INGRESS: &str = "ingress.listen";
     const ADMIN: &str = "admin.listen";

@@ -1,4 +1,4 @@
-//! The configuration as it was understood, for `causeway check`.
+//! The configuration as the bridge understood it, for `causeway check`.
 
 use std::{path::Path, time::Duration};
 
@@ -8,9 +8,9 @@ use super::{Config, KEYS, client};
 use crate::feed::{Feed, SchemaSource};
 
 impl Config {
-    /// Every key with its value and description as TOML. Secrets are comments, and so is what has no value.
+    /// Every key with its value and description as TOML. Secrets, and keys without a value, become comments.
     ///
-    /// What it gives is a configuration itself, the secrets aside. Relative paths in it start at the working directory.
+    /// Except for secrets the result is itself a configuration. Relative paths in it start at the working directory.
     pub fn resolved(&self) -> String {
         let mut page = Page { lines: Vec::new(), section: String::new() };
         self.write_sender_and_ingress(&mut page);
@@ -102,7 +102,7 @@ fn write_feed(page: &mut Page, feed: &Feed) {
     page.line("schema_id", feed.schema_id.map(|id| i64::from(id).into()), "not set");
 }
 
-/// The lines so far and the section it is in.
+/// The lines so far, and the section that the last of them belongs to.
 struct Page {
     lines: Vec<String>,
     section: String,
@@ -113,7 +113,7 @@ impl Page {
         self.put_or(key, Some(value), "");
     }
 
-    /// `key` with its description; without a value it becomes a comment that says why.
+    /// Writes `key` with its description. Without a value the line becomes a comment that says `why_not`.
     fn put_or(&mut self, key: &str, value: Option<impl Into<Value>>, why_not: &str) {
         let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
         self.open(section);

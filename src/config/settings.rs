@@ -1,4 +1,5 @@
-//! The flat map, read key by key: what is wrong is noted, and reading goes on with the default.
+//! Typed reading of the flat map, key by key. A wrong value is noted as a fault, and its default is used instead, so
+//! that one run finds every mistake.
 
 use std::{
     fmt::Display,
@@ -15,17 +16,19 @@ use super::{
     source::{self, Entries, Entry, Origin, Sources, Value},
 };
 
-/// What was given, and what is wrong with it so far.
+/// The given values, and the faults found so far.
 pub(super) struct Settings {
     given: Entries,
-    /// Relative paths in the file start here.
+    /// The folder at which relative paths in the file start.
     folder: PathBuf,
     faults: Vec<Fault>,
 }
 
 impl Settings {
+    /// Gathers the sources, and notes every unknown key.
+    ///
     /// # Errors
-    /// When the file is not TOML.
+    /// The file is not TOML.
     pub fn gather(sources: &Sources<'_>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let given = source::gather(sources, &mut faults)?;
@@ -35,16 +38,20 @@ impl Settings {
         Ok(settings)
     }
 
-    /// `value`, if nothing was wrong on the way to it.
+    /// Gives `value` back if no fault was noted.
+    ///
+    /// # Errors
+    /// All faults noted so far.
     pub fn finish<T>(self, value: T) -> Result<T, Faults> {
         if self.faults.is_empty() { Ok(value) } else { Err(Faults::new(self.faults)) }
     }
 
-    /// A whole number within the key's range, in whatever type the caller holds it.
+    /// A whole number within the key's range, in the caller's type.
     pub fn integer<T: TryFrom<i64> + Default>(&mut self, key: &str) -> T {
         self.optional_integer(key).unwrap_or_default()
     }
 
+    /// A whole number within the key's range; `None` if there is neither a value nor a default.
     pub fn optional_integer<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
         let range = keys::range(key);
         self.read(key, |value| integer(value, &range))
@@ -65,7 +72,7 @@ impl Settings {
         self.read(key, parse).unwrap_or_default()
     }
 
-    /// Text that `parse` makes something of.
+    /// The result of `parse` on the key's text.
     pub fn parsed<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<T> {
         self.read(key, |value| parse(text(value)?))
     }
@@ -74,18 +81,18 @@ impl Settings {
         self.parsed(key, |text| Ok(text.to_owned()))
     }
 
-    /// A list of strings, in the environment and in flags with commas between.
+    /// A list of strings. In the environment and in flags, commas separate the items.
     pub fn list(&mut self, key: &str) -> Option<Vec<String>> {
         self.read(key, list)
     }
 
-    /// A path. A relative one in the file starts at the file's folder, as does a default.
+    /// A path. A relative path starts at the file's folder if the file or a default gives it.
     pub fn path(&mut self, key: &str) -> Option<PathBuf> {
         let text = self.text(key)?;
         Some(self.resolve(&self.origin(key), &text))
     }
 
-    /// The secret under `key`, or in the file that `key` + `_file` names.
+    /// The secret that `key` holds, or that the file named by `key` + `_file` holds.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let direct = self.text(key);
@@ -108,13 +115,14 @@ impl Settings {
         None
     }
 
-    /// Faults `key` for being given beside `other`.
+    /// Notes that `key` must not be given together with `other`.
     pub fn both(&mut self, key: &str, other: &str) {
         let what = format!("is given beside {other} ({})", self.place(other));
         self.fault(key, Wrong::new(what, "keep one of the two"));
     }
 
-    /// `text` as a path, relative to where `origin` says.
+    /// Resolves the path `text`. A path from a variable or a flag is relative to the working directory, any
+    /// other to the file's folder.
     pub fn resolve(&self, origin: &Origin, text: &str) -> PathBuf {
         match origin {
             Origin::File { .. } | Origin::Default => self.folder.join(text),
@@ -126,7 +134,7 @@ impl Settings {
         self.given.contains_key(key)
     }
 
-    /// Every key given below `section`: what follows `section.`, and its entry.
+    /// Every key given below `section`, without the prefix `section.`, and its entry.
     pub fn below(&self, section: &str) -> Vec<(String, Entry)> {
         let entries = self.given.iter().filter_map(|(key, entry)| {
             let rest = key.strip_prefix(section)?.strip_prefix('.')?;
@@ -135,18 +143,19 @@ impl Settings {
         entries.collect()
     }
 
+    /// The place where the key was given; `Default` if it was not.
     pub fn origin(&self, key: &str) -> Origin {
         self.given.get(key).map_or(Origin::Default, |entry| entry.origin.clone())
     }
 
-    /// Notes what is wrong with the value of `key`.
+    /// Notes a fault of the value of `key`.
     pub fn fault(&mut self, key: &str, wrong: Wrong) {
         let (origin, key) = (self.origin(key), key.to_owned());
         self.faults.push(Fault { origin, key, what: wrong.what, remedy: wrong.remedy });
     }
 
-    /// Notes that two values contradict each other, at the first of `keys` that was given. Where one of them is wrong by
-    /// itself nothing is noted: what was compared is its default, which nobody wrote.
+    /// Notes that two values contradict each other, at the first of `keys` that was given. If one of `keys` already has
+    /// a fault, nothing is noted: its default was compared, which the user did not write.
     pub fn clash(&mut self, keys: &[&str], what: String, remedy: String) {
         if self.faults.iter().any(|fault| keys.contains(&fault.key.as_str())) {
             return;
@@ -232,7 +241,7 @@ fn text(value: &Value) -> Result<&str, Wrong> {
 fn list(value: &Value) -> Result<Vec<String>, Wrong> {
     match value {
         Value::List(items) => Ok(items.clone()),
-        // A subject's name has commas of its own: then the list is written as in the file.
+        // A list of subjects is written as in the file, because a subject's name contains commas itself.
         Value::Raw(text) if text.trim_start().starts_with('[') => match source::toml_value(text.trim()) {
             Some(Value::List(items)) => Ok(items),
             _ => Err(Wrong::new("begins with [ but is no list", r#"write ["one", "two"]"#)),
@@ -244,7 +253,7 @@ fn list(value: &Value) -> Result<Vec<String>, Wrong> {
     }
 }
 
-/// The value where it is short and can't be a secret (no key of a number or a truth is one), else its kind.
+/// The value if it is short, else its type in words. No secret gets here: only keys of numbers and booleans use this.
 fn shown(value: &Value) -> String {
     match value {
         Value::Raw(text) | Value::Text(text) if text.len() <= 32 => format!("{text:?}"),

@@ -1,4 +1,4 @@
-//! File, environment and flags -> one flat map: dotted key -> value and where it comes from.
+//! File, environment and flags -> one flat map: dotted key -> value and origin.
 
 use std::{collections::BTreeMap, fmt, ops::Range, path::Path};
 
@@ -9,27 +9,32 @@ use super::{
     keys,
 };
 
-/// Where values come from, strongest last: file, environment, flags.
+/// The sources of a configuration, weakest first.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sources<'a> {
-    /// The file's path, as errors show it and as relative paths inside start from it, and its text.
+    /// The file's path and its text. Errors show the path, and relative paths in the file start at its folder.
     pub file: Option<(&'a Path, &'a str)>,
-    /// Variables; those without `CAUSEWAY_` before them are not ours.
+    /// The environment's variables; names without the prefix `CAUSEWAY_` are ignored.
     pub env: &'a [(String, String)],
-    /// Dotted keys and their values.
+    /// Dotted keys and their values, from the command line.
     pub flags: &'a [(String, String)],
 }
 
-/// Where a value comes from.
+/// The place that a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
+    /// The configuration file.
     File {
+        /// The file's path, as it was given.
         path: String,
+        /// The line in it, from 1.
         line: usize,
     },
+    /// An environment variable, by its name.
     Variable(String),
+    /// The command line.
     Flag,
-    /// Nobody gave it.
+    /// No source: the value is the key's default.
     Default,
 }
 
@@ -44,37 +49,37 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value as it was written.
+/// A value as its source wrote it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
-    /// Untyped text, from the environment or a flag: the key says what it must be.
+    /// Untyped text from the environment or a flag: the key decides its type.
     Raw(String),
     Text(String),
     Integer(i64),
-    /// A fraction, as its text.
+    /// A fraction, as it was written.
     Float(String),
     Boolean(bool),
     List(Vec<String>),
-    /// What no key takes: said in words.
+    /// A value that no key takes, described in words.
     Other(&'static str),
-    /// A table without keys; all others are flattened.
+    /// A table without keys; tables with keys are flattened.
     EmptyTable,
 }
 
-/// A value and where it comes from.
+/// A value and its origin.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub value: Value,
     pub origin: Origin,
 }
 
-/// Dotted key -> the strongest source's entry.
+/// Dotted key -> the entry of the strongest source that gives it.
 pub(super) type Entries = BTreeMap<String, Entry>;
 
-/// Reads the sources into `faults` and one map.
+/// Merges the sources into one map, and adds mistakes to `faults`.
 ///
 /// # Errors
-/// When the file is not TOML: all else would be guesswork.
+/// The file is not TOML: nothing else can then be judged.
 pub(super) fn gather(sources: &Sources<'_>, faults: &mut Vec<Fault>) -> Result<Entries, Faults> {
     let mut entries = Entries::new();
     if let Some((path, text)) = sources.file {
@@ -92,12 +97,12 @@ pub(super) fn gather(sources: &Sources<'_>, faults: &mut Vec<Fault>) -> Result<E
     Ok(entries)
 }
 
-/// A TOML value by itself: a default, or a list in an environment variable.
+/// Reads one TOML value: a default, or a list in an environment variable.
 pub(super) fn toml_value(text: &str) -> Option<Value> {
     DeValue::parse(text).ok().map(|value| read(value.get_ref()))
 }
 
-/// The TOML file on its way into the map.
+/// The TOML file while it is read into the map.
 struct File<'a> {
     path: &'a Path,
     text: &'a str,
@@ -143,7 +148,7 @@ impl File<'_> {
         Origin::File { path: self.path.display().to_string(), line }
     }
 
-    /// Line and column, both from 1, the column in characters.
+    /// Line and column of a byte offset, both from 1; the column counts characters.
     fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
@@ -151,7 +156,7 @@ impl File<'_> {
         (line, column)
     }
 
-    // The error's own `Display` would show the line, and so perhaps a secret.
+    // The error's own `Display` is not used, because it shows the line, which may hold a secret.
     fn syntax_fault(&self, error: &toml::de::Error) -> Fault {
         let offset = error.span().map_or(0, |span| span.start);
         let (_, column) = self.position(offset);
@@ -184,7 +189,8 @@ fn read(value: &DeValue<'_>) -> Value {
     }
 }
 
-/// `CAUSEWAY_INGRESS__TLS__CRL` -> `ingress.tls.crl`, and below `kafka.client` `SASL_PASSWORD` -> `sasl.password`.
+/// The key of a variable: `CAUSEWAY_INGRESS__TLS__CRL` -> `ingress.tls.crl`. Below `kafka.client` a single
+/// underscore is a dot: `SASL_PASSWORD` -> `sasl.password`.
 fn key_of_variable(name: &str) -> Option<String> {
     let rest = name.strip_prefix("CAUSEWAY_")?;
     if matches!(rest, "LOG" | "LOG_FORMAT" | "CONFIG") || is_service_link(name) {
@@ -199,22 +205,22 @@ fn key_of_variable(name: &str) -> Option<String> {
     })
 }
 
-/// Kubernetes gives every container `CAUSEWAY_SERVICE_HOST`, `CAUSEWAY_PORT_8443_TCP_ADDR` and so on where a
-/// service is called `causeway` or `causeway-...`: no keys of ours, which all have a double underscore.
+/// Whether Kubernetes set the variable. For a service called `causeway` or `causeway-...` it gives every container
+/// `CAUSEWAY_SERVICE_HOST`, `CAUSEWAY_PORT_8443_TCP_ADDR` and so on. Keys of ours have a double underscore.
 fn is_service_link(name: &str) -> bool {
     let marks = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
     !name.contains("__") && (name.ends_with("_PORT") || marks.iter().any(|mark| name.contains(mark)))
 }
 
 impl Entry {
-    /// As a relation's fault names it: where it was given, if it was.
+    /// The origin in words, for a fault that compares two values.
     pub fn place(entry: Option<&Self>) -> String {
         entry.map_or_else(|| "the default".to_owned(), |entry| entry.origin.to_string())
     }
 }
 
 impl Value {
-    /// What it is, in words, without showing it: it may be a secret.
+    /// The value's type in words. The value itself may be a secret and is not shown.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Raw(_) | Self::Text(_) => "text",
@@ -228,7 +234,7 @@ impl Value {
     }
 }
 
-/// The variable or the key, as whoever wrote `origin` would write it.
+/// The name of `key` in the notation of `origin`: a variable's name or the dotted key.
 pub(super) fn spelled(key: &str, origin: &Origin) -> String {
     match origin {
         Origin::Variable(_) => keys::variable(key),

@@ -1,35 +1,37 @@
-//! `subject:` names: a distinguished name as RFC 4514 writes it, and as `openssl x509 -subject -nameopt RFC2253` prints it.
+//! `subject:` names: a distinguished name as RFC 4514 writes it, and as
+//! `openssl x509 -subject -nameopt RFC2253` prints it.
 
 use std::{fmt, str::Chars};
 
 use super::fault::Wrong;
 
-/// A distinguished name, and how the configuration writes it.
+/// A distinguished name, parsed, together with its text in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     text: String,
-    /// The most specific first; each is a set.
+    /// The relative distinguished names, the most specific first; each is a set of attributes.
     pub parts: Vec<Vec<Attribute>>,
 }
 
 /// An attribute of a distinguished name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribute {
-    /// Dotted.
+    /// The type's OID, dotted.
     pub oid: String,
+    /// The value, without RFC 4514's escapes.
     pub value: AttributeValue,
 }
 
-/// What a distinguished name says of one attribute.
+/// The value of an attribute, in one of RFC 4514's two notations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttributeValue {
-    /// UTF-8.
+    /// Text, as UTF-8.
     Text(Vec<u8>),
-    /// After a `#`: the value's DER.
+    /// The DER of the value, written in hexadecimal after a `#`.
     Der(Vec<u8>),
 }
 
-/// The types that have a short name: those of RFC 4514 (section 3), and those that OpenSSL prints besides.
+/// The types that have a short name: those of RFC 4514 (section 3), and others that OpenSSL prints.
 const TYPES: [(&str, &str); 26] = [
     ("CN", "2.5.4.3"),
     ("L", "2.5.4.7"),
@@ -59,7 +61,7 @@ const TYPES: [(&str, &str); 26] = [
     ("jurisdictionC", "1.3.6.1.4.1.311.60.2.1.3"),
 ];
 
-/// What an attribute type is called, by its dotted OID.
+/// The short name of an attribute type, by its dotted OID.
 pub fn short_name(oid: &str) -> Option<&'static str> {
     TYPES.iter().find(|(_, dotted)| *dotted == oid).map(|(name, _)| *name)
 }
@@ -110,10 +112,10 @@ fn oid(kind: &str) -> Option<String> {
     named.or_else(|| (kind.contains('.') && kind.split('.').all(number)).then(|| kind.to_owned()))
 }
 
-/// One value without what RFC 4514 (section 2.4) escapes, and the separator behind it.
+/// Reads one value, resolves the escapes of RFC 4514 (section 2.4), and returns the separator behind it too.
 fn value(chars: &mut Chars<'_>) -> Option<(AttributeValue, Option<char>)> {
     let mut bytes = Vec::new();
-    // Spaces around a value belong to it only where they are escaped.
+    // Spaces around a value belong to it only if they are escaped.
     let mut end = 0;
     let mut is_der = false;
     let mut separator = None;
@@ -140,7 +142,7 @@ fn value(chars: &mut Chars<'_>) -> Option<(AttributeValue, Option<char>)> {
     Some((value, separator))
 }
 
-/// What stands behind a backslash: a byte in two hexadecimal digits, or a character as it is.
+/// Reads what follows a backslash: two hexadecimal digits for a byte, or the character itself.
 fn unescaped(chars: &mut Chars<'_>) -> Option<Vec<u8>> {
     let first = chars.next()?;
     if first.is_ascii_hexdigit() {
@@ -162,7 +164,7 @@ fn hex(digits: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Its attributes, `+` and `,` between them.
+    /// The attributes of a subject in one line, with `+` and `,` between them.
     fn read(text: &str) -> String {
         let parts = Subject::parse(text).map_err(|wrong| wrong.what).unwrap().parts;
         let shown = |attribute: &Attribute| match &attribute.value {

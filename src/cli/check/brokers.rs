@@ -1,4 +1,4 @@
-//! Whether each broker lets this bridge in, and what to do where one does not.
+//! A check of each broker: does it let this bridge in, and if not, what is the remedy?
 
 use crate::{
     cli::findings::{Findings, Level},
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// Asks each broker of the cluster as it advertises itself, and those of `kafka.brokers` that are told by another address.
+/// Tries each broker at the address that it advertises, and also at its address in `kafka.brokers` if the two differ.
 pub fn look(config: &Config, survey: &Survey, findings: &mut Findings) {
     let connection = Connection::new(config);
     let advertised = survey.addresses();
@@ -43,7 +43,7 @@ fn judge(broker: &Unreached, only_first: bool, findings: &mut Findings) {
     findings.add(level, "brokers", format!("{address} {place}: {why}"), remedy(broker));
 }
 
-/// By librdkafka's words, as its error codes tell less.
+/// The remedy, chosen by the words of librdkafka's message, because its error codes are less precise.
 fn remedy(Unreached { address, why, misnamed }: &Unreached) -> String {
     let host = plain(address).rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
     let has = |words: &[&str]| words.iter().any(|word| why.contains(word));

@@ -1,4 +1,4 @@
-//! The arithmetic of times and limits.
+//! The arithmetic of the time budget and the limits, for an outage of Kafka.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     record::OVERHEAD_BYTES,
 };
 
-/// The times that follow from what ASAPP was told, and what they and the limits mean for an outage.
+/// The time budget and the limits, with the `rate` of events per second that they are judged by.
 pub struct BudgetLines {
     timeout: Duration,
     answer_by: Duration,
@@ -25,19 +25,20 @@ pub struct BudgetLines {
     streams_max: usize,
 }
 
-/// A typical event's body.
+/// The body of a typical event, in bytes.
 const BODY_BYTES: usize = 2048;
-/// What one event takes in the queue: its body, and its record of about the same size.
+/// The bytes of one event in the queue: its body, and its record of about the same size.
 const QUEUED_BYTES: usize = 2 * BODY_BYTES + OVERHEAD_BYTES;
 
-/// Memory, as measured and rounded up: the process without a connection; a connection that has been used; a held request.
+/// Memory, measured and rounded up: of the process without connections, of a used connection, of a held request.
 const PROCESS_BYTES: usize = 64 << 20;
 const CONNECTION_BYTES: usize = 48 << 10;
 const REQUEST_BYTES: usize = 4 << 10;
-/// What allocators keep of what was given back: a tenth.
+/// Allocators keep about a tenth more than is in use.
 const ALLOCATED_OF_USED: (usize, usize) = (11, 10);
 
 impl BudgetLines {
+    /// The lines for `rate` events per second, all in one feed.
     pub fn of(config: &Config, rate: f64) -> Self {
         let budget = config.sender.budget();
         Self {
@@ -55,38 +56,38 @@ impl BudgetLines {
         }
     }
 
-    /// The memory that the process can come to at its limits.
+    /// The most memory that the process uses, in bytes, with everything at its limit.
     fn memory_max(&self) -> usize {
-        // A connection's memory has room for the few streams of HTTP/2 that are its own; of those beside them there are never more,
-        // over all connections, than the feeds may hold (`Bridge::take_streams`).
+        // A connection's memory has room for its own few streams of HTTP/2. All further streams, over all connections,
+        // are limited to `streams_max` (`server/door.rs`).
         let requests = self.streams_max * REQUEST_BYTES;
         let connections = self.connections_max * CONNECTION_BYTES;
         let used = PROCESS_BYTES + self.queue_bytes_max + self.dedupe_bytes_max + connections + requests;
         used / ALLOCATED_OF_USED.1 * ALLOCATED_OF_USED.0
     }
 
-    /// Requests of one feed that are held at a time in an outage: each for D.
+    /// The requests of one feed that are held at a time in an outage, each for D.
     fn held(&self) -> usize {
         (self.rate * self.answer_by.as_secs_f64()).ceil() as usize
     }
 
     fn queued_events_max(&self) -> usize {
-        // One feed alone gets 8/9 (`quota.rs`).
+        // One feed alone gets 8/9 of the queue (`quota.rs`).
         self.queue_bytes_max / 9 * 8 / QUEUED_BYTES
     }
 
-    /// How long it takes until the queue is full.
+    /// The time until the queue is full.
     fn queue_full_after(&self) -> Duration {
         Duration::from_secs_f64(self.queued_events_max() as f64 / self.rate)
     }
 
-    /// How long an outage may last without a single 503: nobody waits longer than D, and nobody may be turned away.
+    /// The longest outage without a 503: no request is held longer than D, and none is refused.
     fn bridged(&self) -> Duration {
         let held_until_full = Duration::from_secs_f64(self.in_flight_max as f64 / self.rate);
         self.answer_by.min(held_until_full).min(self.queue_full_after())
     }
 
-    /// How long no event is forgotten: until one is turned away, the queue is full, or the first records are given up.
+    /// The longest outage without a lost event: until one is refused, the queue is full, or a record is given up.
     fn kept(&self) -> Duration {
         if self.held() > self.in_flight_max {
             return self.bridged();
@@ -94,6 +95,7 @@ impl BudgetLines {
         self.message_timeout.min(self.queue_full_after())
     }
 
+    /// Notes limits that an outage reaches before D.
     pub fn judge(&self, findings: &mut Findings) {
         let rate = self.rate;
         if self.held() > self.in_flight_max {
@@ -123,6 +125,7 @@ impl BudgetLines {
         }
     }
 
+    /// The lines as a page.
     pub fn text(&self) -> String {
         let (rate, events) = (self.rate, self.queued_events_max());
         format!(
@@ -160,6 +163,7 @@ Memory at all limits: {memory} MiB, of which queue_bytes_max {queue}, dedupe.byt
         )
     }
 
+    /// The lines as one object, in milliseconds and bytes.
     pub fn json(&self) -> Json {
         let millis = |duration: Duration| duration.as_millis() as u64;
         json!({
@@ -187,7 +191,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// `--rate`.
+/// Parses `--rate`, in events per second.
 pub fn rate(text: &str) -> Result<f64, String> {
     let rate: Option<f64> = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate >= 0.001 && *rate <= 1e9);
     rate.ok_or_else(|| "events per second: a number above 0, such as 200".to_owned())

@@ -1,4 +1,4 @@
-//! `check --sender FILE`: would whoever presents these certificates be let in? The verifier of the handshake judges.
+//! `check --sender FILE`: would a sender with these certificates be let in? The handshake's own verifier decides.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub fn look_at_sender(file: &Path, config: &Config, findings: &mut Findings) {
         Ok(_) => return findings.add(Level::Error, &about, "holds no certificate", PEM),
         Err(error) => return findings.add(Level::Error, &about, error.to_string(), PEM),
     };
-    // Files that cannot be used are findings of their own.
+    // A fault of our own files is reported by the check of the certificates.
     let Ok((tls, _)) = ServerTls::load(&ingress::tls(config)) else { return };
     match tls.verify_again(&chain) {
         Ok(()) => findings.ok(&about, "a CA of ingress.tls.client_ca signed it, and its extensions allow a client"),
@@ -40,15 +40,15 @@ pub fn look_at_sender(file: &Path, config: &Config, findings: &mut Findings) {
 
 const PEM: &str = "give the certificate that the sender presents, in PEM, its intermediates after it";
 
-/// The kinds of keys with which a sender can prove that the certificate is its own.
+/// The remedy for a key of a kind that cannot sign the handshake.
 const KEYS: &str =
     "have it issued for a key of ECDSA on P-256, P-384 or P-521, RSA from 2048 bits (rsaEncryption), or Ed25519";
 
-/// Whether the handshake's own signature can be checked by the certificate's key.
+/// Checks that the certificate's key is of a kind whose handshake signature we can verify.
 fn judge_key(leaf: &X509Certificate<'_>, about: &str, findings: &mut Findings) {
     let key = leaf.public_key().raw;
     let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
-    // The algorithm's identifier stands behind two short heads.
+    // In DER the algorithm's identifier follows two short headers, so it begins within the first bytes.
     let known = algorithms.iter().any(|one| {
         let id = one.public_key_alg_id();
         key.windows(id.as_ref().len()).take(12).any(|bytes| bytes == id.as_ref())
@@ -86,7 +86,7 @@ fn judge_names(
     }
 }
 
-/// Its names in the form of the configuration, of the more special kinds first.
+/// The certificate's names in the form of the configuration: alternative names first, then common names.
 fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
     let alternatives = leaf.subject_alternative_name().ok().flatten();
     let alternatives = alternatives.iter().flat_map(|names| &names.value.general_names);
@@ -104,7 +104,7 @@ fn reason(fault: &TlsFault) -> String {
     format!("the handshake fails: {fault}")
 }
 
-/// What to do about each reason.
+/// The remedy for each reason that a handshake fails for.
 fn remedy(fault: &TlsFault) -> &'static str {
     use CertificateError as Why;
     let TlsFault::InvalidCertificate(why) = fault else { return OTHER };
@@ -131,7 +131,7 @@ fn remedy(fault: &TlsFault) -> &'static str {
     }
 }
 
-/// rustls has no word of its own for these.
+/// The remedy for errors that rustls only passes on from webpki, in words.
 fn of_webpki(why: &str) -> &'static str {
     let known = [
         ("UnsupportedCertVersion", "have it issued as X.509 version 3"),

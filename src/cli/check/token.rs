@@ -1,11 +1,11 @@
-//! The token for Kafka: for whom it is, and when it ends.
+//! The token for Kafka: its principal, and when it ends.
 
 use crate::{
     cli::findings::{Findings, Level},
     kafka::{Connection, millis_now, told_time},
 };
 
-/// False where one is wanted and there is none.
+/// Adds a finding about the token. Returns false if a token is needed and there is none.
 pub fn look(connection: &Connection, findings: &mut Findings) -> bool {
     match connection.token() {
         None => true,

@@ -1,4 +1,4 @@
-//! What would become of a dead letter: its record is made, and not sent.
+//! `--dry-run`: the record of a dead letter is built, but not sent.
 
 use super::letter::Letter;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     transcode::Transcoder,
 };
 
-/// The translation, as the bridge has it.
+/// The translation from body to record, as the bridge does it.
 pub struct Foresight<'a> {
     config: &'a Config,
     routes: Vec<Route>,
@@ -22,13 +22,15 @@ pub struct Foresight<'a> {
 }
 
 impl<'a> Foresight<'a> {
+    /// Reads the schemas.
+    ///
     /// # Errors
-    /// When a schema cannot be used.
+    /// A schema cannot be used.
     pub fn new(target: &'a Target) -> Result<Self, Failure> {
         let config = &target.config;
         let mut routes = routes(config).map_err(|faults| Failure::findings(faults.join("\n")))?;
         if config.registry.is_some() {
-            // Any id is as long as the one that the registry has.
+            // The registry's id is not asked for: any id has the same length.
             let topics = routes.iter_mut().flat_map(|route| &mut route.topics);
             topics.for_each(|topic| topic.prefix = confluent_prefix(0));
         }
@@ -43,10 +45,10 @@ impl<'a> Foresight<'a> {
         })
     }
 
-    /// The topic that it would go to.
+    /// The topic that the event would go to.
     ///
     /// # Errors
-    /// Why it would be a dead letter again.
+    /// The reason why the event would be a dead letter again.
     pub fn of(&mut self, letter: &Letter) -> Result<String, String> {
         let Self { config, routes, parser, transcoder, record, record_bytes_max } = self;
         let codings = letter.origin.content_encoding.as_deref();
@@ -70,7 +72,7 @@ impl<'a> Foresight<'a> {
     }
 }
 
-/// The position of the event's feed.
+/// The position of the event's feed in the configuration.
 fn feed(config: &Config, binding: Binding, event: &Event<'_>) -> Option<usize> {
     let by_name = || config.feeds.iter().position(|feed| feed.name.as_deref() == Some(event.name));
     let other = || config.feeds.iter().position(|feed| feed.name.is_none());

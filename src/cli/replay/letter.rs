@@ -1,4 +1,4 @@
-//! Dead letter -> what was posted, or why it is not put through again.
+//! Dead letter -> the posted event, or the reason to skip it.
 
 use std::sync::Arc;
 
@@ -10,14 +10,17 @@ use crate::{
     record::{Origin, coding, dead_letter},
 };
 
-/// A dead letter that is put through again.
+/// A dead letter to replay.
 pub struct Letter {
+    /// The feed that the path decides, or `ByName` if the event's `name` decides.
     pub binding: Binding,
+    /// The origin of the first post, with the attempts counted.
     pub origin: Origin,
+    /// The posted body.
     pub body: Arc<[u8]>,
 }
 
-/// Why a dead letter is not.
+/// The reason to skip a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Skipped {
     #[error("a stub: only the first bytes of a body over the limit were kept")]
@@ -29,10 +32,10 @@ pub enum Skipped {
 }
 
 impl Letter {
-    /// What was posted, from what its dead letter kept of it.
+    /// Rebuilds the posted event from its dead letter.
     ///
     /// # Errors
-    /// Why it is not put through again.
+    /// The reason to skip it.
     pub fn of(record: &Stored, config: &Config, attempts_max: u32) -> Result<Self, Skipped> {
         let attempts: u32 = record.text(dead_letter::ATTEMPTS).and_then(|attempts| attempts.parse().ok()).unwrap_or(0);
         if record.header(dead_letter::STUB).is_some() {
@@ -59,9 +62,9 @@ impl Letter {
     }
 }
 
-/// A feed with a path of its own takes back what was posted there. For the others the event's `name` decides
-/// again: the configuration may have got a feed for it since. Of an event (PRODUCE) the feed is known wherever it was
-/// posted, so its name goes before the path where there is a feed of that name.
+/// Chooses the feed. A body that was posted to a feed's own path belongs to that feed. For all others the event's
+/// `name` decides again, because the configuration may have gained a feed for it. An event that its topic refused
+/// (stage PRODUCE) could be read, so its `name` outranks the path if a feed has that name.
 fn binding(record: &Stored, config: &Config) -> Binding {
     let bound = record
         .text(dead_letter::FEED)

@@ -1,4 +1,4 @@
-//! The bridge's own path, without its endpoint.
+//! The bridge's own path, without its listener.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,23 +13,28 @@ use crate::{
     serve::{Run, routes_with_ids},
 };
 
-/// The bridge as `serve` builds it, but for the endpoint, and the sign to stop.
+/// The bridge as `serve` builds it, without the listener, and the signal to stop.
 pub struct Passage {
     bridge: Bridge,
+    /// The lanes' producers, to be drained at the end.
     pub producers: Arc<Producers>,
+    /// Cancelled by the signal to stop.
     pub stop: CancellationToken,
-    /// What is on its way is no longer waited for.
+    /// Cancelled once records on their way are no longer waited for.
     cut_off: CancellationToken,
 }
 
-/// How long a stopped run waits for what is on its way.
+/// A stopped run waits this long for records on their way.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the bridge says to a letter.
+/// The bridge's reply to a letter: in flight, or refused for lack of room.
 pub type Sent = Result<InFlight, Overload>;
 
 impl Passage {
     /// Resolves the schemas' ids and starts the producers.
+    ///
+    /// # Errors
+    /// A schema has no id, or the Kafka client refuses its configuration.
     pub fn open(target: &Target, connection: &Connection) -> Result<Self, Failure> {
         let config = &target.config;
         let run = target.dev.as_ref().map_or(Run::Serve, |dev| Run::Dev { embedded: dev.embedded });
@@ -55,17 +60,17 @@ impl Passage {
         Ok(Self { bridge, producers, stop, cut_off })
     }
 
-    /// Hands a letter over; what it gives is waited on for the receipt.
+    /// Hands a letter over; [`Self::receipt`] waits for the result.
     pub fn send(&self, letter: Letter) -> Sent {
         let Letter { binding, origin, body } = letter;
         let bytes = self.bridge.admit(body.len())?;
         self.bridge.deliver(Delivery { accepted: Accepted { body, origin, bytes }, binding })
     }
 
-    /// Waits for the receipt; until some seconds after the sign to stop.
+    /// Waits for the receipt, but no longer than some seconds after the signal to stop.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The bridge had no room, the record was not committed in time, or the run was stopped.
     pub async fn receipt(&self, sent: Sent) -> Result<Receipt, String> {
         let mut in_flight = sent.map_err(|overload| format!("{overload}: raise ingress.queue_bytes_max"))?;
         tokio::select! {

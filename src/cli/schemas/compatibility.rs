@@ -1,4 +1,5 @@
-//! Two schemas: can each read what the other wrote? Proven here before the registry is asked, so that the fields can be named.
+//! The compatibility of two schemas: can each read the other's records? The answer is found here, before the registry
+//! is asked, so that a refusal can name the fields.
 
 use apache_avro::{
     Schema as Avro,
@@ -6,7 +7,7 @@ use apache_avro::{
     schema_compatibility::{Compatibility, SchemaCompatibility},
 };
 
-/// Why records of one schema cannot always be read by the other, in either direction; `None` where they can.
+/// Why one schema cannot always read records of the other, in either direction; `None` if both can.
 pub fn why_not(theirs: &str, ours: &Avro) -> Option<String> {
     let theirs = match Avro::parse_str(theirs) {
         Ok(theirs) => theirs,
@@ -23,20 +24,20 @@ pub fn why_not(theirs: &str, ours: &Avro) -> Option<String> {
     Some(if fields.is_empty() { why } else { format!("{}: {why}", fields.join("; ")) })
 }
 
-/// The schema with each named type in full wherever it stands: one that is defined at its first use and referred to later is
-/// the same (Avro specification, Names), and apache-avro's comparison takes it for another.
+/// The schema with each named type written out wherever it is used. Avro allows a definition at the first use and
+/// references later (specification, Names), but apache-avro's comparison takes a reference for another type.
 fn written_out(schema: &Avro) -> Avro {
     let Ok(resolved) = ResolvedSchema::try_from(schema) else { return schema.clone() };
     let mut writer = Writer { resolved: &resolved, open: Vec::new(), left: NODES_MAX };
     writer.write(schema)
 }
 
-/// A schema that doubles with each of its types ends here, with the names that are left.
+/// The most nodes written: a schema that doubles with each of its types keeps its references beyond this.
 const NODES_MAX: usize = 100_000;
 
 struct Writer<'a> {
     resolved: &'a ResolvedSchema<'a>,
-    /// The records that enclose what is written: such a name stays, as its type has no end.
+    /// The records that enclose the current node. Their names stay references, because a recursive type has no end.
     open: Vec<&'a Name>,
     left: usize,
 }
@@ -75,7 +76,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The smallest fields at which two records do not fit.
+/// Names the innermost fields at which two records do not fit.
 fn changed_fields(theirs: &Avro, ours: &Avro, path: &str, found: &mut Vec<String>) {
     let (Avro::Record(theirs), Avro::Record(ours)) = (not_null(theirs), not_null(ours)) else {
         return found.push(format!("field `{path}` changed its type"));
@@ -119,7 +120,7 @@ mod tests {
         )
     }
 
-    /// Three fields of one type; the first of them defines it.
+    /// A record whose `fields` have one type, which the first of them defines.
     fn used(fields: &[&str], member: &str) -> String {
         let definition = format!(
             r#"{{"type":"record","name":"U","fields":[{{"name":"{member}","type":["null","long"],"default":null}}]}}"#

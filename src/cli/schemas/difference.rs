@@ -1,8 +1,8 @@
-//! Where two texts of a schema differ, blanks and the order of members aside.
+//! The first difference between two texts of a schema. Blanks and the order of members do not count.
 
 use serde_json::Value as Json;
 
-/// A pointer (RFC 6901) to the first place where the texts say something else; none where they say the same.
+/// A JSON pointer (RFC 6901) to the first place where the texts differ; `None` if they are equal.
 pub fn first(ours: &str, theirs: &str) -> Option<String> {
     match (serde_json::from_str(ours), serde_json::from_str(theirs)) {
         (Ok(ours), Ok(theirs)) => below(&ours, &theirs),

@@ -1,4 +1,4 @@
-//! What the registry has of each schema, and what that means for the bridge.
+//! The registry's state of each schema, and what the state means for the bridge.
 
 use console::style;
 use serde_json::{Value as Json, json};
@@ -16,38 +16,42 @@ use crate::{
     serve::routes,
 };
 
-/// One topic's values: the schema that the bridge writes them by, and what the registry has.
+/// The schema of one topic's values, and its state in the registry.
 pub struct Subject {
+    /// The feed's label.
     pub feed: String,
     topic: String,
+    /// The subject's name in the registry.
     pub subject: String,
+    /// The schema that the bridge writes with.
     pub schema: Schema,
+    /// Its state in the registry.
     pub state: State,
-    /// What is set for the subject itself.
+    /// The compatibility level that is set for the subject itself.
     pub compatibility: Option<String>,
-    /// Where the text that the registry keeps under the id differs from ours, if it does: some take texts that differ in docs
-    /// alone for one schema, and keep the first.
+    /// The first difference between our text and the registry's under the same id. Some registries take texts that
+    /// differ only in docs for one schema, and keep the first.
     kept_otherwise: Option<String>,
 }
 
-/// What the registry has of a schema.
+/// The state of a schema in the registry.
 pub enum State {
-    /// There is no registry: values are in single-object encoding.
+    /// No registry is configured: values are in single-object encoding.
     NoRegistry,
-    /// Exactly this one. The version is known where it is the newest.
+    /// This schema is registered. `version` is known only if it is the newest.
     Registered { id: u32, version: Option<u32>, newest: Version },
-    /// The configuration fixes the id; why that is wrong, if it is.
+    /// The configuration fixes the id; `wrong` tells why that is wrong, if it is.
     Pinned { id: u32, wrong: Option<String> },
-    /// The subject has no schema at all.
+    /// The subject has no schema.
     Empty,
-    /// Others, of which the newest is compatible with ours, or why it is not.
+    /// Only other schemas are registered; `incompatible` tells why the newest does not fit ours, if it does not.
     Others { newest: Version, incompatible: Option<String> },
 }
 
 /// Looks at every subject that the configuration needs.
 ///
 /// # Errors
-/// Schemas that cannot be used, or a registry that does not answer.
+/// A schema cannot be used, or the registry does not answer.
 pub fn survey(target: &Target) -> Result<Vec<Subject>, Failure> {
     let routes = routes(&target.config).map_err(|faults| Failure::findings(faults.join("\n")))?;
     let registry = open(&target.config)?;
@@ -78,7 +82,7 @@ pub fn survey(target: &Target) -> Result<Vec<Subject>, Failure> {
     Ok(subjects)
 }
 
-/// What to do about a registry that cannot be asked.
+/// A registry's error as a failure with its remedy.
 pub fn unanswered(error: RegistryError) -> Failure {
     let remedy = match &error {
         RegistryError::Unreachable { proxied: true, .. } => {
@@ -99,7 +103,7 @@ pub fn unanswered(error: RegistryError) -> Failure {
         RegistryError::Token { .. } => "name a readable file that holds nothing but the token",
     };
     let message = format!("{error}\n  {remedy}");
-    // A file that cannot be used is the configuration's fault, and none of the registry's.
+    // Such a file is a fault of the configuration, not of the registry.
     if matches!(error, RegistryError::File(_) | RegistryError::Proxy(_) | RegistryError::Token { .. }) {
         Failure::findings(message)
     } else {
@@ -112,7 +116,7 @@ fn pinned(registry: &Registry, id: u32, ours: &Schema) -> State {
         Ok(Ok(theirs)) if theirs.fingerprint == ours.fingerprint => None,
         Ok(Ok(_) | Err(_)) => Some("the registry has another schema under this id".to_owned()),
         Err(error @ RegistryError::Refused { status: 404, .. }) => Some(error.to_string()),
-        // The point of a pinned id: nobody needs the registry.
+        // An id is pinned so that nobody needs the registry: its silence is no fault.
         Err(_) => None,
     };
     State::Pinned { id, wrong }
@@ -126,7 +130,7 @@ fn look(
 ) -> Result<(State, Option<String>), RegistryError> {
     let Some(newest) = registry.latest(subject)? else { return Ok((State::Empty, None)) };
     let text = &route.schema.text;
-    // What `dev` serves are the very texts, and it answers nothing but GET.
+    // `dev` serves our texts as they are, and answers only GET, so they are compared here.
     let id = if dev { Some(newest.id).filter(|_| newest.schema == *text) } else { registry.find(subject, text)? };
     let compatibility = registry.compatibility(subject)?;
     let state = match id {
@@ -139,17 +143,17 @@ fn look(
     Ok((state, compatibility))
 }
 
-/// The command that registers what is missing.
+/// The command that registers the missing schemas.
 const APPLY: &str = "schemas --apply";
 
-/// What to do about a schema that is not compatible.
+/// The remedy for a schema that is not compatible.
 pub const EVOLVE: &str = "a schema may only gain or lose fields of type [\"null\", T] with default null: put the fields back as they were,\nor give the feed another topic, and so another subject";
 
 /// The titles of [`Subject::row`].
 pub const TITLES: [&str; 8] = ["FEED", "TOPIC", "SUBJECT", "FINGERPRINT", "ID", "VERSION", "COMPATIBILITY", "STATE"];
 
 impl Subject {
-    /// What its state means for the bridge.
+    /// Findings about the state.
     pub fn judge(&self, target: &Target) -> Findings {
         let mut findings = Findings::default();
         let about = format!("schema {}", self.subject);
@@ -249,7 +253,7 @@ impl Subject {
         }
     }
 
-    /// Its cells under [`TITLES`].
+    /// The cells under [`TITLES`].
     pub fn row(&self) -> Vec<String> {
         let (id, version) = self.id_and_version();
         let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
@@ -275,6 +279,7 @@ impl Subject {
         ]
     }
 
+    /// The state as one object, for `--json`.
     pub fn json(&self) -> Json {
         let (id, version) = self.id_and_version();
         let newest = match &self.state {

@@ -1,4 +1,4 @@
-//! One connection to the bridge, made again when it is lost.
+//! One connection to the bridge, opened again when it is lost.
 
 use std::{
     future::Future,
@@ -30,11 +30,11 @@ pub struct Client {
 
 enum Link {
     Http1(Option<Box<Http1>>),
-    /// Shared by the streams of one connection.
+    /// The connection is shared by its streams.
     Http2(Arc<Mutex<Option<Http2>>>),
 }
 
-/// An HTTP/1.1 connection that its user drives: no task of its own, so no wake-ups between two tasks.
+/// An HTTP/1.1 connection that its user polls: without a task of its own there are no wake-ups between two tasks.
 struct Http1 {
     sender: http1::SendRequest<Full<Bytes>>,
     connection: http1::Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>,
@@ -47,7 +47,7 @@ struct Http2 {
     _connection: AbortOnDropHandle<()>,
 }
 
-/// How long a connection may take to close in order.
+/// The longest that a connection may take to close in order.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 impl Client {
@@ -63,13 +63,17 @@ impl Client {
         (0..count).map(|_| Self { endpoint: Arc::clone(endpoint), link: link() }).collect()
     }
 
-    /// Posts `body` and reads the answer to its end: its status. May be dropped at any time, as a timeout does.
+    /// Posts `body`, reads the whole answer, and returns its status. The future may be dropped at any time, as a
+    /// timeout does.
+    ///
+    /// # Errors
+    /// The connection failed, or the answer did not come whole.
     pub async fn post(&mut self, body: Bytes) -> Result<u16, Broken> {
         let request = Request::from_parts(self.endpoint.head.clone(), Full::new(body));
         let endpoint = &self.endpoint;
         match &mut self.link {
             Link::Http1(link) => {
-                // Taken out: one whose answer did not come cannot be used again.
+                // The connection is taken out, because it cannot be used again if its answer does not come.
                 let mut http = match link.take() {
                     Some(http) => http.or_new(endpoint).await?,
                     None => Http1::open(endpoint).await?,
@@ -112,7 +116,7 @@ impl Http1 {
         if self.ready().await { Ok(self) } else { Self::open(endpoint).await }
     }
 
-    /// Whether it can take a request.
+    /// Whether the connection can take a request.
     async fn ready(&mut self) -> bool {
         std::future::poll_fn(|context| {
             if self.drive(context).is_err() || self.ended {
@@ -131,7 +135,8 @@ impl Http1 {
         };
         let mut answer = pin!(answer);
         std::future::poll_fn(|context| {
-            // The answer first, as it hands the request over; the connection, which carries it; the answer it may have brought.
+            // The first poll of `answer` hands the request over, `drive` then writes it and reads, and the second poll
+            // of `answer` takes what was read.
             if let Poll::Ready(answer) = answer.as_mut().poll(context) {
                 return Poll::Ready(answer);
             }
@@ -160,7 +165,7 @@ impl Http1 {
     }
 }
 
-/// Lets the connection read and write what it can.
+/// Lets the connection read and write as much as it can now.
 fn drive<C: Future<Output = hyper::Result<()>> + Unpin>(
     connection: &mut C,
     ended: &mut bool,
@@ -179,7 +184,7 @@ fn drive<C: Future<Output = hyper::Result<()>> + Unpin>(
 }
 
 impl Http2 {
-    /// The connection's sender; the first stream that finds none opens one, the others wait for it.
+    /// The connection's sender. The first stream that finds none opens a connection, and the others wait for it.
     async fn sender(
         link: &Mutex<Option<Self>>,
         endpoint: &Endpoint,

@@ -1,4 +1,4 @@
-//! Where events go: address, certificates, and a new connection to it.
+//! The endpoint that events are posted to: address, certificates, and new connections to it.
 
 use std::{
     io,
@@ -53,19 +53,24 @@ pub struct EndpointArgs {
     pub fresh: bool,
 }
 
-/// A place to post to, resolved.
+/// The endpoint, with its host looked up and its certificates read.
 pub struct Endpoint {
     addresses: Vec<SocketAddr>,
     name: ServerName<'static>,
     tls: TlsConnector,
-    /// The head that every request has.
+    /// The head of every request.
     pub head: Parts,
+    /// Whether HTTP/2 is spoken.
     pub http2: bool,
+    /// Whether each attempt opens a connection of its own.
     pub fresh: bool,
 }
 
 impl EndpointArgs {
     /// Reads the certificates and looks the host up.
+    ///
+    /// # Errors
+    /// A file cannot be used, the host is unknown, or neither `--url` nor a running `dev` gives an address.
     pub async fn resolve(&self) -> Result<Endpoint, Failure> {
         let dev = if self.url.is_none() { Some(self.dev()?) } else { None };
         let of_dev = |file: fn(&Dev) -> &PathBuf| dev.as_ref().map(|dev| file(dev).clone()).unwrap_or_default();
@@ -135,7 +140,7 @@ impl EndpointArgs {
         Ok(config)
     }
 
-    /// HTTP/2 takes its `:authority` from the URL; HTTP/1.1 has the path there, and a Host.
+    /// The head of every request. HTTP/2 takes its `:authority` from the URL; HTTP/1.1 has only the path, and a Host.
     fn head(&self, url: &Uri) -> Result<Parts, hyper::http::Error> {
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         let uri = if self.http2 { url.clone() } else { Uri::try_from(path)? };
@@ -154,7 +159,10 @@ impl EndpointArgs {
 }
 
 impl Endpoint {
-    /// TCP and TLS, to the end of our side of the handshake.
+    /// Opens a connection. With TLS 1.3 the server may still refuse our certificate after this returns.
+    ///
+    /// # Errors
+    /// TCP or TLS failed, or the server does not speak the wanted HTTP/2.
     pub async fn connect(&self) -> Result<TlsStream<TcpStream>, Broken> {
         let socket = TcpStream::connect(self.addresses.as_slice()).await.map_err(|error| self.unreachable(&error))?;
         socket.set_nodelay(true).map_err(|error| Broken::of(&error))?;

@@ -1,4 +1,4 @@
-//! Events made up as ASAPP would send them: the same seed makes the same events, but for their times.
+//! Generated events, like those that ASAPP sends. One seed always makes the same events, except for their times.
 
 use std::ops::Range;
 
@@ -15,21 +15,23 @@ pub enum Feed {
     Queue,
 }
 
-/// What is posted once: the bytes, and where in them the event's id stands (nowhere: an empty range).
+/// An event to post.
 #[derive(Debug, Clone)]
 pub struct Event {
+    /// The bytes of the body.
     pub body: Bytes,
+    /// The position of the event's id in the body; an empty range if there is none.
     pub id: Range<usize>,
 }
 
 impl Event {
-    /// The id as the body spells it, without quotes; empty where there is none.
+    /// The id as the body spells it, without quotes; empty if there is none.
     pub fn id(&self) -> &[u8] {
         self.body.get(self.id.clone()).unwrap_or_default()
     }
 }
 
-/// Makes event number `n` of a run, whoever asks first.
+/// Makes event number `n` of a run. The event depends on `n` alone, not on the sender that asks for it.
 pub struct Generator {
     seed: u64,
     templates: Vec<Template>,
@@ -45,7 +47,7 @@ pub struct Scratch {
     clock: Clock,
 }
 
-/// Conversations at a time; where there are more issues, several share all but the issue's id.
+/// The number of conversations. With more issues than these, several issues share all but the issue's id.
 const CONVERSATIONS: u64 = 1_000;
 const REPS: u64 = 200;
 const QUEUES: [&str; 12] = [
@@ -66,7 +68,7 @@ const GIVEN: [&str; 10] = ["Dana", "Priya", "Marcus", "Elena", "Tomás", "Aisha"
 const FAMILY: [&str; 10] =
     ["Whitfield", "Raman", "Oyelaran", "Petrova", "Núñez", "Haddad", "Chen", "Ellis", "Marino", "Boateng"];
 
-/// How often each feed stands in a mix, in percent.
+/// The share of each feed in the mix, in percent.
 const fn share(feed: Feed) -> u64 {
     match feed {
         Feed::Activity => 30,
@@ -75,7 +77,7 @@ const fn share(feed: Feed) -> u64 {
     }
 }
 
-/// The words that a conversation fills in; a conversation has its texts in this order.
+/// The words that a conversation fills in. Its texts have this order.
 const WORDS: [&str; 11] = [
     "session",
     "customer",
@@ -93,7 +95,7 @@ const WORDS: [&str; 11] = [
 type Conversation = [String; WORDS.len()];
 
 struct Template {
-    /// This one is taken by a throw below it, and not below the one before.
+    /// A throw of the dice below this, but not below the previous template's number, chooses this template.
     below: u64,
     pieces: Vec<Piece>,
 }
@@ -102,14 +104,14 @@ enum Piece {
     Text(Box<[u8]>),
     EventId,
     IssueId,
-    /// Now less so many milliseconds.
+    /// The current time less this many milliseconds.
     Time(i64),
     Number(Range<u64>),
     Word(usize),
 }
 
 impl Generator {
-    /// Makes events of `feeds`, of all three where that is empty, and of so many issues.
+    /// A generator of events of `feeds` (all three if empty) that belong to `issues` issues.
     pub fn new(seed: u64, feeds: &[Feed], issues: u64) -> Self {
         let mut templates = Vec::new();
         let mut shares = 0;
@@ -161,12 +163,12 @@ impl Generator {
     }
 }
 
-/// What a seed's issues are drawn from.
+/// This number is mixed into the seed, so that the ids of issues differ from all others.
 const ISSUES: u64 = 0x155e5;
 
 fn conversations(seed: u64) -> Vec<Conversation> {
     let pick = |from: &[&str], at: u64| from.get(at as usize % from.len()).copied().unwrap_or_default().to_owned();
-    // Agents and queues are the same ones whatever the seed.
+    // The names and ids of agents and queues do not depend on the seed.
     let conversation = |number: u64| {
         let mut dice = Dice::new(seed ^ 0x1550e, number);
         let (rep, queue) = (dice.below(REPS), dice.below(QUEUES.len() as u64));
@@ -189,7 +191,7 @@ fn conversations(seed: u64) -> Vec<Conversation> {
     (0..CONVERSATIONS).map(conversation).collect()
 }
 
-/// Splits a template at its angle brackets; the texts hold no others but `>` in paths, which no `<` opens.
+/// Splits a template at its angle brackets. No other `<` occurs in the texts; a `>` in a path has no `<` before it.
 fn pieces(template: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut parts = template.split('<');
@@ -218,13 +220,14 @@ fn piece(word: &str) -> Option<Piece> {
     WORDS.iter().position(|known| *known == word).map(Piece::Word)
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): each index of a seed begins at a state of its own.
+/// SplitMix64 (Steele, Lea, Flood 2014). Each index of a seed begins at a state of its own.
 pub struct Dice(u64);
 
 const UUID_BYTES: usize = 36;
 const ULID_BYTES: usize = 26;
 
 impl Dice {
+    /// The dice of one event: a seed and an index always throw the same numbers.
     pub fn new(seed: u64, index: u64) -> Self {
         let mut start = Self(seed);
         Self(start.next() ^ index.wrapping_mul(0xD6E8_FEB8_6659_FD93))
@@ -259,12 +262,12 @@ impl Dice {
         String::from_utf8_lossy(&self.uuid()).into_owned()
     }
 
-    /// In the form of a ULID: 26 characters of Crockford's base 32.
+    /// A text in the form of a ULID: 26 characters of Crockford's base 32.
     fn ulid(&mut self) -> [u8; ULID_BYTES] {
         const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         let mut text = [b'0'; ULID_BYTES];
         for (at, place) in text.iter_mut().enumerate().skip(1) {
-            // It begins with 01, as those of our days do.
+            // The ULIDs of our time begin with 01.
             let value = if at == 1 { 1 } else { self.below(32) };
             *place = ALPHABET.get(value as usize).copied().unwrap_or_default();
         }
@@ -287,14 +290,14 @@ fn number(number: u64, out: &mut BytesMut) {
     }
 }
 
-/// Prints times as ASAPP does; keeps the day's text.
+/// Prints times as ASAPP does. The text of the day is kept for the next time.
 struct Clock {
     day: i64,
     date: String,
 }
 
 const DAY_MS: i64 = 86_400_000;
-/// `YYYY-MM-DDT`
+/// The length of `YYYY-MM-DDT`.
 const DATE_BYTES: usize = 11;
 
 impl Default for Clock {
@@ -359,7 +362,7 @@ mod tests {
         (0..count).map(|index| generator.event(index, NOW, &mut scratch)).collect()
     }
 
-    /// The built-in feeds' routes, by the `name` that leads to them.
+    /// The built-in feeds' routes, by the `name` of their events.
     fn routes() -> HashMap<String, Route> {
         let known = feed::built_in().into_iter().filter_map(|feed| Some((feed.name.clone()?, feed)));
         known

@@ -1,4 +1,4 @@
-//! The run: senders that take events when they are due, and ASAPP's rule of attempts.
+//! A run: senders that take events when they are due, and ASAPP's rule of attempts.
 
 use std::{
     collections::VecDeque,
@@ -36,24 +36,29 @@ pub struct Rule {
     pub retry_pause_ms: u64,
 }
 
-/// Everything that the senders of a run share.
+/// The state that the senders of a run share.
 pub struct Load {
+    /// The rule of attempts.
     pub rule: Rule,
+    /// The events.
     pub source: Source,
+    /// The order and times of the events.
     pub schedule: Schedule,
+    /// The files that keep the outcome of each event.
     pub log: Log,
-    /// Latencies count for events that are due after this time.
+    /// Latencies count for events that are due later than this after the beginning.
     pub warm_up: Duration,
+    /// Cancelled to stop the run.
     pub stop: CancellationToken,
     tallies: Vec<Mutex<Tally>>,
     /// Events that are due for their next attempt, each announced to the schedule.
     again: Mutex<VecDeque<Pending>>,
     pauses: TaskTracker,
-    /// Why the run cannot go on.
+    /// The failure that stopped the run.
     fatal: Mutex<Option<Failure>>,
 }
 
-/// An event on its way.
+/// An event between its first attempt and its end.
 struct Pending {
     event: Event,
     due: Instant,
@@ -61,17 +66,21 @@ struct Pending {
     last: Outcome,
 }
 
-/// One that posts: a connection, or one stream of it.
+/// One client and its buffers: a connection, or one stream of it.
 struct Sender {
     client: Client,
     scratch: Scratch,
     tally: usize,
 }
 
-/// Senders count into so many tallies: histograms are large, and few senders count at the same instant.
+/// The number of tallies. Histograms are large, so senders share them; few senders count at the same instant.
 const TALLIES: usize = 8;
 
 impl Load {
+    /// A run that has not begun.
+    ///
+    /// # Errors
+    /// A histogram cannot be created.
     pub fn new(
         rule: Rule,
         source: Source,
@@ -85,7 +94,11 @@ impl Load {
         Ok(Self { rule, source, schedule, log, warm_up, stop, tallies, again, pauses, fatal })
     }
 
-    /// Posts until all events have their end, or until `stop`: then those that are in flight get theirs.
+    /// Posts until all events have ended. After `stop` no event begins, and those in flight end with their current
+    /// attempt.
+    ///
+    /// # Errors
+    /// The run cannot go on: a flag is wrong, or a file cannot be written.
     pub async fn run(
         self: &Arc<Self>,
         endpoint: &Arc<Endpoint>,
@@ -115,7 +128,10 @@ impl Load {
         }
     }
 
-    /// What was counted so far.
+    /// The sum of all tallies so far.
+    ///
+    /// # Errors
+    /// A histogram cannot be created.
     pub fn total(&self) -> Result<Tally, Failure> {
         let mut total = Tally::new()?;
         self.tallies.iter().try_for_each(|tally| total.add(&lock(tally)))?;
@@ -130,7 +146,7 @@ impl Load {
         sender.client.close().await;
     }
 
-    /// The next event when this one has its end, its pauses included.
+    /// Closed loop: the next event begins once this one has ended, pauses included.
     async fn send_closed(&self, sender: &mut Sender) {
         while !self.stop.is_cancelled()
             && let Some(turn) = self.schedule.take()
@@ -143,7 +159,8 @@ impl Load {
         }
     }
 
-    /// Whatever is due, in that order; an event that waits for its next attempt keeps no connection busy.
+    /// Open loop: takes the events in the order in which they are due. An event that waits for its next attempt
+    /// occupies no connection.
     async fn send_open(self: &Arc<Self>, sender: &mut Sender) {
         while self.schedule.wait().await {
             let again = lock(&self.again).pop_front();
@@ -185,7 +202,7 @@ impl Load {
         Pending { event, due: turn.due, attempts: 0, last: Outcome::Closed }
     }
 
-    /// One attempt. Gives the event back if there is to be another.
+    /// Makes one attempt. Returns the event if another attempt is to follow.
     async fn attempt(&self, mut pending: Pending, sender: &mut Sender) -> Option<Pending> {
         if self.stop.is_cancelled() {
             self.end(&pending, Fate::Unfinished, &mut lock(self.tally(sender)?));
@@ -230,7 +247,8 @@ impl Load {
         }
     }
 
-    /// What looks like a wrong flag ends the run, unless the bridge has answered before: then it is a fault to live through.
+    /// Ends the run if the error suggests a wrong flag. Once the bridge has answered any attempt the flags are right,
+    /// and the error is a fault to live through.
     fn give_up_if_hopeless(&self, broken: &Broken) {
         let Some(remedy) = broken.remedy else { return };
         if !self.tallies.iter().any(|tally| lock(tally).has_answers()) {

@@ -1,4 +1,4 @@
-//! Files that keep what was sent and what came of it, for checkers that share no code with us.
+//! Files that keep the posted bodies and their outcomes, for checkers that share no code with us.
 
 use std::{
     fs::File,
@@ -34,6 +34,10 @@ struct Out {
 }
 
 impl LogArgs {
+    /// Creates the files.
+    ///
+    /// # Errors
+    /// A file cannot be created.
     pub fn create(&self) -> Result<Log, Failure> {
         let create = |path: &Option<PathBuf>| path.as_deref().map(Out::create).transpose();
         Ok(Log { record: create(&self.record)?, save: create(&self.save)? })
@@ -41,13 +45,19 @@ impl LogArgs {
 }
 
 impl Log {
-    /// Before its first attempt.
+    /// Writes an event's body, before its first attempt.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn posted(&self, event: &Event) -> Result<(), Failure> {
         let Some(save) = &self.save else { return Ok(()) };
         save.write(|file| file.write_all(&event.body).and_then(|()| file.write_all(b"\n")))
     }
 
-    /// After its last.
+    /// Writes an event's outcome, after its last attempt.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn ended(&self, event: &Event, last: Outcome, attempts: u32) -> Result<(), Failure> {
         let Some(record) = &self.record else { return Ok(()) };
         record.write(|file| {
@@ -56,6 +66,10 @@ impl Log {
         })
     }
 
+    /// Writes the buffered lines, at the end of the run.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn flush(&self) -> Result<(), Failure> {
         self.record.iter().chain(&self.save).try_for_each(|out| out.write(Write::flush))
     }
@@ -77,7 +91,7 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("{}: {error}; give a file that can be written", path.display()))
 }
 
-/// An id as the body spells it, as one word: a space becomes JSON's escape for it.
+/// Writes an id as the body spells it, but as one word: a space becomes JSON's escape for it.
 fn write_word(out: &mut impl Write, id: &[u8]) -> io::Result<()> {
     if id.is_empty() {
         return out.write_all(b"-");

@@ -1,16 +1,17 @@
-//! How an attempt ended.
+//! The outcome of an attempt.
 
 use std::{error::Error, fmt, io};
 
-/// What came of one attempt, as the sender sees it. Only `Status(200)` is success.
+/// The outcome of one attempt, as the sender sees it. Only `Status(200)` is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
+    /// An HTTP answer with this status.
     Status(u16),
-    /// No answer in time.
+    /// No answer came in time.
     Timeout,
-    /// No TCP connection.
+    /// No TCP connection could be opened.
     Connect,
-    /// No TLS connection, or one side refused the other's certificate.
+    /// The TLS handshake failed, or one side refused the other's certificate.
     Tls,
     /// The connection ended before the answer.
     Closed,
@@ -28,33 +29,39 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// An attempt without an answer.
+/// The error of an attempt without an answer.
 #[derive(Debug, Clone)]
 pub struct Broken {
+    /// The kind of error.
     pub outcome: Outcome,
+    /// The error in words.
     pub reason: String,
-    /// What a person can do, where it is more likely a wrong flag than a fault that passes.
+    /// The remedy, if a wrong flag is a more likely cause than a passing fault.
     pub remedy: Option<&'static str>,
 }
 
 impl Broken {
+    /// No answer came in time.
     pub fn timeout() -> Self {
         Self { outcome: Outcome::Timeout, reason: "no answer in time".to_owned(), remedy: None }
     }
 
+    /// No TCP connection could be opened, for this reason.
     pub fn connect(reason: String, remedy: Option<&'static str>) -> Self {
         Self { outcome: Outcome::Connect, reason, remedy }
     }
 
+    /// The TLS connection is of no use, for this reason.
     pub fn tls(reason: &str, remedy: &'static str) -> Self {
         Self { outcome: Outcome::Tls, reason: reason.to_owned(), remedy: Some(remedy) }
     }
 
+    /// The connection ended before the answer.
     pub fn closed() -> Self {
         Self { outcome: Outcome::Closed, reason: "the connection ended before the answer".to_owned(), remedy: None }
     }
 
-    /// Looks through an error's causes for what TLS had against it.
+    /// Searches an error's chain of causes for a TLS error.
     pub fn of(error: &(dyn Error + 'static)) -> Self {
         let mut cause = Some(error);
         let mut last = error;
@@ -69,7 +76,7 @@ impl Broken {
     }
 }
 
-/// `io::Error`'s `source` is its inner error's source: the inner error itself must be asked for.
+/// Takes the TLS error out of `error`. For an `io::Error` the inner error must be asked for, because `source` skips it.
 fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.downcast_ref().or_else(|| inner?.downcast_ref())

@@ -9,13 +9,14 @@ use super::load::Load;
 
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// Shows a run on standard error until it is dropped; nothing where that is no terminal.
+/// Shows a run on standard error until it is dropped. Shows nothing if that is not a terminal.
 pub struct Progress {
     bar: ProgressBar,
     _drawing: Option<AbortOnDropHandle<()>>,
 }
 
 impl Progress {
+    /// Begins to draw the progress of `load`.
     pub fn of(load: &Arc<Load>) -> Self {
         let total = load.schedule.total();
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);

@@ -1,4 +1,4 @@
-//! What came of a run: counted while it goes, summed up at its end.
+//! The result of a run: counted while the run goes on, and summed up at its end.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -9,43 +9,51 @@ use serde_json::{Value as Json, json};
 use super::outcome::{Broken, Outcome};
 use crate::cli::Failure;
 
-/// How an event ended.
+/// The end of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Answered 200.
+    /// It was answered 200.
     Acked,
-    /// Not answered 200 in its last attempt: ASAPP would drop it.
+    /// Its last attempt was not answered 200: ASAPP would drop it.
     Dropped,
     /// The run was stopped before its last attempt.
     Unfinished,
 }
 
-/// What some of the senders have counted.
+/// The counts of a few senders, or of all of them once added up.
 #[derive(Clone)]
 pub struct Tally {
+    /// Events answered 200.
     pub acked: u64,
+    /// Events whose attempts all failed.
     pub dropped: u64,
+    /// Events that the stop of the run ended.
     pub unfinished: u64,
     /// Events that took more than one attempt.
     pub retried: u64,
+    /// Attempts of all events.
     pub attempts: u64,
-    /// Of acked events' bodies.
+    /// Bytes of the acked events' bodies.
     bytes: u64,
     by_outcome: BTreeMap<Outcome, u64>,
-    /// The first reason for each outcome that is no answer.
+    /// The first reason for each outcome that is not an answer.
     reasons: BTreeMap<Outcome, String>,
-    /// Microseconds from the time an event was due to its 200.
+    /// Microseconds between the time at which an event was due and its 200.
     latency: Histogram<u64>,
-    /// Microseconds from the sending of an attempt to its 200, a new connection's handshake included.
+    /// Microseconds between the sending of an attempt and its 200, including the handshake of a new connection.
     service: Histogram<u64>,
 }
 
 const LATENCY_MAX: Duration = Duration::from_secs(3_600);
-/// An answer's latency is known to a thousandth.
+/// The precision of the histograms: a latency is exact to a thousandth.
 const SIGNIFICANT_DIGITS: u8 = 3;
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 impl Tally {
+    /// A tally of nothing.
+    ///
+    /// # Errors
+    /// The histograms' range is refused.
     pub fn new() -> Result<Self, Failure> {
         let histogram =
             Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, SIGNIFICANT_DIGITS).map_err(Failure::new)?;
@@ -63,6 +71,7 @@ impl Tally {
         })
     }
 
+    /// Counts an attempt, with its error if it had no answer.
     pub fn attempted(&mut self, outcome: Outcome, broken: Option<&Broken>) {
         self.attempts += 1;
         *self.by_outcome.entry(outcome).or_default() += 1;
@@ -71,7 +80,7 @@ impl Tally {
         }
     }
 
-    /// An event has its end after so many attempts.
+    /// Counts the end of an event after `attempts` attempts.
     pub fn ended(&mut self, fate: Fate, attempts: u32) {
         match fate {
             Fate::Acked => self.acked += 1,
@@ -81,7 +90,7 @@ impl Tally {
         self.retried += u64::from(attempts > 1);
     }
 
-    /// A 200 for a body of so many bytes; its times are `None` while warming up.
+    /// Counts a 200 for a body of `bytes` bytes. `times` are latency and service time, or `None` during the warm-up.
     pub fn answered(&mut self, bytes: usize, times: Option<(Duration, Duration)>) {
         self.bytes += bytes as u64;
         if let Some((latency, service)) = times {
@@ -95,10 +104,15 @@ impl Tally {
         self.by_outcome.keys().any(|outcome| matches!(outcome, Outcome::Status(_)))
     }
 
+    /// All events that have ended.
     pub fn sent(&self) -> u64 {
         self.acked + self.dropped + self.unfinished
     }
 
+    /// Adds the counts of another tally.
+    ///
+    /// # Errors
+    /// The histograms' ranges differ.
     pub fn add(&mut self, other: &Self) -> Result<(), Failure> {
         self.acked += other.acked;
         self.dropped += other.dropped;
@@ -116,9 +130,11 @@ impl Tally {
     }
 }
 
-/// The whole run.
+/// The result of the whole run.
 pub struct Summary {
+    /// The counts of all senders.
     pub tally: Tally,
+    /// The time from its beginning to the end of its last event.
     pub took: Duration,
 }
 
@@ -127,7 +143,8 @@ impl Summary {
         count as f64 / self.took.as_secs_f64().max(1e-6)
     }
 
-    /// One object; times in milliseconds, `p99_9` for the 99.9th percentile; `count`: so many came after the warm-up.
+    /// The result as one object. Times are in milliseconds, `p99_9` is the 99.9th percentile, and `count` is the number
+    /// of events after the warm-up.
     pub fn json(&self) -> Json {
         let tally = &self.tally;
         let by_status: BTreeMap<String, u64> =

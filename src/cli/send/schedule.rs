@@ -1,4 +1,4 @@
-//! Which event is next, and when it is due.
+//! The schedule: which event is next, and when it is due.
 
 use std::{
     sync::{
@@ -12,20 +12,20 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// When an event is due.
+/// The rule for when an event is due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// When a connection is free.
+    /// Closed loop: when a connection is free.
     Closed,
-    /// So many a second, whatever the answers.
+    /// Open loop: this many events per second, however slow the answers are.
     Rate(f64),
 }
 
-/// How many events a run has, and hands them out.
+/// Hands out the events of a run.
 pub struct Schedule {
     pace: Pace,
     begun: OnceLock<Instant>,
-    /// Closed loop: nothing new after this time.
+    /// Closed loop: no event begins after this time.
     lasts: Option<Duration>,
     total: u64,
     next: AtomicU64,
@@ -35,20 +35,22 @@ pub struct Schedule {
     all_released: AtomicBool,
 }
 
-/// An event's number and when it was due.
+/// An event's turn.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
+    /// The event's number, from 0.
     pub index: u64,
+    /// The time at which it is due.
     pub due: Instant,
 }
 
 /// At a high rate, events that are due within this time are released together.
 const QUANTUM: Duration = Duration::from_micros(200);
-/// At a low rate, a stop is noticed after this time.
+/// At a low rate, a stop is noticed after this time at the latest.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 impl Schedule {
-    /// `total`: as many as there are, if they have an end; `lasts`: for so long.
+    /// A schedule of at most `total` events and at most the time `lasts`; `None` is no limit.
     pub fn new(pace: Pace, total: Option<u64>, lasts: Option<Duration>) -> Self {
         let total = total.unwrap_or(u64::MAX);
         let total = match (pace, lasts) {
@@ -69,16 +71,17 @@ impl Schedule {
         }
     }
 
-    /// How many events there will be, where that is known.
+    /// The number of events, if it is known.
     pub fn total(&self) -> Option<u64> {
         (self.total != u64::MAX).then_some(self.total)
     }
 
+    /// The pace of the run.
     pub fn pace(&self) -> Pace {
         self.pace
     }
 
-    /// When the run began: at the first call.
+    /// The beginning of the run: the time of the first call.
     pub fn begun(&self) -> Instant {
         *self.begun.get_or_init(Instant::now)
     }
@@ -93,30 +96,30 @@ impl Schedule {
         (index < self.total).then_some(Turn { index, due })
     }
 
-    /// Open loop: waits until some event is due, a new one or one for its next attempt; false when none will be.
+    /// Open loop: waits until an event is due, for its first or a later attempt. Returns false if none will be.
     pub async fn wait(&self) -> bool {
         self.due.acquire().await.map(tokio::sync::SemaphorePermit::forget).is_ok()
     }
 
-    /// Open loop: the new event that [`Self::wait`] told of.
+    /// Open loop: the new event that [`Self::wait`] waited for.
     pub fn take_due(&self) -> Turn {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         Turn { index, due: self.due_at(index) }
     }
 
-    /// Open loop: an event is due for its next attempt.
+    /// Open loop: notes that an event is due for its next attempt.
     pub fn due_again(&self) {
         self.due.add_permits(1);
     }
 
-    /// Open loop: an event that was released has its end.
+    /// Open loop: notes that a released event has ended.
     pub fn settle(&self) {
         self.settled.fetch_add(1, Ordering::SeqCst);
         self.close_if_done();
     }
 
-    /// Open loop: releases each event when it is due, until all are or `stop`. For a thread of its own:
-    /// tokio's timers are a millisecond late, which is as much as many an answer takes.
+    /// Open loop: releases each event when it is due, until all are released or `stop`. It runs on a thread of its own,
+    /// because tokio's timers are a millisecond late, which is as long as many an answer takes.
     pub fn release(&self, stop: &CancellationToken) {
         let Pace::Rate(rate) = self.pace else { return };
         let begun = self.begun();
@@ -143,7 +146,7 @@ impl Schedule {
         }
     }
 
-    /// The last event's end and the end of releasing come in any order: whoever comes second sees both.
+    /// The last event may end before or after the last release. Both call this, and the later one finds both done.
     fn close_if_done(&self) {
         if self.all_released.load(Ordering::SeqCst)
             && self.settled.load(Ordering::SeqCst) == self.released.load(Ordering::SeqCst)

@@ -1,4 +1,4 @@
-//! What is posted: files, lines, or generated events.
+//! The source of the posted events: files, lines of files, or the generator.
 
 use std::{
     io::Read,
@@ -38,10 +38,10 @@ pub struct SourceArgs {
     seed: u64,
 }
 
-/// Event number `n` of the run, for whoever asks.
+/// Gives event number `n` of the run to any sender.
 pub struct Source {
     kind: Kind,
-    /// How many events there are; `None`: as many as wanted.
+    /// The number of events; `None` if there is no end.
     pub total: Option<u64>,
 }
 
@@ -51,8 +51,11 @@ enum Kind {
 }
 
 impl SourceArgs {
-    /// Reads the files. `endless`: something else ends the run, so that they are repeated as often as it takes.
-    /// `one_line`: line breaks in a body become spaces, for a body a line in `--save`.
+    /// Reads the files. With `endless` they are repeated until something else ends the run. With `one_line` line breaks
+    /// in a body become spaces, because `--save` writes one body per line.
+    ///
+    /// # Errors
+    /// A file cannot be read, or no file holds an event.
     pub fn open(&self, endless: bool, one_line: bool) -> Result<Source, Failure> {
         if self.generate {
             return Ok(Source {
@@ -109,7 +112,7 @@ fn read(file: &Path) -> Result<Vec<Bytes>, Failure> {
     Ok(lines.filter(|line| !line.is_empty()).map(|line| whole.slice_ref(line)).collect())
 }
 
-/// JSON strings hold no raw line break: a space in its place leaves the document as it is.
+/// Replaces line breaks by spaces. A JSON string contains no raw line break, so the document stays the same.
 fn on_one_line(body: Bytes) -> Bytes {
     let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
     if !body.iter().any(breaks) {
@@ -137,9 +140,9 @@ fn with_fresh_id(event: &Event, id: &[u8]) -> Event {
     Event { body: body.freeze(), id: event.id.start..event.id.start + id.len() }
 }
 
-/// Where the value of the document's own `event_id` stands, between its quotes.
+/// The position of the value of the document's own `event_id`, between its quotes.
 ///
-/// It works on bytes, so that a body that is no event, or no JSON at all, can be posted as it is.
+/// The search works on bytes, so that a body that is no event, or not even JSON, can be posted as it is.
 fn id_of(body: &[u8]) -> Option<Range<usize>> {
     let (mut at, mut depth, mut is_id) = (0, 0, false);
     while let Some(byte) = body.get(at) {
@@ -163,7 +166,7 @@ fn id_of(body: &[u8]) -> Option<Range<usize>> {
     None
 }
 
-/// Where the quote stands that ends a string.
+/// The position of the quote that ends a string.
 fn end_of_string(body: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match body.get(at)? {

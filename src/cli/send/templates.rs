@@ -1,13 +1,17 @@
-//! What generated events look like: ASAPP's members with typical values.
+//! The templates of generated events: ASAPP's members with typical values.
 //!
-//! A word in angle brackets is filled in for each event: `<id>` a fresh UUID, `<now>` and `<now-250>` a time
-//! (milliseconds back), `<3..90>` a number, every other word what [`super::generate`] knows of the conversation.
+//! A word in angle brackets is filled in for each event: `<id>` is a fresh UUID, `<now>` and `<now-250>` are times
+//! (milliseconds back), `<3..90>` is a number, and every other word belongs to the conversation ([`super::generate`]).
 
-/// An event type: its name, its share among its feed's events, and the parts that its members are joined of.
+/// An event type.
 pub struct Type {
+    /// Its name.
     pub name: &'static str,
+    /// Its share among its feed's events, in percent.
     pub share: u64,
+    /// The parts of the members of `data`.
     pub data: &'static [&'static str],
+    /// The parts of the members of `details`.
     pub details: &'static [&'static str],
 }
 
@@ -15,7 +19,7 @@ const fn of(name: &'static str, share: u64, data: &'static [&'static str], detai
     Type { name, share, data, details }
 }
 
-/// One event of `feed`, as compact JSON.
+/// The template of one event of `feed`, as compact JSON.
 pub fn event(feed: &str, meta: &str, event_type: &Type) -> String {
     let (name, data, details) = (event_type.name, event_type.data.join(","), event_type.details.join(","));
     format!(
@@ -23,12 +27,14 @@ pub fn event(feed: &str, meta: &str, event_type: &Type) -> String {
     )
 }
 
+/// The members of `meta_data` in events about a customer.
 pub const CUSTOMER_META: &str = r#""create_time":"<now>","event_time":"<now-7>","session_id":"<session>","issue_id":"<issue>","company_subdivision":"US","company_id":"acme","company_segments":["consumer","broadband"],"client_id":"<client>","client_type":"SMS""#;
 
-/// Agents' and queues' events come from the system: no session, no issue, no client.
+/// The members of `meta_data` in events about agents and queues, which have no session, issue or client.
 pub const SYSTEM_META: &str =
     r#""create_time":"<now>","event_time":"<now-4>","company_id":"acme","company_segments":["consumer"]"#;
 
+/// The activity feed's event types.
 pub const ACTIVITY: &[Type] = &[
     of("agent_activity_status_updated", 30, &[REP], &[STATUS]),
     of("agent_activity_routing_status_updated", 25, &[REP], &[STATUS, PREVIOUS_STATUS]),
@@ -43,6 +49,7 @@ const PREVIOUS_STATUS: &str = r#""previous_routing_status_updated_ts":"<now-9>",
 const LOAD: &str = r#""assignment_load_updated_ts":"<now-11>","assigned_customer_ct":<0..4>"#;
 const UTILIZATION: &str = r#""utilization_5_min_updated_ts":"<now-20>","utilization_5_min_window_start_ts":"<now-300020>","utilization_5_min_window_end_ts":"<now-20>","utilization_5_min_any_status":{"linear_sec":300,"linear_utilized_sec":<0..300>,"cumulative_sec":1200,"cumulative_utilized_sec":<0..1200>}"#;
 
+/// The journey feed's event types.
 pub const JOURNEY: &[Type] = &[
     of("ISSUE_CREATED", 8, &[CUSTOMER, SESSION], &[BEGUN, FIRST_INTENT]),
     of("INTENT_CHANGE", 8, &[CUSTOMER, SESSION], &[BEGUN, INTENT, FLOW]),
@@ -84,6 +91,7 @@ const ASSIGNMENT_ENDED: &str =
 const ENDED: &str = r#""issue_ended_ts":"<now-12>","opportunity_ended_ts":"<now-12>","is_resolved":true"#;
 const SURVEY: &str = r#""survey_submit_ts":"<now-31>","survey_responses":[{"question":"How likely are you to recommend us?","question_category":"NPS","question_type":"SCALE","answer":"<0..10>","ordering":1},{"question":"Was your problem solved today?","question_category":"RESOLUTION","question_type":"YES_NO","answer":"yes","ordering":2}]"#;
 
+/// The queue feed's event types.
 pub const QUEUE: &[Type] = &[
     of("queue_size_updated", 45, &[QUEUE_DATA, HOURS, CAPPING], &[SIZE]),
     of("queue_estimated_wait_time_updated", 45, &[QUEUE_DATA, HOURS, CAPPING], &[SIZE, WAIT]),

@@ -1,4 +1,4 @@
-//! The rule of attempts, against a server that answers as it is told.
+//! The rule of attempts, tested against a server with scripted answers.
 
 use std::{
     convert::Infallible,
@@ -38,14 +38,14 @@ struct Line {
     args: Args,
 }
 
-/// What a server did.
+/// The counts of a server.
 #[derive(Default)]
 struct Seen {
     requests: AtomicUsize,
     connections: AtomicUsize,
 }
 
-/// Answers request `n` with `answer(n)`; a status of 0 is no answer at all.
+/// Starts a server that answers request `n` with the status `answer(n)`; for 0 it never answers.
 async fn serve(certificates: &Certificates, answer: fn(usize) -> u16) -> (u16, Arc<Seen>) {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
@@ -100,7 +100,8 @@ async fn reply(
     Ok(Response::builder().status(status).body(Full::from("{}")).unwrap())
 }
 
-/// A run of `causeway send` with these flags, against such a server: the summary, the recorded lines, what the server saw.
+/// Runs `causeway send` with these flags against such a server. Returns the summary, the recorded lines and the
+/// server's counts.
 async fn run(flags: &str, answer: fn(usize) -> u16) -> (Result<Summary, Failure>, String, Arc<Seen>) {
     let dir = temp_dir::TempDir::new().unwrap();
     let certificates = Certificates::in_dir(dir.path()).unwrap();
@@ -137,7 +138,7 @@ async fn send(dir: &Path, certificates: &Certificates, port: u16, flags: &str) -
     (summary, std::fs::read_to_string(record).unwrap())
 }
 
-/// `acked, dropped, retried, attempts`
+/// `(acked, dropped, retried, attempts)`
 fn counts(summary: &Summary) -> (u64, u64, u64, u64) {
     let tally = &summary.tally;
     (tally.acked, tally.dropped, tally.retried, tally.attempts)

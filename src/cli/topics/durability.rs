@@ -1,4 +1,4 @@
-//! What a topic's state and settings mean for the promise.
+//! The state and settings of a topic, judged by the promise.
 
 use crate::{
     cli::{
@@ -8,19 +8,20 @@ use crate::{
     kafka::admin::{Missing, Survey, Topic},
 };
 
-/// What every topic must satisfy.
+/// The demands on every topic, and the words for the remedies.
 pub struct Demands {
     message_bytes_max: i64,
     create_topics: bool,
-    /// The brokers are librdkafka's own, inside `causeway dev`.
+    /// Whether the broker is librdkafka's own, inside `causeway dev`.
     pub embedded: bool,
-    /// How Kafka's own tools are told where the cluster is.
+    /// The options that connect Kafka's own tools to the cluster.
     pub tool_options: String,
-    /// The command that creates what is missing.
+    /// The command that creates the missing topics.
     apply: String,
 }
 
 impl Demands {
+    /// The demands of the target's configuration.
     pub fn of(target: &Target) -> Self {
         let kafka = &target.config.kafka;
         let secured =
@@ -47,7 +48,7 @@ impl Demands {
     }
 }
 
-/// Says everything about the topic `name`: that it is missing, or what its state and settings mean for the promise.
+/// All findings about the topic `name`: that it is missing, or where its state and settings break the promise.
 pub fn judge(name: &str, survey: &Survey, demands: &Demands) -> Findings {
     let mut findings = Findings::default();
     let about = format!("topic {name}");
@@ -137,6 +138,7 @@ fn judge_state(topic: &Topic, about: &str, demands: &Demands, findings: &mut Fin
     }
 }
 
+/// A day in milliseconds.
 pub const DAY_MS: i64 = 86_400_000;
 
 fn judge_settings(topic: &Topic, about: &str, demands: &Demands, findings: &mut Findings) {
@@ -216,7 +218,7 @@ fn judge_retention(topic: &Topic, about: &str, demands: &Demands, findings: &mut
     }
 }
 
-/// `6 partitions, 3 replicas, min.insync.replicas 2, kept 7 days`.
+/// The topic's shape in words: `6 partitions, 3 replicas, min.insync.replicas 2, kept 7 days`.
 fn shape(topic: &Topic) -> String {
     let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut shape = format!("{}, {}", plural(topic.partitions, "partition"), plural(topic.replication, "replica"));
@@ -226,7 +228,7 @@ fn shape(topic: &Topic) -> String {
     shape
 }
 
-/// `7 days`, `90 s`, `for ever`.
+/// A retention in words: `7 days`, `90 s`, `for ever`.
 pub fn age(millis: Option<i64>) -> String {
     match millis {
         None => "-".to_owned(),
@@ -256,7 +258,7 @@ mod tests {
         }
     }
 
-    /// What is said of a topic that is sound but for `settings`.
+    /// The worst level and the text for a topic that is sound except for `settings`.
     fn said(replication: usize, in_sync: usize, settings: &[(&str, &str)]) -> (Level, String) {
         let sound = [
             ("min.insync.replicas", "2"),
@@ -311,7 +313,7 @@ mod tests {
         }
     }
 
-    /// The words of `judge` for each fault that a running bridge publishes.
+    /// Each fault that a running bridge publishes as a metric must appear in the words of `judge`, too.
     #[test]
     fn the_metrics_say_what_check_says() {
         let words = |fault: &str| match fault {
@@ -345,7 +347,7 @@ mod tests {
                     let faults = topic.faults();
                     let text = judge("t", &Survey { found: vec![topic], ..Survey::default() }, &demands()).text();
                     for (fault, is) in faults {
-                        // Two replicas and both needed: said once, of the setting.
+                        // For two replicas that are both needed only the setting is named, not their number as well.
                         let said = words(fault).split('|').any(|words| text.contains(words));
                         assert_eq!(is, Some(said), "{fault} of {replication} replicas, min {min}: {text}");
                     }

@@ -3,10 +3,10 @@ use std::path::Path;
 use super::*;
 use crate::config::Secret;
 
-/// The least that a configuration must say. Three lines: what is appended begins in line 4.
+/// The smallest valid configuration. It has three lines, so text appended to it begins in line 4.
 pub const MINIMAL: &str = "# Senders\n[ingress.tls]\nclient_names = ['*']\n";
 
-/// Each fault of `text` as a file `a.toml`.
+/// The faults of `text`, read as a file `a.toml`.
 pub fn faults(text: &str) -> Vec<String> {
     let sources = Sources { file: Some((Path::new("a.toml"), text)), ..Sources::default() };
     match load(&sources, &|_| Vec::new()) {
@@ -15,7 +15,7 @@ pub fn faults(text: &str) -> Vec<String> {
     }
 }
 
-/// `text` has exactly these faults, each holding its expected words.
+/// Asserts that `text` has exactly these faults, each containing its expected words.
 pub fn assert_faults(text: &str, expected: &[&str]) {
     let faults = faults(text);
     assert_eq!(faults.len(), expected.len(), "{text}\n{faults:#?}");
@@ -76,7 +76,7 @@ fn flags_beat_environment_beats_file() {
     assert!(config.kafka.create_topics);
     assert_eq!(config.kafka.client["sasl.password"], "sesame");
     assert_eq!(config.ingress.tls.client_names, [ClientName::parse("subject:CN=a,O=b").ok().unwrap()]);
-    // Relative to the file's folder, also the default; from the environment to the working directory.
+    // Paths from the file and defaults start at the file's folder, those from the environment at the working directory.
     assert_eq!(config.ingress.tls.crl.as_deref(), Some(Path::new("/etc/crl.pem")));
     assert_eq!(config.ingress.tls.private_key, Path::new("/etc/tls.key"));
     assert_eq!(config.ingress.tls.certificate, Path::new("here.crt"));
@@ -195,7 +195,7 @@ fn brokers_as_librdkafka_takes_them() {
     }
 }
 
-/// The design's example, every key of it.
+/// An example that sets every key.
 pub const EXAMPLE: &str = r#"
 [sender]
 timeout_ms = 5000

@@ -1,4 +1,5 @@
-//! Causeway takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
+//! Causeway takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers
+//! 200.
 //!
 //! # The flow
 //!
@@ -21,7 +22,7 @@
 //! - A body that is no event, or can never be stored, goes to the dead letters as raw bytes. Nothing is filtered away.
 //! - Every queue has a limit; the bridge refuses at once anything over it.
 //!
-//! The modules stand in the order of the flow; each uses only those above it (`tests/tidy.rs` keeps that so).
+//! The modules stand in the order of the flow; each uses only those above it (`tests/tidy.rs` holds that).
 
 pub mod feed;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The binary: the command line and the exit code are in [`causeway::cli`].
+//! The binary: the command line and the exit code are in `causeway::cli`.
 
 use std::process::ExitCode;
 

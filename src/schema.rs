@@ -64,7 +64,7 @@ impl Field {
     }
 }
 
-/// A field of the root record whose text the record's key or headers need.
+/// A field whose text the record's key or headers need; it may stand in a nested record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(usize);
 

@@ -141,7 +141,7 @@ impl<'t> Pass<'t, '_> {
         if field.nullable {
             self.out.push(VALUE_BRANCH);
         }
-        // Most fields are strings: spare them the call.
+        // Most fields are strings: writing one here saves a call.
         if let (Kind::String, Some(Node::String(text))) = (&field.kind, self.tape.get(value)) {
             return write_string(self.out, text.as_bytes());
         }

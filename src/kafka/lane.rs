@@ -236,7 +236,7 @@ impl Lane {
     ///
     /// Two threads call this: redelivery (an ailment, a stall) and renew. Each takes out the producer that is current
     /// at that moment and retires it: in any order, no producer is retired twice, and none is forgotten.
-    /// - Redelivery has a producer made (a probe's takes some seconds). Meanwhile renew reads new passwords and
+    /// - Redelivery makes a producer, which takes some seconds for a probe. Meanwhile renew reads new passwords and
     ///   installs its own producer. Then redelivery installs the first one, which has the old passwords. If those are
     ///   no longer valid, its records stand still, and the next probe's producer has the new ones.
     /// - A request's thread borrows the old producer, which is then replaced; only after that the thread hands over its

@@ -37,7 +37,7 @@ pub struct Place {
     pub partition: i32,
     /// The offset of the next record to take.
     pub next: i64,
-    /// The largest possible number of records that were deleted before any run came to them.
+    /// An upper bound of the records that were deleted before any run handled them.
     pub missed: i64,
 }
 

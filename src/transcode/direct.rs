@@ -209,7 +209,7 @@ impl<'a> Pass<'a, '_> {
         }
         match field.kind {
             _ if !field.marks.is_empty() => self.marked(field, path),
-            // Most fields are of these two kinds: spare them the call.
+            // Most fields are of these two kinds: writing one here saves a call.
             Kind::String => self.string(),
             Kind::TimestampMillis => self.timestamp(),
             _ => self.value(&field.kind, &Path::Field(path, field)),

@@ -76,8 +76,8 @@ impl Connection {
     /// The same connection by way of one broker alone, under the address that it has here.
     pub(super) fn at(&self, address: &str) -> Self {
         let mut at = Self { brokers: address.to_owned(), ..self.clone() };
-        // The other mode calls the bootstrap brokers by their canonical names, and the partitions' leaders have other
-        // names.
+        // The other mode calls bootstrap brokers by their canonical names, which may differ from their names as
+        // leaders.
         at.properties.insert("client.dns.lookup".to_owned(), "use_all_dns_ips".to_owned());
         at
     }

@@ -23,7 +23,7 @@ pub enum Heard {
     Away(KafkaError),
 }
 
-/// Reads topics without an end.
+/// Reads topics on and on, past the ends that they have now.
 pub struct Follower {
     topics: Vec<String>,
     reader: Reader,

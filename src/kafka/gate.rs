@@ -1,5 +1,5 @@
-//! A gate stands before each producer: records that follow one another closely leave it together, and so do their
-//! reports.
+//! A gate stands before each producer: records that follow one another closely go to the broker together, and their
+//! reports come back together.
 //!
 //! A request to a broker costs both sides much the same whether it carries one record of a partition or ten, so a busy
 //! bridge should gather. An idle bridge would pay for a fixed wait (`linger.ms`) too. Therefore a lane's gate shuts

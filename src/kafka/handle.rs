@@ -31,9 +31,9 @@ impl Handle {
     /// Ends a producer that is not lent out any more, on a thread of its own: the producer's broker threads may be
     /// waiting for a name to be resolved.
     ///
-    /// The thread purges and polls until all of the producer's records are reported, as none would be after its end.
-    /// `keeps_max` is for a producer at fault by itself, not by Kafka: its records cannot be produced again before they
-    /// come back, so the process ends when they take longer.
+    /// The thread purges and polls until all of the producer's records are reported, as no report comes after its end.
+    /// `keeps_max` is set when the producer, and not Kafka, is known to be at fault: its records cannot be produced
+    /// again before they come back, so the process ends when they take longer.
     pub(super) fn retire(self: Arc<Self>, keeps_max: Option<Duration>) -> Owned {
         let asked = Instant::now();
         #[allow(clippy::disallowed_methods, reason = "nothing is sent")]

@@ -205,7 +205,7 @@ impl Flow {
         longest > 0 || self.throttled_until.is_some_and(|until| now < until)
     }
 
-    /// Whether the broker owes an answer for records; or for another request, having answered none since the last
+    /// Whether the broker owes an answer: for records, or for any request if it answered none since the last
     /// statistics.
     fn is_unanswered(&self, broker: &Broker) -> bool {
         let none_answered = self.answers.get(&broker.nodeid) == Some(&broker.rx);

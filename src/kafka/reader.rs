@@ -306,7 +306,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The number of records between the reader's position and the end at its opening.
+    /// The number of records between the reader's position and the end that its topics had when it was opened.
     ///
     /// # Errors
     /// The reader's own position is not known.

@@ -81,8 +81,8 @@ pub(super) fn start(
 }
 
 /// Replaces the lane's producer once a new one is let in by each leader; until then the old one stays. The first new
-/// producer sets the time by which all must settle: if the old password is no longer valid, a feed should not also wait
-/// for the others.
+/// producer sets the time by which all must settle: if the old password is no longer valid no old producer can commit,
+/// and the lanes must not wait for that one after the other.
 fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant>) -> bool {
     match let_in(lane, connection) {
         Ok(fresh) => {

@@ -1,5 +1,5 @@
-//! Watches that the threads that every receipt depends on are at work. Without one of them the bridge could only answer
-//! 503 for ever, so it ends itself, and its supervisor starts it again.
+//! Watches over the threads that every receipt depends on. Without one of them the bridge could only answer 503 for
+//! ever, so it ends itself, and its supervisor starts it again.
 
 use std::time::{Duration, Instant};
 

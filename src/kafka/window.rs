@@ -45,8 +45,8 @@ impl Key {
         self.id == other.id && self.lane == other.lane
     }
 
-    /// The hash includes the body: otherwise a sender that gives all its events one id would have them all in one
-    /// place.
+    /// The hash includes the body: otherwise a sender that gives all its events one id would have them all in one slot
+    /// of the table.
     pub(super) fn hash(&self) -> u64 {
         self.id ^ self.body[1]
     }

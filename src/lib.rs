@@ -15,7 +15,8 @@
 //!
 //! # Invariants
 //!
-//! - A 200 is built from a [`kafka::Receipt`], and a receipt from a delivery report without error. No other way exists.
+//! - A 200 is built from a [`kafka::Receipt`] alone, and a receipt from a delivery report without error, or from a
+//!   record that was committed earlier.
 //! - Nothing is awaited between a body's last byte and the hand-over to the producer: a client that goes away cannot
 //!   take an accepted event with it.
 //! - A record lives until its receipt or `message.timeout.ms`, whatever becomes of its request.

@@ -79,7 +79,7 @@ impl Record {
         self.bytes.get(self.headers..).unwrap_or_default()
     }
 
-    /// The memory in bytes that the record takes until its commit, its body excluded.
+    /// The memory in bytes that the record takes until its commit, beside the posted body.
     pub fn size(&self) -> usize {
         self.bytes.len() + OVERHEAD_BYTES
     }
@@ -148,7 +148,7 @@ pub struct Facts<'a> {
     pub event_type: &'a str,
     /// `/meta_data/event_time`, if it is in RFC 3339's form.
     time: Option<&'a str>,
-    /// The value of the first key pointer that leads to a non-empty string or a number of at most [`KEY_BYTES_MAX`]. An
+    /// The value at the first key pointer that leads to a non-empty string or a number of at most [`KEY_BYTES_MAX`]. An
     /// empty string is no key: the partitioner would send all such records to one partition.
     key: Option<Cow<'a, [u8]>>,
 }

@@ -116,7 +116,7 @@ struct Pass<'a, 'b> {
 }
 
 impl<'a> Pass<'a, '_> {
-    /// Writes an object as a record. If its members are not in the schema's order, they are brought into it at the end.
+    /// Writes an object as a record. Members that come out of the schema's order are sorted at the end.
     fn record(&mut self, plan: &Plan, path: &Path<'_, 'a>) -> Option<()> {
         let (base, start) = (self.places.len(), self.out.len());
         self.places.resize(base + plan.fields.len(), ABSENT);

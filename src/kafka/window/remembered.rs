@@ -36,8 +36,8 @@ pub(super) struct Committed {
     before: u32,
 }
 
-/// The memory of one committed event in bytes: its entry, and its part of `latest`, which has less than two places for
-/// each.
+/// The memory of one committed event in bytes: its entry, and its part of `latest`, which has fewer than two places for
+/// an event.
 pub(super) const ENTRY_BYTES: usize = size_of::<Committed>() + 2 * size_of::<u32>();
 
 impl Committed {

@@ -176,9 +176,9 @@ impl Producers {
     /// Returns the number of records given up.
     ///
     /// A producer may be replaced meanwhile: its returned records still count, and are produced again as long as the
-    /// drain lasts. After that redelivery gives up the records that it has and that still come back, and the gates
-    /// those that they gathered. A record that is handed over at this very moment goes to librdkafka, and nobody waits
-    /// for its report any more.
+    /// drain lasts. After that, redelivery gives up its records and any that still come back, and the gates give up
+    /// theirs. A record that is handed over at this very moment goes to librdkafka, and nobody waits for its report any
+    /// more.
     pub fn drain(&self, deadline: Instant) -> usize {
         self.lanes.wait_drained(deadline);
         let left = self.outstanding();

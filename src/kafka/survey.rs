@@ -31,8 +31,8 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// Settings and states that would lose acked events or stop new ones: whether each is present, `None` where that
-    /// cannot be read.
+    /// The topic's possible faults by name: settings and states that lose acked events or stop new ones. Each is true
+    /// or false, or `None` where the cluster does not tell.
     pub fn faults(&self) -> [(&'static str, Option<bool>); 6] {
         let is = |setting: &str, word: &str| Some(self.settings.as_ref()?.get(setting)?.contains(word));
         let replicas = i64::try_from(self.replication).unwrap_or(i64::MAX);

@@ -227,7 +227,7 @@ impl Bridge {
         };
         let Some(lane) = lane else { return Tried::NotThisWay(delivery) };
         let feed = self.feed(lane);
-        // Without a place the tape decides: a body that is no event needs no place, and is answered 200 as a dead
+        // If no place is left the tape decides: a body that is no event needs none, and is answered 200 as a dead
         // letter.
         let Some(share) = feed.held.quota.take(1) else { return Tried::NotThisWay(delivery) };
         let Accepted { body, origin, .. } = &delivery.accepted;

@@ -59,7 +59,7 @@ impl Parcel {
         })
     }
 
-    /// Ends the parcel of a committed record; `counts` are its lane's.
+    /// Ends the parcel of a committed record, and counts that in its lane's `counts`.
     pub(super) fn committed(self: Box<Self>, receipt: &Receipt, counts: &Counts) {
         // The count comes before the answer, so that a sender with an answer finds it counted.
         counts.committed(&self.kind, self.accepted.elapsed());

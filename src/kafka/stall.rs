@@ -172,8 +172,8 @@ fn stand_still(lane: &Lane, current: &Handle) -> (bool, bool) {
     (current.context().health().stands_still(), alone)
 }
 
-/// Makes a new client that has reached the leader of each partition, and still does after the old one had time to do so
-/// too; or returns the reason why it failed. Blocks.
+/// Makes a new client that reaches the leader of each partition twice; between, the old client has time to reach them
+/// too. The error is the reason why it failed. Blocks.
 fn reach(
     connection: &Connection,
     topics: &[&str],

@@ -1,4 +1,4 @@
-//! The flow, put together: body -> event -> record -> Kafka. What it returns is waited on for the receipt.
+//! The flow, put together: body -> event -> record -> Kafka. The result is a held request, which waits for its receipt.
 
 mod feed_lane;
 mod held;
@@ -38,17 +38,17 @@ pub struct Bridge {
     #[allow(clippy::vec_box, reason = "each is taken out and put back for every event")]
     benches: Mutex<Vec<Box<Bench>>>,
     depth_max: usize,
-    /// librdkafka takes none whose key and value are larger (`message.max.bytes`).
+    /// The largest key and value together that librdkafka takes, in bytes (`message.max.bytes`).
     record_bytes_max: usize,
-    /// The limit of an encoded body, once it is decoded.
+    /// The largest decoded body, in bytes.
     body_bytes_max: usize,
     metrics: Arc<Metrics>,
 }
 
-/// Feeds by what is configured of them.
+/// The positions of feeds in `config.feeds`, by `name` or by path.
 type Positions = HashMap<String, usize, foldhash::fast::RandomState>;
 
-/// The buffers that one body needs on its way to a record.
+/// The buffers that one body needs on its way to a record; reused from body to body.
 struct Bench {
     parser: Parser,
     transcoder: Transcoder,
@@ -56,36 +56,38 @@ struct Bench {
     record: Record,
 }
 
-/// What a name or a path says about an event's feed.
+/// How a request's path chooses the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
-    /// Take it by the event's `name`.
+    /// The event's `name` chooses the feed.
     ByName,
     /// The path is bound to the feed at this position in `config.feeds`.
     Feed(usize),
 }
 
-/// A body on its way to Kafka, with what says which feed takes it.
+/// A body on its way to Kafka, and how its feed is chosen.
 pub struct Delivery {
+    /// The body, its share of the queue and its origin.
     pub accepted: Accepted,
+    /// How the feed is chosen.
     pub binding: Binding,
 }
 
-/// A place for a request among those that wait for a feed's receipts.
+/// A request's place among the held requests of its feed.
 struct Place<'a> {
     lane: usize,
     feed: &'a FeedLane,
     share: Share,
 }
 
-/// What came of the attempt to make a record without the tape.
+/// The outcome of the direct path.
 enum Tried {
     Sent(Result<InFlight, Overload>),
-    /// Nothing: this body has to go over the tape.
+    /// The direct path does not handle this body: the tape must read it.
     NotThisWay(Delivery),
 }
 
-/// The label of what no feed is known of.
+/// The label in metrics for a body whose feed is not known.
 const UNKNOWN_FEED: &str = "unknown";
 
 impl Bridge {
@@ -108,7 +110,8 @@ impl Bridge {
         }
     }
 
-    /// `routes` are those of `config.feeds`, in their order, as are the lanes of `producers` ([`Self::lanes`]).
+    /// Puts the stages together. `routes` and the lanes of `producers` ([`Self::lanes`]) are in the order of
+    /// `config.feeds`.
     pub fn new(config: &Config, routes: Vec<Route>, producers: Arc<Producers>, metrics: Arc<Metrics>) -> Self {
         let held = |label: &str| Held::new(label, config.ingress.in_flight_max, &metrics);
         let bytes = Quota::new(config.ingress.queue_bytes_max);
@@ -159,7 +162,7 @@ impl Bridge {
         &self.lanes[position]
     }
 
-    /// What a request path is bound to; `None` for a path that is not ours.
+    /// The binding of a request path; `None` for a path that is not ours.
     pub fn binding(&self, path: &str) -> Option<Binding> {
         match path {
             "/" | "/events" => Some(Binding::ByName),
@@ -167,29 +170,30 @@ impl Bridge {
         }
     }
 
-    /// Takes room for `bytes` of a body, before any of it is read.
+    /// Takes room in the queue for `bytes` of a body, before any of it is read.
     ///
     /// # Errors
-    /// [`Overload::Bytes`].
+    /// [`Overload::Bytes`]: so much room is not left.
     pub fn admit(&self, bytes: usize) -> Result<Share, Overload> {
         self.bytes.take(bytes).ok_or_else(|| self.no_room())
     }
 
-    /// There is none for a body that was not read, or not to its end.
+    /// Counts a body that was refused for lack of room before it was read to its end, and returns that refusal.
     pub fn no_room(&self) -> Overload {
         self.count_unread(Overload::CODE);
         Overload::Bytes
     }
 
-    /// Counts a 503 of an event that was not read, or not to its end, with this code.
+    /// Counts an answer of 503, with this code, to a body that was not read to its end.
     pub fn count_unread(&self, code: &str) {
         self.metrics.refused.with_label_values(&[UNKNOWN_FEED, code]).inc();
     }
 
-    /// The whole path of a body: read it, make its record, hand it to Kafka. A body that is no event becomes a dead letter.
+    /// Takes a body all the way: reads it, makes its record, hands that to Kafka. A body that is no event becomes a
+    /// dead letter.
     ///
     /// # Errors
-    /// [`Overload`]: nothing was handed over.
+    /// [`Overload`]: a limit is reached, and nothing was handed over.
     pub fn deliver(&self, delivery: Delivery) -> Result<InFlight, Overload> {
         let mut bench = self.bench();
         let sent = self.deliver_on(&mut bench, delivery);
@@ -215,7 +219,7 @@ impl Bridge {
         }
     }
 
-    /// Without the tape, where the decoded body looks as it mostly does.
+    /// The direct path, for a decoded body of the usual form.
     #[inline]
     fn deliver_directly(&self, text: &[u8], delivery: Delivery, direct: &mut Direct, record: &mut Record) -> Tried {
         let named = |name| self.by_name.get(name).copied();
@@ -225,11 +229,12 @@ impl Bridge {
         };
         let Some(lane) = lane else { return Tried::NotThisWay(delivery) };
         let feed = self.feed(lane);
-        // Without a place the tape has the last word: a body that is no event needs none, and is answered 200.
+        // If no place is left the tape decides: a body that is no event needs none, and is answered 200 as a dead
+        // letter.
         let Some(share) = feed.held.quota.take(1) else { return Tried::NotThisWay(delivery) };
         let Accepted { body, origin, .. } = &delivery.accepted;
         match feed.route.fill_directly(record, text, body, self.depth_max, origin, direct) {
-            // What looked like its name may have stood elsewhere.
+            // The peeked `name` may have stood elsewhere in the document: compare it with the event's own.
             Some(made) if delivery.binding != Binding::ByName || named(made.facts.name) == Some(lane) => {
                 Tried::Sent(self.send(Place { lane, feed, share }, delivery.accepted, &made, record))
             }
@@ -249,7 +254,7 @@ impl Bridge {
             Binding::ByName => self.by_name.get(event.name).copied().unwrap_or(self.other),
         };
         let feed = self.feed(lane);
-        // Before its record is made: a refusal must cost as little as can be.
+        // The place is taken before the record is made: a refusal must cost as little as possible.
         let share = feed.held.take().map_err(|full| feed.held.refuse(full))?;
         let Accepted { body, origin, .. } = &delivery.accepted;
         match feed.route.fill(record, event, body, origin, transcoder) {
@@ -282,10 +287,10 @@ impl Bridge {
         Ok(feed.held.hold(share, pending))
     }
 
-    /// Puts the first bytes of a body over the limit into the dead letters.
+    /// Puts a stub, the first bytes of a body over the limit, into the dead letters.
     ///
     /// # Errors
-    /// [`Overload`]: nothing was handed over.
+    /// [`Overload`]: a limit is reached, and nothing was handed over.
     pub fn deliver_stub(&self, refused: Refused<'_>, first: Delivery) -> Result<InFlight, Overload> {
         self.dead_letter(refused, None, first, &mut Record::default())
     }
@@ -303,12 +308,13 @@ impl Bridge {
             Binding::ByName => None,
         };
         let known = feed.and_then(|route| Some((route.label.as_str(), route.topics.first()?.topic.as_str())));
-        // Without its stub a body over the limit is answered 413 all the same.
+        // A body over the limit is answered 413 even where its stub finds no room: such a refusal is not counted as a
+        // 503.
         let stub = matches!(refused, Refused::TooLarge { .. });
         let full = |full| if stub { full } else { self.dead_letters.refuse(full) };
         let share = self.dead_letters.take().map_err(full)?;
         let entered = match refused {
-            // Two bodies may begin alike.
+            // The dedupe window must not join two stubs: different bodies may begin alike.
             Refused::TooLarge { .. } => self.producers.enter_alone(),
             _ => self.producers.enter_dead_letter(body_hash(&accepted.body)),
         };
@@ -323,7 +329,7 @@ impl Bridge {
         Ok(self.dead_letters.hold(share, pending))
     }
 
-    /// Reads a body once more for a log line.
+    /// Reads a body once more, to name its event in a log line. `None` when the body is no event.
     pub fn identify(&self, body: &[u8]) -> Option<Identity> {
         let mut bench = self.bench();
         bench.parser.read(body, |event| event.ok().map(|event| Identity::of(&event)))
@@ -341,6 +347,7 @@ impl Bridge {
         })
     }
 
+    /// The producers of all lanes.
     pub fn producers(&self) -> &Arc<Producers> {
         &self.producers
     }

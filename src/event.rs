@@ -1,4 +1,4 @@
-//! Bytes -> [`Event`], or why not: the simd-json tape and the identity.
+//! Bytes -> [`Event`], or the reason why not: the simd-json tape and the identity.
 
 mod reason;
 
@@ -8,40 +8,51 @@ use simd_json::{Buffers, ErrorType, Node, Tape};
 
 /// A JSON object that has an event's identity.
 ///
-/// Borrowed from the [`Parser`] that read it. Every string is valid UTF-8, every number an `i64`, `u64` or `f64`.
-/// simd-json refuses what f64 has no finite number for. That no object has a member twice says [`Event::checked`]. The translation
-/// sees it by itself, as it looks at every member anyway, and makes no record of an event that would not pass.
+/// It borrows from the [`Parser`] that read it. Every string is valid UTF-8. Every number is an `i64`, `u64` or `f64`;
+/// simd-json refuses a number beyond f64. [`Event::checked`] verifies that no object has duplicate members; the
+/// translation sees them by itself, as it visits every member, and makes no record of such an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     tape: &'a [Node<'a>],
+    /// The member `api_version`.
     pub api_version: &'a str,
+    /// The member `name`.
     pub name: &'a str,
+    /// The member `event_id`.
     pub event_id: &'a str,
+    /// The member `event_type`.
     pub event_type: &'a str,
 }
 
-/// Why a body is not an event. It goes to the dead letters; a retry could not help.
+/// Why a body is not an event. Such a body goes to the dead letters; a retry could not help.
 ///
 /// `Display` shows nothing of the payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
+    /// The body has no bytes.
     #[error("the body is empty")]
     Empty,
+    /// The body is not UTF-8 at this byte.
     #[error("not UTF-8 at byte {at}")]
     NotUtf8 { at: usize },
+    /// The body is not JSON; `at` is a position in bytes, where one is known.
     #[error("not JSON: {what}{}", .at.map(|at| format!(" at byte {at}")).unwrap_or_default())]
     Json { what: &'static str, at: Option<usize> },
+    /// The body is JSON, but no object.
     #[error("not a JSON object")]
     NotAnObject,
+    /// An object has two members of one name.
     #[error("an object has a duplicate member")]
     Duplicate,
+    /// Containers are nested deeper than the limit.
     #[error("nested too deep: more than {max} levels")]
     TooDeep { max: usize },
+    /// A member of the identity is absent, empty or no string.
     #[error("`{0}` is not a non-empty string")]
     Identity(&'static str),
 }
 
-/// The reused buffers of one thread: after warm-up, reading an event allocates nothing.
+/// The buffers of one body's reading; after warm-up, reading an event allocates nothing.
 pub struct Parser {
     depth_max: usize,
     body: Vec<u8>,
@@ -55,9 +66,9 @@ impl Parser {
         Self { depth_max, body: Vec::new(), buffers: Buffers::with_max_depth(4096, depth_max), tape: Tape(Vec::new()) }
     }
 
-    /// Reads `body` and hands the event, or why there is none, to `use_event`.
+    /// Reads `body` and hands the event, or the reason why it is none, to `use_event`.
     ///
-    /// simd-json rewrites its input, also when it fails: it gets a copy, `body` stays whole.
+    /// simd-json rewrites its input even when it fails, so it gets a copy.
     pub fn read<T>(&mut self, body: &[u8], use_event: impl FnOnce(Result<Event<'_>, Unreadable>) -> T) -> T {
         self.body.clear();
         self.body.extend_from_slice(body);
@@ -100,14 +111,14 @@ fn identify<'a>(tape: &'a [Node<'a>]) -> Result<Event<'a>, Unreadable> {
         ("api_version", event.api_version),
     ];
     match required.iter().find(|(_, value)| value.is_empty()) {
-        // What cannot be told for certain to be missing is not said to be.
+        // With duplicate members we cannot tell whether one is missing, so report the duplicate instead.
         Some((member, _)) => event.checked().and(Err(Unreadable::Identity(member))),
         None => Ok(event),
     }
 }
 
 impl<'a> Event<'a> {
-    /// Whether all of it is unambiguous: no object has a member twice.
+    /// Verifies that no object has duplicate members.
     ///
     /// # Errors
     /// [`Unreadable::Duplicate`].
@@ -115,12 +126,12 @@ impl<'a> Event<'a> {
         check(self.tape, 0, &mut Members::default()).map(|()| self)
     }
 
-    /// The tape: node 0 is the document's object.
+    /// The tape; node 0 is the document's object.
     pub fn tape(&self) -> &'a [Node<'a>] {
         self.tape
     }
 
-    /// The tape index of the value that an RFC 6901 pointer, split into its tokens, leads to.
+    /// The tape index of the value at an RFC 6901 pointer, given as its tokens.
     pub fn find(&self, tokens: &[String]) -> Option<usize> {
         let mut at = 0;
         for token in tokens {
@@ -133,7 +144,7 @@ impl<'a> Event<'a> {
         Some(at)
     }
 
-    /// The string at a pointer.
+    /// The string at a pointer; `None` where anything else stands.
     pub fn text(&self, tokens: &[String]) -> Option<&'a str> {
         match self.tape.get(self.find(tokens)?)? {
             Node::String(text) => Some(text),
@@ -142,13 +153,16 @@ impl<'a> Event<'a> {
     }
 }
 
-/// An array index as RFC 6901 writes it: digits without a leading zero.
+/// Reads an array index in RFC 6901's form: digits without a leading zero.
 fn index(token: &str) -> Option<usize> {
     let canonical = token == "0" || (!token.starts_with('0') && token.bytes().all(|byte| byte.is_ascii_digit()));
     canonical.then(|| token.parse().ok()).flatten()
 }
 
-/// What [`Event::checked`] says, of the value at `at` alone.
+/// Verifies that no object inside the value at `at` has duplicate members.
+///
+/// # Errors
+/// [`Unreadable::Duplicate`].
 pub fn check(tape: &[Node<'_>], at: usize, members: &mut Members) -> Result<(), Unreadable> {
     let mut nodes = (at..).zip(tape.iter().skip(at).take(span(tape, at)));
     if nodes.any(|(at, node)| matches!(node, Node::Object { .. }) && members.has_duplicate(tape, at)) {
@@ -185,7 +199,7 @@ pub fn elements<'a>(tape: &'a [Node<'a>], at: usize) -> impl Iterator<Item = usi
     })
 }
 
-/// How many nodes the value at `at` takes on the tape, itself included.
+/// The number of nodes that the value at `at` takes on the tape, itself included.
 #[inline]
 pub fn span(tape: &[Node<'_>], at: usize) -> usize {
     match tape.get(at) {
@@ -194,8 +208,8 @@ pub fn span(tape: &[Node<'_>], at: usize) -> usize {
     }
 }
 
-/// The set of one object's keys, reused for all: a slot counts only when it is stamped with the
-/// object's number, so that starting over costs nothing however large the last object was.
+/// The set of one object's keys, reused for all objects. A slot counts only when its stamp is the number of the current
+/// object, so that starting over costs nothing, however large the last object was.
 #[derive(Default)]
 pub struct Members {
     slots: Vec<(u32, u32)>,
@@ -204,7 +218,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// Whether the object at `at` has a member twice.
+    /// Whether the object at `at` has two members of one name.
     pub fn has_duplicate<'a>(&mut self, tape: &'a [Node<'a>], at: usize) -> bool {
         let len = match tape.get(at) {
             Some(Node::Object { len, .. }) if *len > 1 => *len,
@@ -227,12 +241,12 @@ impl Members {
         members(tape, at).any(|(key, value)| self.insert(tape, key, value, mask))
     }
 
-    /// Puts `key` into the set; true when it was there.
+    /// Puts `key` into the set; true when it was already there.
     fn insert<'a>(&mut self, tape: &'a [Node<'a>], key: &str, value: usize, mask: usize) -> bool {
         let mut slot = self.hasher.hash_one(key) as usize & mask;
         while let Some((stamp, earlier)) = self.slots.get_mut(slot) {
             if *stamp != self.stamp {
-                // simd-json takes no input of 4 GiB or more: an index fits.
+                // An index fits into 32 bits, as simd-json takes no input of 4 GiB or more.
                 (*stamp, *earlier) = (self.stamp, value as u32);
                 return false;
             }

@@ -1,11 +1,11 @@
-//! Which feeds there are: an event's `name` -> topic, schema, and where its key stands.
+//! The feeds: an event's `name` -> topic, schema, and the pointers to its key.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// One stream of events and where it goes.
+/// One kind of event, and where it goes.
 ///
-/// Three feeds are built in, with [`other`] for events of any other `name`; the
-/// configuration overrides their keys and adds feeds of its own.
+/// Three feeds are built in, and [`other`] for events of any other `name`. The configuration overrides their keys and
+/// adds feeds of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feed {
     /// The name in the configuration, in metric labels and in logs: `[a-z0-9_-]+`.
@@ -18,18 +18,19 @@ pub struct Feed {
     pub event_types: BTreeMap<String, String>,
     /// RFC 6901 pointers to the record's key; the first that leads to a string or number wins.
     pub key: Vec<String>,
-    /// A request path bound to this feed, whatever the `name` inside.
+    /// A request path bound to this feed, whatever the `name` in its events.
     pub path: Option<String>,
     /// The Avro schema of the feed's records.
     pub schema: SchemaSource,
-    /// The registry's id of that schema, when pinned: a cold start then survives the registry's outage.
+    /// The registry's id of that schema, if the configuration pins it: then a cold start survives the registry's
+    /// outage.
     pub schema_id: Option<u32>,
 }
 
 /// Where a feed's schema comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SchemaSource {
-    /// One of the schemas in the binary.
+    /// A schema in the binary: its text.
     BuiltIn(&'static str),
     /// An `.avsc` file named in the configuration.
     File(PathBuf),
@@ -51,7 +52,7 @@ pub fn built_in() -> Vec<Feed> {
     ]
 }
 
-/// The feed of every event that has no feed: typed envelope, `data` and `details` as JSON text.
+/// The feed of every event that no other feed takes: a typed envelope, with `data` and `details` as JSON text.
 pub fn other() -> Feed {
     Feed { name: None, ..asapp(OTHER, include_str!("../schemas/other.avsc"), &["/meta_data/issue_id", "/data/rep_id"]) }
 }

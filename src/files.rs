@@ -5,43 +5,45 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Some editors put one before a text, and files that were joined have them in between.
+/// Some editors put this mark before a text, and joined files have it in between.
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
-/// A PEM file's text without byte order marks: an item behind one would be left out in silence.
+/// A PEM file's text without byte order marks: a PEM reader silently skips an item behind one.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// The file cannot be read.
 pub fn read_pem(file: &Path) -> Result<Vec<u8>, pem::Error> {
     let text = std::fs::read(file).map_err(pem::Error::Io)?;
-    // All that counts in PEM is ASCII.
+    // PEM is ASCII: a lossy conversion loses nothing that counts.
     Ok(String::from_utf8_lossy(&text).replace(BYTE_ORDER_MARK, "").into_bytes())
 }
 
-/// Files that belong together; a folder stands for the certificates in it. Their contents are compared, not times or inodes: a Kubernetes Secret changes by a
-/// symbolic link.
+/// Files that belong together; a folder stands for the certificates in it. The contents are compared, not times or
+/// inodes: a Kubernetes Secret changes by a symbolic link.
 pub struct Files {
     paths: Vec<PathBuf>,
-    /// What they held when they were last taken up.
+    /// The contents when the files were last taken up.
     settled: Contents,
     before: Contents,
 }
 
-/// Each file's hash; none where it cannot be read.
+/// Each file's hash; `None` where it cannot be read.
 type Contents = Vec<Option<u128>>;
 
 impl Files {
+    /// Reads the files once; later changes are told against this state.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let now = contents(&paths);
         Self { paths, settled: now.clone(), before: now }
     }
 
+    /// Whether there is no file to look at.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// Looks at them; true, once for each change, when two looks have seen the same: files that are written one after
-    /// the other belong together.
+    /// Reads the files; true, once for each change, when two readings agree: several files may be written one after the
+    /// other, and belong together.
     pub fn have_changed(&mut self) -> bool {
         let now = contents(&self.paths);
         let changed = now == self.before && now != self.settled;
@@ -58,8 +60,8 @@ fn contents(paths: &[PathBuf]) -> Contents {
     paths.iter().map(|path| read(path).map(|text| xxh3_128(&text))).collect()
 }
 
-/// Every `*.crt` of a folder, one after the other: how Kubernetes mounts a Secret with a CA and its successor. `None` where
-/// there is none, or one cannot be read.
+/// Every `*.crt` of a folder, one after the other: Kubernetes mounts a Secret with a CA and its successor like this.
+/// `None` where the folder has none, or one cannot be read.
 pub fn certificates(folder: &Path) -> Option<Vec<u8>> {
     let entries = std::fs::read_dir(folder).ok()?.map(|entry| entry.map(|entry| entry.path()));
     let mut paths = entries.collect::<Result<Vec<_>, _>>().ok()?;

@@ -1,8 +1,8 @@
-//! [`Record`](crate::record::Record) -> [`Receipt`]: the only owner of rdkafka.
+//! [`Record`](crate::record::Record) -> [`Receipt`]. This module alone uses rdkafka.
 //!
-//! Each module uses only those above it in this list (`tests/tidy.rs` keeps that so): first what any client of Kafka needs, then
-//! looking at a cluster and reading from it, then a lane's records, the lane, the threads that serve all lanes, and on top of
-//! them [`Producers`].
+//! Each module uses only those above it in this list (`tests/tidy.rs` holds that). The order: needs of every client of
+//! Kafka; surveys of a cluster and reading from it; a lane's records; the lane; the threads that serve all lanes; and
+//! on top of them [`Producers`].
 
 mod patience;
 mod thread;
@@ -60,16 +60,16 @@ pub use token::{NoToken, Token};
 pub use warm::Warmed;
 pub use window::{Entered, Key, Ticket};
 
-/// What the client library reports.
+/// The error type of the client library.
 pub use rdkafka::error::KafkaError as KafkaFault;
 
-/// Now as Kafka's timestamps have it: milliseconds since 1970.
+/// The present time as a Kafka timestamp: milliseconds since 1970.
 pub fn millis_now() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A time as logs and `check` show it.
+/// Prints a timestamp (milliseconds since 1970) for logs and `check`: RFC 3339, in whole seconds.
 pub fn told_time(millis: i64) -> String {
     let time = time::OffsetDateTime::from_unix_timestamp(millis / 1000).ok();
     let told = time.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok());
@@ -78,8 +78,8 @@ pub fn told_time(millis: i64) -> String {
 
 /// The proof that a record is committed under `acks=all`.
 ///
-/// Made where librdkafka reports a delivery without error, and again from what was remembered of that or read back from
-/// the topic. An answer of 200 can be built from nothing else.
+/// It is made where librdkafka reports a delivery without error, and again from a remembered delivery or from a record
+/// read back from the topic. An answer of 200 can be built from nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     topic: TopicId,
@@ -88,30 +88,33 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// The topic's name.
     pub fn topic(&self) -> &'static str {
         self.topic.name()
     }
 
+    /// The partition's number.
     pub fn partition(&self) -> i32 {
         self.partition
     }
 
-    /// `None` where the broker knew the record from an earlier attempt ("duplicate sequence") and did not say where it stands.
+    /// The offset; `None` where the broker knew the record from an earlier attempt ("duplicate sequence") and did not
+    /// say at which offset it stands.
     pub fn offset(&self) -> Option<i64> {
         self.offset
     }
 }
 
-/// Why there is no receipt. The record may or may not stand in its topic.
+/// Why there is no receipt. The record may or may not be in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
     /// `message.timeout.ms` has passed.
     #[error("the record was not committed in time")]
     GivenUp,
-    /// Its topic can never store it, and its lane sends no dead letter instead ([`WhenRefused::Refuse`]).
+    /// The topic can never store the record, and the lane sends no dead letter instead ([`WhenRefused::Refuse`]).
     #[error("its topic can never store the record")]
     Refused,
-    /// Nobody waits for receipts any more ([`Producers::dismiss`]).
+    /// The instance stops waiting for receipts ([`Producers::dismiss`]).
     #[error("this instance is stopping")]
     Stopping,
 }

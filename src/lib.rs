@@ -1,4 +1,5 @@
-//! Causeway takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers 200.
+//! Causeway takes ASAPP's real-time events over mutual TLS and commits each one to Kafka, as Avro, before it answers
+//! 200.
 //!
 //! # The flow
 //!
@@ -9,19 +10,20 @@
 //!         all others: simd-json tape, identity    Avro value                   no 200
 //! ```
 //!
-//! [`ingress::Ingress`] reads a body and hands it to [`bridge::Bridge::deliver`], which is that line; what it
-//! gives back is waited on until the [`kafka::Receipt`] is there or the sender's patience is nearly over.
+//! [`ingress::Ingress`] reads a body and hands it to [`bridge::Bridge::deliver`], which runs that flow and returns a
+//! held request. The ingress waits on it until the [`kafka::Receipt`] is there or the sender's timeout is nearly over.
 //!
 //! # Invariants
 //!
-//! - A 200 is built from a [`kafka::Receipt`], and a receipt from a delivery report without error. There is no other way.
-//! - Between a body's last byte and the hand-over to the producer nothing is awaited: a client that goes away cannot
+//! - A 200 is built from a [`kafka::Receipt`] alone, and a receipt from a delivery report without error, or from a
+//!   record that was committed earlier.
+//! - Nothing is awaited between a body's last byte and the hand-over to the producer: a client that goes away cannot
 //!   take an accepted event with it.
 //! - A record lives until its receipt or `message.timeout.ms`, whatever becomes of its request.
-//! - What is no event, or can never be stored, goes to the dead letters with its raw bytes. Nothing is filtered away.
-//! - Every queue has a limit, and what is over it is refused at once.
+//! - A body that is no event, or can never be stored, goes to the dead letters as raw bytes. Nothing is filtered away.
+//! - Every queue has a limit; the bridge refuses at once anything over it.
 //!
-//! The modules stand in the order of the flow; each uses only those above it (`tests/tidy.rs` keeps that so).
+//! The modules stand in the order of the flow; each uses only those above it (`tests/tidy.rs` holds that).
 
 pub mod feed;
 pub mod config;

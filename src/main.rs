@@ -1,8 +1,9 @@
-//! Parse the command line, run it, exit code.
+//! The binary: the command line and the exit code are in `causeway::cli`.
 
 use std::process::ExitCode;
 
-/// Every event allocates on one thread and frees on another, which the system's allocator pays for with locks.
+/// mimalloc instead of the system's allocator: every event is allocated on one thread and freed on another, and the
+/// system's allocator takes locks for that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

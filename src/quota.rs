@@ -1,4 +1,4 @@
-//! Limits that are taken from and given back: what is held can never be more than was configured.
+//! Limits whose amounts are taken and given back: never more is held than was configured.
 
 use std::sync::{
     Arc,
@@ -12,11 +12,11 @@ pub struct Quota {
     max: usize,
 }
 
-/// What one of those who share a quota has of it.
+/// The amount that one of those who share a quota holds.
 #[derive(Debug, Default)]
 pub struct Account(AtomicUsize);
 
-/// A part of a quota, given back on drop.
+/// A part of a quota; its drop gives it back.
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
@@ -24,24 +24,27 @@ pub struct Share {
     account: Option<Arc<Account>>,
 }
 
-/// One account may have at most so many times what is still free: alone it gets 8/9 of the quota, and the more of them
-/// are stuck, the less each holds; there is always something left for one that is not.
+/// An account may hold at most this many times the amount that is still free. Alone it gets 8/9 of the quota. The more
+/// accounts are stuck, the less each of them holds, and some is always left for one that is not stuck.
 const FREE_TIMES: usize = 8;
 
 impl Quota {
+    /// A quota of `max`, with nothing taken.
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { taken: AtomicUsize::new(0), max })
     }
 
-    /// Takes `amount`, or nothing when that much is not left.
+    /// Takes `amount`, or nothing when so much is not left.
     pub fn take(self: &Arc<Self>, amount: usize) -> Option<Share> {
         self.reserve(amount).then(|| Share { quota: Arc::clone(self), amount, account: None })
     }
 
+    /// The amount taken at present.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// The largest amount that can be taken.
     pub fn max(&self) -> usize {
         self.max
     }
@@ -57,7 +60,7 @@ impl Quota {
 }
 
 impl Share {
-    /// Makes the share `amount` large; false, and as it was, when the quota has not that much left.
+    /// Changes the share to `amount`. False, with no change, when the quota has not so much left.
     pub fn resize(&mut self, amount: usize) -> bool {
         if amount > self.amount {
             if !self.quota.reserve(amount - self.amount) {
@@ -70,7 +73,8 @@ impl Share {
         true
     }
 
-    /// Makes the share `amount` large and puts it on `account`; false, and as it was, when that is more than its fair part.
+    /// Changes the share to `amount` and charges it to `account`. False, with no change, when that exceeds the
+    /// account's fair part.
     pub fn charge(&mut self, account: &Arc<Account>, amount: usize) -> bool {
         let before = self.amount;
         if !self.resize(amount) {
@@ -87,6 +91,7 @@ impl Share {
         true
     }
 
+    /// The amount of this share.
     pub fn amount(&self) -> usize {
         self.amount
     }

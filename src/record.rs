@@ -17,23 +17,23 @@ use crate::{
     transcode::{Direct, Encoded, Text, Transcoder, read_rfc3339, write_json},
 };
 
-/// What Kafka gets: key, headers and value one after the other in a buffer that is used again from event to event.
+/// A record for Kafka: key, headers and value, one after the other in one buffer that is reused from event to event.
 #[derive(Debug, Default, Clone)]
 pub struct Record {
     bytes: Vec<u8>,
-    /// Where the key ends; none for a null key.
+    /// Where the key ends; `None` for a null key.
     key: Option<usize>,
-    /// Where the headers end, and the value begins.
+    /// Where the headers end and the value begins.
     headers: usize,
     /// When the bridge received the event, milliseconds since 1970.
     pub timestamp: i64,
 }
 
-/// Before each header's name and value: how long they are.
+/// Each header begins with two sizes in bytes: of its name and of its value.
 const HEADER_SIZES: usize = 2 * size_of::<u32>();
 
 impl Record {
-    /// An empty one with this key. Headers come next, then the value.
+    /// Starts a new record with this key and timestamp (milliseconds since 1970). Headers come next, then the value.
     pub fn begin(&mut self, key: Option<&[u8]>, timestamp: i64) {
         self.bytes.clear();
         self.bytes.extend_from_slice(key.unwrap_or_default());
@@ -42,7 +42,7 @@ impl Record {
         self.timestamp = timestamp;
     }
 
-    /// A record is smaller than `message.max.bytes`, which is no more than 1 GB: its parts' sizes fit.
+    /// Appends a header. Its sizes fit into 32 bits, as a record is smaller than `message.max.bytes`, at most 1 GB.
     pub fn header(&mut self, name: &str, value: &[u8]) {
         self.bytes.extend_from_slice(&(name.len() as u32).to_ne_bytes());
         self.bytes.extend_from_slice(&(value.len() as u32).to_ne_bytes());
@@ -51,15 +51,17 @@ impl Record {
         self.headers = self.bytes.len();
     }
 
-    /// Where the value is appended.
+    /// The buffer that the value is appended to.
     pub fn value_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
+    /// The key; `None` for a null key.
     pub fn key(&self) -> Option<&[u8]> {
         self.bytes.get(..self.key?)
     }
 
+    /// The headers in the order of their appending: name and value.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut rest = self.bytes.get(self.key.unwrap_or(0)..self.headers).unwrap_or_default();
         std::iter::from_fn(move || {
@@ -72,101 +74,117 @@ impl Record {
         })
     }
 
+    /// The value, with its prefix.
     pub fn value(&self) -> &[u8] {
         self.bytes.get(self.headers..).unwrap_or_default()
     }
 
-    /// The bytes of memory that the record takes until it is committed, beside its body.
+    /// The memory in bytes that the record takes until its commit, beside the posted body.
     pub fn size(&self) -> usize {
         self.bytes.len() + OVERHEAD_BYTES
     }
 }
 
-/// What is known of a request beside its body.
+/// The facts of a request beside its body.
 #[derive(Debug, Clone)]
 pub struct Origin {
-    /// When the bridge received it, milliseconds since 1970.
+    /// When the bridge received the request, milliseconds since 1970.
     pub received_at: i64,
-    /// The name of the sender's certificate that was allowed.
+    /// The allowed name in the sender's certificate.
     pub sender: Arc<str>,
+    /// The request's `content-type`.
     pub content_type: Option<Cow<'static, [u8]>>,
+    /// The request's `content-encoding`.
     pub content_encoding: Option<Cow<'static, [u8]>>,
-    /// W3C Trace Context.
+    /// The request's `traceparent` (W3C Trace Context).
     pub traceparent: Option<Cow<'static, [u8]>>,
+    /// The request's `tracestate` (W3C Trace Context).
     pub tracestate: Option<Cow<'static, [u8]>>,
-    /// How often a dead letter was put through again; 0 for what a sender posts.
+    /// How often a dead letter was sent again; 0 for a request of a sender.
     pub attempts: u32,
 }
 
-/// What is longer is no issue's and no agent's id: the body and its key together must fit where the body alone does.
+/// The largest key in bytes. No issue's or agent's id is longer, and body and key together must fit where the body
+/// does.
 const KEY_BYTES_MAX: usize = 1024;
 
-/// One feed as the translation needs it: pointers split, wire headers made.
+/// One feed as the translation needs it: pointers split into tokens, prefixes made.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// The feed's label in the configuration, in metrics and in logs.
     pub label: String,
+    /// The feed's schema and its plan.
     pub schema: Schema,
-    /// The feed's own topic, then those of its event types.
+    /// The feed's own topic, then the topics of its event types.
     pub topics: Vec<Target>,
     event_types: HashMap<String, usize>,
     key: Vec<Vec<String>>,
     time: Vec<String>,
-    /// Whether [`Direct`] sees whatever may be the key or the time, and may know a document as a whole.
+    /// Whether the direct path suffices: [`Direct`] sees every field that may be the key or the time, and no field
+    /// holds JSON text.
     direct: bool,
 }
 
-/// A topic and what stands before every value in it.
+/// A topic, and the prefix of every value in it.
 #[derive(Debug, Clone)]
 pub struct Target {
+    /// The topic's name.
     pub topic: String,
-    /// `00` and the schema's id in four bytes (Confluent wire format), or `C3 01` and the fingerprint (Avro single-object encoding).
+    /// `00` and the schema's id in four bytes (Confluent wire format), or `C3 01` and the fingerprint (Avro
+    /// single-object encoding).
     pub prefix: Vec<u8>,
 }
 
-/// What a record says of its event beside the value.
+/// The facts of an event that its record's key and headers carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts<'a> {
+    /// The event's `api_version`.
     pub api_version: &'a str,
+    /// The event's `name`.
     pub name: &'a str,
+    /// The event's `event_id`.
     pub event_id: &'a str,
+    /// The event's `event_type`.
     pub event_type: &'a str,
-    /// `/meta_data/event_time`, when RFC 3339 can read it.
+    /// `/meta_data/event_time`, if it is in RFC 3339's form.
     time: Option<&'a str>,
-    /// Of the first of the feed's pointers that leads to a non-empty string or a number, of at most [`KEY_BYTES_MAX`]; never an
-    /// empty key, as the partitioner would send all of those to one partition.
+    /// The value at the first key pointer that leads to a non-empty string or a number of at most [`KEY_BYTES_MAX`]. An
+    /// empty string is no key: the partitioner would send all such records to one partition.
     key: Option<Cow<'a, [u8]>>,
 }
 
-/// What a record was made of, for logs and metrics.
+/// The facts of a record that was made, for logs and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made<'a> {
+    /// The event's own facts.
     pub facts: Facts<'a>,
-    /// [`body_hash`].
+    /// The [`body_hash`] of the raw body.
     pub body_hash: u128,
-    /// Which of the route's targets takes it.
+    /// The position of its target in the route's `topics`.
     pub target: usize,
-    /// How many members went to `extras`.
+    /// The number of members that went to `extras`.
     pub extras: usize,
 }
 
 impl Made<'_> {
+    /// Whether no key pointer led to a key.
     pub fn has_null_key(&self) -> bool {
         self.facts.key.is_none()
     }
 }
 
-/// The Confluent wire format's header of a schema id.
+/// The prefix of the Confluent wire format for a schema's id.
 pub fn confluent_prefix(id: u32) -> Vec<u8> {
     [&[0], id.to_be_bytes().as_slice()].concat()
 }
 
-/// The header of the Avro specification's single-object encoding.
+/// The prefix of the Avro specification's single-object encoding.
 pub fn single_object_prefix(fingerprint: [u8; 8]) -> Vec<u8> {
     [[0xC3, 0x01].as_slice(), &fingerprint].concat()
 }
 
 impl Route {
-    /// A route whose targets have no prefix yet but the single-object one; the registry's ids replace it.
+    /// Makes a route whose targets have the single-object prefix; the registry's ids replace it later.
     pub fn new(feed: &Feed, mut schema: Schema) -> Self {
         let prefix = single_object_prefix(schema.fingerprint);
         let topics = feed.topics();
@@ -195,10 +213,10 @@ impl Route {
         }
     }
 
-    /// Makes `event`'s record for this route in `record`.
+    /// Makes the record of `event` in `record`.
     ///
     /// # Errors
-    /// What [`Event::checked`] says; `record` is of no use then.
+    /// [`Event::checked`]'s error; `record` is of no use then.
     pub fn fill<'a>(
         &self,
         record: &mut Record,
@@ -220,8 +238,9 @@ impl Route {
         Ok(made)
     }
 
-    /// Makes the record of the event that stands in `text`, which is the decoded `body`, without a tape. `None` says nothing about the text, only that
-    /// it is not for [`Direct`]; `record` is of no use then. `depth_max` is [`Parser::new`](crate::event::Parser::new)'s.
+    /// Makes the record of the event in `text`, the decoded `body`, on the direct path. `None` says only that
+    /// [`Direct`] does not handle this text; `record` is of no use then. `depth_max` as in
+    /// [`Parser::new`](crate::event::Parser::new).
     pub fn fill_directly<'a>(
         &self,
         record: &mut Record,
@@ -254,7 +273,7 @@ impl Route {
         })
     }
 
-    /// All of a record but its value.
+    /// Writes the whole record but its value.
     fn begin<'a>(&self, record: &mut Record, facts: Facts<'a>, body: &[u8], origin: &Origin) -> Made<'a> {
         let body_hash = body_hash(body);
         let target = self.event_types.get(facts.event_type).copied().unwrap_or(0);
@@ -281,12 +300,12 @@ impl Route {
     }
 }
 
-/// RFC 6901: the pointer's tokens.
+/// Splits a JSON pointer into its tokens (RFC 6901).
 fn tokens(pointer: &str) -> Vec<String> {
     pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
 }
 
-/// CloudEvents' Kafka binding, binary content mode, and what finds duplicates.
+/// Headers of CloudEvents' Kafka binding in binary content mode, and the hash that finds duplicates.
 fn cloud_event(record: &mut Record, facts: &Facts<'_>, body_hash: u128, origin: &Origin) {
     record.header("ce_specversion", b"1.0");
     record.header("ce_id", attribute::string(facts.event_id).as_bytes());
@@ -300,7 +319,7 @@ fn cloud_event(record: &mut Record, facts: &Facts<'_>, body_hash: u128, origin: 
     trace_context(record, origin);
 }
 
-/// When the event was, as its sender says.
+/// The pointer to the sender's own time of the event.
 const EVENT_TIME: &str = "/meta_data/event_time";
 
 fn trace_context(record: &mut Record, origin: &Origin) {
@@ -311,12 +330,12 @@ fn trace_context(record: &mut Record, origin: &Origin) {
     }
 }
 
-/// The hash that, with `ce_source` and `ce_id`, says that two records are the same event: XXH3-128 of the raw body.
+/// The XXH3-128 of the raw body. Two records with the same hash, `ce_source` and `ce_id` are the same event.
 pub fn body_hash(body: &[u8]) -> u128 {
     xxh3_128(body)
 }
 
-/// 32 lower-case hex digits.
+/// Prints a hash as 32 lower-case hex digits.
 fn hex(hash: u128) -> [u8; 32] {
     let mut digits = [0; 32];
     for (position, digit) in digits.iter_mut().enumerate() {
@@ -326,8 +345,9 @@ fn hex(hash: u128) -> [u8; 32] {
     digits
 }
 
-/// What a record takes beside its bytes: the producer's message and headers, a parcel, a place in the window, and what the
-/// allocators lose. Measured: 60,000 records of 2 KB with their bodies took 3.6 KB each.
+/// The memory in bytes that a record takes beside its own bytes: the producer's message and headers, a parcel, a place
+/// in the dedupe window, and the allocators' losses. Measured: 60,000 records of 2 KB with their bodies took 3.6 KB
+/// each.
 pub const OVERHEAD_BYTES: usize = 1664;
 
 #[cfg(test)]

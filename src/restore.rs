@@ -1,4 +1,4 @@
-//! Avro bytes -> the JSON document again: what `tail` and `dev` show, and what the tests read records with.
+//! Avro bytes -> the JSON document, for `tail`, `dev` and the tests.
 
 use apache_avro::{reader::datum::GenericDatumReader, types::Value as Avro};
 use serde::Deserialize;
@@ -9,27 +9,29 @@ use crate::{
     transcode::print_millis,
 };
 
-/// Why a record could not be read back.
+/// Why no document can be made of a record.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
+    /// The bytes are not a value of this schema.
     #[error("not Avro of this schema: {0}")]
     Avro(#[from] Box<apache_avro::Error>),
+    /// This pointer in `extras` leads nowhere.
     #[error("`extras` names {0}, which has no place in the record")]
     Pointer(String),
+    /// The text at this pointer, or of a field, is no JSON.
     #[error("`{0}` holds no JSON text")]
     Json(String),
 }
 
-/// Gives back the document that `value` (Avro, without header) was made of: null members are
-/// absent, `extras` wins over the fields.
+/// Restores the document from `value` (Avro, without prefix). Null members are absent; `extras` wins over the fields.
 ///
 /// # Errors
-/// When `value` was not written by `schema`, or its `extras` lead nowhere.
+/// [`RestoreError`]: `value` was not written by `schema`, or its `extras` lead nowhere.
 pub fn restore(value: &[u8], schema: &Schema) -> Result<Json, RestoreError> {
     restore_with_extras(value, schema).map(|(document, _)| document)
 }
 
-/// The same, and the pointers of what `extras` held, in order: in the document these are members like any other.
+/// As [`restore`], with the sorted pointers of `extras`: in the document their values are members like any other.
 ///
 /// # Errors
 /// As [`restore`].
@@ -93,19 +95,20 @@ fn value_to_json(value: Avro, kind: &Kind, extras: &mut Vec<(String, String)>) -
         (Avro::Long(number), _) => Json::from(number),
         (Avro::Float(number), _) => Json::from(f64::from(number)),
         (Avro::Double(number), _) => Json::from(number),
-        // No plan has any other type.
+        // A plan has no other type.
         (_, _) => Json::Null,
     })
 }
 
-/// Reads JSON text that the bridge wrote: as deep as its `depth_max` allowed, which may be more than serde_json's 128.
+/// Reads JSON text that the bridge wrote. The configured `depth_max` may exceed serde_json's limit of 128 levels, so
+/// that limit is off.
 fn parse(text: &str) -> serde_json::Result<Json> {
     let mut text = serde_json::Deserializer::from_str(text);
     text.disable_recursion_limit();
     Json::deserialize(&mut text)
 }
 
-/// Puts `part` where an RFC 6901 pointer leads; the last token may name a member that is not there yet.
+/// Puts `part` at an RFC 6901 pointer; the last token may name a member that is not there yet.
 fn put(document: &mut Json, pointer: &str, part: Json) -> Result<(), RestoreError> {
     let lost = || RestoreError::Pointer(pointer.to_owned());
     let (parent, last) = pointer.rsplit_once('/').ok_or_else(lost)?;

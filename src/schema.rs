@@ -1,4 +1,4 @@
-//! `.avsc` -> [`Plan`]: what the translation follows, compiled once at start.
+//! `.avsc` -> [`Plan`]: the translation follows the plan, which is compiled once at start.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,21 +9,21 @@ use apache_avro::{
 };
 use serde_json::Value as Json;
 
-/// The field attribute that says: this string is the text of a JSON value.
+/// A field with this attribute is a string that holds the text of a JSON value.
 const JSON_TEXT: &str = "causeway.json";
 
-/// The root field that takes what the other fields cannot.
+/// The root field for values that no other field can hold.
 const EXTRAS: &str = "extras";
 
-/// The root members that every event has.
+/// The four root members that every event has.
 const IDENTITY: [&str; 4] = ["api_version", "name", "event_id", "event_type"];
 
-/// One feed's schema, ready to translate by and to register.
+/// One feed's schema, ready for translation and registration.
 #[derive(Debug, Clone)]
 pub struct Schema {
-    /// The schema as its file has it, docs included: what the registry is given.
+    /// The schema's text as in its file, with its `doc`s: the registry gets this.
     pub text: String,
-    /// The same, parsed: what reads records back.
+    /// The parsed schema, for reading records back.
     pub avro: Arc<Avro>,
     /// CRC-64-AVRO of the Parsing Canonical Form, little-endian (Avro specification, single-object encoding).
     pub fingerprint: [u8; 8],
@@ -31,9 +31,10 @@ pub struct Schema {
     pub plan: Plan,
 }
 
-/// How to write one record: its fields in the schema's order, and where to find one by name.
+/// A compiled schema of one record: its fields in the schema's order, and how to find one by its name.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// The fields in the schema's order.
     pub fields: Vec<Field>,
     by_name: HashMap<String, usize, foldhash::fast::RandomState>,
 }
@@ -41,11 +42,13 @@ pub struct Plan {
 /// One field of a record.
 #[derive(Debug, Clone)]
 pub struct Field {
-    /// The name as a member's in JSON, with its quotes and the colon.
+    /// The name as it stands in JSON, with its quotes and the colon.
     pub member: Box<str>,
+    /// Its marks; empty for most fields.
     pub marks: Marks,
-    /// Written as the union `["null", kind]`.
+    /// Whether it is the union `["null", kind]`.
     pub nullable: bool,
+    /// Its type.
     pub kind: Kind,
 }
 
@@ -54,13 +57,14 @@ impl Field {
         Self { member: format!("\"{name}\":").into(), marks: Marks::default(), nullable, kind }
     }
 
+    /// The name.
     #[inline]
     pub fn name(&self) -> &str {
         self.member.get(1..self.member.len() - 2).unwrap_or_default()
     }
 }
 
-/// A place in the root record whose text the record's key or headers need.
+/// A field whose text the record's key or headers need; it may stand in a nested record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(usize);
 
@@ -68,11 +72,12 @@ pub struct Mark(usize);
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Marks(u16);
 
-/// What there is for each mark of a plan.
+/// A value, or nothing, for each mark of a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Marked<T>([Option<T>; Mark::MAX]);
 
 impl Marks {
+    /// Whether the field has no mark.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -80,12 +85,15 @@ impl Marks {
 }
 
 impl<T: Copy> Marked<T> {
+    /// Nothing for any mark.
     pub const NOTHING: Self = Self([None; Mark::MAX]);
 
+    /// The value for this mark.
     pub fn get(&self, mark: Mark) -> Option<T> {
         self.0.get(mark.0).copied().flatten()
     }
 
+    /// Sets the value for each of these marks.
     pub fn set(&mut self, marks: Marks, value: T) {
         for (position, marked) in self.0.iter_mut().enumerate() {
             if marks.0 & 1 << position != 0 {
@@ -96,14 +104,20 @@ impl<T: Copy> Marked<T> {
 }
 
 impl Mark {
+    /// The marks of an event's identity.
     pub const IDENTITY: [Self; 4] = [Self::API_VERSION, Self::NAME, Self::EVENT_ID, Self::EVENT_TYPE];
+    /// The field `api_version`.
     pub const API_VERSION: Self = Self(0);
+    /// The field `name`.
     pub const NAME: Self = Self(1);
+    /// The field `event_id`.
     pub const EVENT_ID: Self = Self(2);
+    /// The field `event_type`.
     pub const EVENT_TYPE: Self = Self(3);
+    /// The field `/meta_data/event_time`.
     pub const EVENT_TIME: Self = Self(4);
 
-    /// Of the feed's key pointer at this position; there are no more than [`Self::MAX`] marks in all.
+    /// The mark of the feed's key pointer at this position; `None` when [`Self::MAX`] marks are in use.
     pub fn key(position: usize) -> Option<Self> {
         Some(Self(position + 5)).filter(|mark| mark.0 < Self::MAX)
     }
@@ -111,46 +125,64 @@ impl Mark {
     const MAX: usize = 16;
 }
 
-/// What a field, an array's items or a map's values are.
+/// The type of a field, of an array's items or of a map's values.
 #[derive(Debug, Clone)]
 pub enum Kind {
+    /// `true` or `false`.
     Boolean,
+    /// 32 bits.
     Int,
+    /// 64 bits.
     Long,
+    /// A number of 32 bits, which must equal the number in the JSON exactly.
     Float,
+    /// A number of 64 bits, which must equal the number in the JSON exactly.
     Double,
+    /// Text of any length.
     String,
     /// A string that holds the text of any JSON value.
     JsonText,
+    /// A time in milliseconds since 1970; in the JSON it is text (RFC 3339).
     TimestampMillis,
+    /// An object with the members of this plan.
     Record(Box<Plan>),
+    /// An array whose items are all of this kind.
     Array(Box<Kind>),
+    /// An object with any members, whose values are all of this kind.
     Map(Box<Kind>),
     /// The root's last field: JSON pointer -> JSON text.
     Extras,
 }
 
-/// Why a schema cannot be translated by.
+/// Why no plan can be made of a schema.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
+    /// The text is no Avro schema.
     #[error("not an Avro schema: {0}")]
     Parse(#[from] Box<apache_avro::Error>),
+    /// The text is no JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The root is no record.
     #[error("the root must be a record")]
     Root,
+    /// The root lacks this member of the identity.
     #[error("the root record needs the field `{0}` of type \"string\"")]
     Identity(&'static str),
+    /// The root does not end with `extras`.
     #[error(
         "the root record's last field must be {{\"name\": \"extras\", \"type\": {{\"type\": \"map\", \"values\": \"string\"}}, \"default\": {{}}}}"
     )]
     Extras,
+    /// This field cannot be absent.
     #[error("field `{0}`: must be [\"null\", T] with default null, as any member may be missing")]
     NotNullable(String),
+    /// This field's type is not supported.
     #[error(
         "field `{field}`: {found} is not supported; use boolean, int, long, float, double, string, timestamp-millis, a record, or an array or map of one of these"
     )]
     Unsupported { field: String, found: String },
+    /// This field's record contains itself.
     #[error("field `{0}`: the record contains itself; a recursive schema is not supported")]
     Recursive(String),
 }
@@ -159,7 +191,7 @@ impl Schema {
     /// Parses `text` and compiles its plan.
     ///
     /// # Errors
-    /// When `text` is no Avro schema, or one that could not take every event: the message names the field and the remedy.
+    /// `text` is no Avro schema, or one that could not take every event. The message names the field and the remedy.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
         let avro = Avro::parse_str(text).map_err(Box::new)?;
         let Avro::Record(root) = &avro else { return Err(SchemaError::Root) };
@@ -171,7 +203,8 @@ impl Schema {
     }
 }
 
-/// The root's own rules: four strings that must be there, and `extras` as the last field, found by no member's name.
+/// Checks the root's own rules: four strings that must be there, and `extras` as the last field. No member's name leads
+/// to `extras`.
 fn seal_root(plan: &mut Plan, root: &RecordSchema) -> Result<(), SchemaError> {
     for name in IDENTITY {
         let field = plan.find(name).and_then(|at| plan.fields.get(at));
@@ -207,15 +240,15 @@ impl Plan {
         self.by_name.get(name).copied()
     }
 
-    /// Marks the field that an RFC 6901 pointer, split into its tokens, leads to. False when it may lead to a place that
-    /// is no field: a member that the schema does not name, or into an array, a map or a JSON text.
+    /// Marks the field at an RFC 6901 pointer, given as its tokens. False when the pointer may lead to a place that is
+    /// no field: to a member that the schema does not name, or into an array, a map or a JSON text.
     pub fn mark(&mut self, tokens: &[String], mark: Mark) -> bool {
         let Some((name, rest)) = tokens.split_first() else { return false };
         let Some(field) = self.find(name).and_then(|at| self.fields.get_mut(at)) else { return false };
         match &mut field.kind {
             Kind::Record(plan) if !rest.is_empty() => plan.mark(rest, mark),
             Kind::Array(_) | Kind::Map(_) | Kind::JsonText | Kind::Extras => rest.is_empty(),
-            // No text to be had.
+            // A record has no text.
             Kind::Record(_) => true,
             Kind::Boolean
             | Kind::Int
@@ -248,7 +281,7 @@ impl Plan {
 
 struct Compiler<'a> {
     resolved: &'a ResolvedSchema<'a>,
-    /// The records that enclose the field at hand, by full name.
+    /// The full names of the records that enclose the current field.
     open: Vec<String>,
 }
 
@@ -270,7 +303,7 @@ impl Compiler<'_> {
                 if field.nullable && !has_default {
                     return Err(SchemaError::NotNullable(path));
                 }
-                // Only the root has members that are always there; its own rules see to those.
+                // Only the root has members that are always there; `seal_root` checks those.
                 if !field.nullable && self.open.len() > 1 {
                     return Err(SchemaError::NotNullable(path));
                 }
@@ -321,8 +354,8 @@ impl Compiler<'_> {
     }
 }
 
-/// The fingerprint that every reader computes. apache-avro's (0.22) canonical form keeps attributes of logical types, and a
-/// field's `order`: they go before it sees the schema.
+/// The fingerprint that every reader computes. apache-avro's (0.22) canonical form wrongly keeps the attributes of
+/// logical types and a field's `order`, so they are removed first.
 fn fingerprint(text: &str) -> Result<[u8; 8], SchemaError> {
     let mut bare: Json = serde_json::from_str(text)?;
     strip(&mut bare);

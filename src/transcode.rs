@@ -1,7 +1,7 @@
-//! [`Event`] + [`Plan`] -> Avro bytes + extras: one pass over the tape, no value in between.
+//! [`Event`] + [`Plan`] -> Avro bytes + `extras`, in one pass over the tape.
 //!
-//! What the schema does not name, or could not give back exactly, is put into `extras` under the
-//! RFC 6901 pointer of the smallest member that the schema can give back without.
+//! `extras` takes each value that the schema does not name or could not restore exactly. Its key is the RFC 6901
+//! pointer of the smallest such member.
 
 mod binary;
 mod direct;
@@ -20,41 +20,41 @@ use crate::{
     schema::{Field, Kind, Plan},
 };
 
-/// The reused buffers of one thread.
+/// The buffers of one body's translation; reused from body to body.
 #[derive(Default)]
 pub struct Transcoder {
-    /// Of each open record: where on the tape each field's value stands, or [`ABSENT`].
+    /// For each open record: the tape index of each field's value, or [`ABSENT`].
     places: Vec<usize>,
-    /// The way from the root to the container at hand.
+    /// The way from the root to the current container.
     path: Vec<Step>,
     extras: Vec<u8>,
     extras_count: usize,
-    /// Beyond so many bytes nothing more is put into `extras`.
+    /// Once `extras` holds more bytes than this, nothing is added.
     extras_max: Option<usize>,
     json: Vec<u8>,
-    /// The members of the object at hand that the schema does not name.
+    /// The current object's members that the schema does not name.
     unknown: Vec<usize>,
     members: Members,
-    /// A member stood twice.
+    /// Some object seems to have a duplicate member; [`Event::checked`] decides.
     ambiguous: bool,
 }
 
-/// No member's value: at 0 stands the document itself.
+/// Marks a field without a value: no member's value stands at 0, where the document itself does.
 const ABSENT: usize = 0;
 
 impl Transcoder {
-    /// For values of at most `bytes_max` bytes. Of an event whose value would be larger comes one that is too large too,
-    /// but not whole: each entry of `extras` has its whole pointer, and of all of them a small body could make gigabytes.
+    /// A transcoder for values of at most `bytes_max` bytes. A larger value is truncated, but stays over `bytes_max`,
+    /// so that the caller still rejects it. Without this limit a small body could make gigabytes: each entry has a
+    /// whole pointer.
     pub fn up_to(bytes_max: usize) -> Self {
         Self { extras_max: Some(bytes_max), ..Self::default() }
     }
 
-    /// Appends the Avro encoding of `event` by `plan` to `out`.
-    ///
-    /// Returns how many members went to `extras`.
+    /// Appends the Avro encoding of `event` by `plan` to `out`, and returns the number of members that went to
+    /// `extras`.
     ///
     /// # Errors
-    /// What [`Event::checked`] says; `out` holds nothing of use then.
+    /// [`Event::checked`]'s error; `out` holds nothing of use then.
     pub fn encode(&mut self, event: &Event<'_>, plan: &Plan, out: &mut Vec<u8>) -> Result<usize, Unreadable> {
         self.places.clear();
         self.path.clear();
@@ -78,15 +78,15 @@ struct Pass<'t, 'b> {
 
 #[derive(Clone, Copy)]
 enum Step {
-    /// Of an object; where its value stands on the tape. Its key stands before that.
+    /// A member of an object, by the tape index of its value; its key stands one before.
     Member(usize),
-    /// Of an array, by its index.
+    /// An element of an array, by its index.
     Element(usize),
 }
 
 impl<'t> Pass<'t, '_> {
-    /// Writes the object at `at` as a record. Members come in any order: first each is given its field, then they are
-    /// written in the schema's order, with nulls for the fields between.
+    /// Writes the object at `at` as a record. Members come in any order: first each is given to its field, then the
+    /// fields are written in the schema's order, with null for each that is absent.
     fn record(&mut self, plan: &Plan, at: usize) {
         let Transcoder { places, unknown, members: seen, ambiguous, .. } = &mut *self.buffers;
         let base = places.len();
@@ -95,7 +95,7 @@ impl<'t> Pass<'t, '_> {
         let of_fields = places.get_mut(base..).unwrap_or_default();
         let mut expected = 0;
         for (key, value) in members(self.tape, at) {
-            // Senders write members mostly in one order: look at the next field before looking it up.
+            // Senders mostly keep one order of members: compare with the next field before the look-up by name.
             let field = match plan.fields.get(expected) {
                 Some(field) if same(field.name().as_bytes(), key.as_bytes()) && !matches!(field.kind, Kind::Extras) => {
                     expected
@@ -119,7 +119,7 @@ impl<'t> Pass<'t, '_> {
             match self.buffers.places.get(base + position) {
                 Some(&value) if value != ABSENT => self.field(field, value),
                 _ if matches!(field.kind, Kind::Extras) => self.write_extras(),
-                // Only the identity is not nullable, and an event has it.
+                // Only the identity's fields are not nullable, and every event has those.
                 _ => self.out.push(NULL_BRANCH),
             }
         }
@@ -129,7 +129,7 @@ impl<'t> Pass<'t, '_> {
     fn put_unknown_aside(&mut self) {
         for position in 0..self.buffers.unknown.len() {
             match self.buffers.unknown.get(position) {
-                // A missing member is null, and null says nothing more.
+                // A null member is the same as an absent one.
                 Some(&value) if !self.is_null(value) => self.put_aside(Step::Member(value), value),
                 _ => {}
             }
@@ -141,7 +141,7 @@ impl<'t> Pass<'t, '_> {
         if field.nullable {
             self.out.push(VALUE_BRANCH);
         }
-        // Most fields are strings: no call for them.
+        // Most fields are strings: writing one here saves a call.
         if let (Kind::String, Some(Node::String(text))) = (&field.kind, self.tape.get(value)) {
             return write_string(self.out, text.as_bytes());
         }
@@ -158,7 +158,7 @@ impl<'t> Pass<'t, '_> {
         }
     }
 
-    /// Writes the value at `at`, to which `step` leads. After a [`Fit::Misfit`] the caller cuts off what was written.
+    /// Writes the value at `at`; `step` leads to it. After a [`Fit::Misfit`] the caller removes the bytes written here.
     #[inline]
     fn value(&mut self, kind: &Kind, at: usize, step: Step) -> Fit {
         let Some(node) = self.tape.get(at).copied() else { return Fit::Misfit };
@@ -222,7 +222,7 @@ impl<'t> Pass<'t, '_> {
         written
     }
 
-    /// Records are given back one by one; other arrays as a whole, so one element that does not fit takes all of it aside.
+    /// An element that is a record can go to `extras` alone. In any other array one misfit sends the whole array there.
     fn array(&mut self, items: &Kind, at: usize, len: usize) -> Fit {
         let aside = (self.buffers.extras.len(), self.buffers.extras_count);
         let mut fit = Fit::Exact;
@@ -234,7 +234,7 @@ impl<'t> Pass<'t, '_> {
                 (Fit::Exact, _) => {}
                 (Fit::Inexact, _) => fit = Fit::Inexact,
                 (Fit::Misfit, Kind::Record(plan)) => {
-                    // The place of an element that only `extras` can give back.
+                    // A record of nulls keeps the place of an element that only `extras` can restore.
                     self.out.resize(self.out.len() + plan.fields.len(), NULL_BRANCH);
                     self.put_aside(Step::Element(index), element);
                 }
@@ -272,7 +272,7 @@ impl<'t> Pass<'t, '_> {
             }
         }
         if count > 0 {
-            // Only now is it known how many entries stand here: their count goes before them.
+            // The count goes before the entries, but is known only after them.
             let json = &mut self.buffers.json;
             json.clear();
             write_long(json, count);
@@ -293,16 +293,16 @@ impl<'t> Pass<'t, '_> {
         write_string(self.out, json);
     }
 
-    /// Of a value that no field was sought for.
+    /// Looks for duplicate members inside a value that no plan leads through.
     fn check(&mut self, at: usize) {
         self.buffers.ambiguous |= check(self.tape, at, &mut self.buffers.members).is_err();
     }
 
-    /// Adds the value at `at` to `extras`, under the pointer that `step` makes of the path.
+    /// Adds the value at `at` to `extras`, under the pointer of the path and `step`.
     fn put_aside(&mut self, step: Step, at: usize) {
         self.check(at);
         let Transcoder { path, extras, extras_count, extras_max, json, .. } = &mut *self.buffers;
-        // Where an array gives up what it has put aside, what was left out here was part of it too.
+        // Safe to skip: if the array rolls `extras` back, the skipped entry would have been rolled back with it.
         if extras_max.is_some_and(|max| extras.len() > max) {
             return;
         }
@@ -329,11 +329,11 @@ impl<'t> Pass<'t, '_> {
 /// How well a value fits its field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
-    /// The field gives it back as it was.
+    /// The field restores the value as it was.
     Exact,
-    /// It fills the field, but its text can be had from `extras` only.
+    /// The field holds the value, but only `extras` can restore its text.
     Inexact,
-    /// Nothing of it can stand in the field.
+    /// The field cannot hold the value.
     Misfit,
 }
 
@@ -352,7 +352,7 @@ fn write_step(tape: &[Node<'_>], step: Step, pointer: &mut Vec<u8>) {
     }
 }
 
-/// A JSON pointer's token (RFC 6901): `~` is `~0`, `/` is `~1`.
+/// Appends a token to a JSON pointer (RFC 6901): `~` becomes `~0`, `/` becomes `~1`.
 fn write_token(token: &[u8], pointer: &mut Vec<u8>) {
     pointer.push(b'/');
     for byte in token {
@@ -364,7 +364,7 @@ fn write_token(token: &[u8], pointer: &mut Vec<u8>) {
     }
 }
 
-/// Equality of short texts, eight bytes at a time: a call of `memcmp` takes longer than to compare a member's name.
+/// Compares short texts eight bytes at a time: a call of `memcmp` costs more than comparing a member's name.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {
     let eights = |text| <[u8]>::as_chunks::<8>(text).0.iter();
@@ -382,14 +382,14 @@ fn as_i64(number: StaticNode) -> Option<i64> {
         StaticNode::U64(long) => i64::try_from(long).ok(),
         StaticNode::F64(double) => {
             let long = double as i64;
-            // Compared as i128, as `i64::MAX as f64` rounds up to a number that is no i64.
+            // The comparison is in i128, as `i64::MAX as f64` rounds up to a number beyond i64.
             (double.fract() == 0.0 && i128::from(long) == double as i128).then_some(long)
         }
         StaticNode::Null | StaticNode::Bool(_) => None,
     }
 }
 
-/// The double that equals `number`; an integer that f64 would round has none.
+/// The double that equals `number`; `None` for an integer that f64 would round.
 fn as_f64(number: StaticNode) -> Option<f64> {
     match number {
         StaticNode::F64(double) => Some(double),

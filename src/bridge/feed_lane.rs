@@ -1,4 +1,4 @@
-//! One feed's part of the bridge: the route of its events, its lane, and what is counted of them.
+//! One feed's part of the bridge: its route, its lane, its held requests and its counts.
 
 use std::sync::Once;
 
@@ -11,33 +11,36 @@ use crate::{
     record::{Made, Route},
 };
 
-/// One feed: how its records are made, and what is counted of them.
+/// One feed: how its records are made, and its counts.
 pub struct FeedLane {
+    /// The feed's route.
     pub route: Route,
+    /// The feed's lane in `kafka/`.
     pub lane: LaneId,
     /// The topic of each of the route's targets.
     topics: Vec<TopicId>,
+    /// The feed's held requests.
     pub held: Held,
     unknown_members: IntCounter,
     null_keys: IntCounter,
-    /// Events by major number, `other` last.
+    /// The counts of events by major number of `api_version`; `other` is the last.
     majors: [Major; 11],
 }
 
-/// Events of one major number of `api_version`.
+/// The count of one major number, and whether it was told once in the log.
 struct Major {
     counter: IntCounter,
     told: Once,
 }
 
-/// The majors of `api_version` that the built-in schemas were written for.
+/// The major number of `api_version` that the built-in schemas were written for.
 const KNOWN_MAJOR: usize = 1;
 
-/// Where all others are counted.
+/// The position of the count for every other `api_version`.
 const OTHER_MAJOR: usize = 10;
 
 impl FeedLane {
-    /// `topics` are those of the route's targets, in their order.
+    /// Puts the parts together. `topics` are those of the route's targets, in their order.
     pub fn new(route: Route, lane: LaneId, topics: &[TopicId], held: Held, metrics: &Metrics) -> Self {
         let label = [route.label.as_str()];
         Self {
@@ -51,13 +54,13 @@ impl FeedLane {
         }
     }
 
-    /// Where the record goes that was made by this route.
+    /// The topic of a record that this route made.
     #[allow(clippy::indexing_slicing, reason = "a position among the route's own targets, each with its topic here")]
     pub fn topic(&self, made: &Made<'_>) -> TopicId {
         self.topics[made.target]
     }
 
-    /// Counts an event that was handed over.
+    /// Counts an event that was handed over to Kafka.
     pub fn count(&self, made: &Made<'_>) {
         if made.extras > 0 {
             self.unknown_members.inc_by(made.extras as u64);
@@ -87,12 +90,12 @@ impl Major {
     }
 }
 
-/// How a major is counted, and told: a sender's own text of it goes into no log.
+/// The label of a major number in metrics and logs: a sender's own text goes into neither.
 fn major_label(number: usize) -> String {
     if number == OTHER_MAJOR { "other".to_owned() } else { number.to_string() }
 }
 
-/// 0 to 9, from `v1.3.0` or `1.3.0`; `None` for any other text.
+/// The major number, 0 to 9, of a text like `v1.3.0` or `1.3.0`; `None` for any other text.
 fn major(api_version: &str) -> Option<usize> {
     let text = api_version.strip_prefix(['v', 'V']).unwrap_or(api_version);
     let (major, _) = text.split_once('.').unwrap_or((text, ""));

@@ -1,16 +1,20 @@
-//! Which event it was, for a log line.
+//! The identity of an event, for a log line.
 
 use crate::event::Event;
 
-/// What its sender calls it: escaped, each at most 64 bytes.
+/// The identity that the sender gave: each text is escaped and at most 64 bytes long.
 #[derive(Debug, Default)]
 pub struct Identity {
+    /// The event's `event_id`.
     pub event_id: String,
+    /// The event's `name`.
     pub name: String,
+    /// The event's `event_type`.
     pub event_type: String,
 }
 
 impl Identity {
+    /// The identity of this event.
     pub fn of(event: &Event<'_>) -> Self {
         Self { event_id: short(event.event_id), name: short(event.name), event_type: short(event.event_type) }
     }

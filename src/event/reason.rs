@@ -1,17 +1,17 @@
-//! What is wrong with a body that simd-json refused, in words. A cold path: the body is read once more.
+//! The fault of a body that simd-json refused, in words. This path is cold, so it reads the body once more.
 
 use serde::de::IgnoredAny;
 use simd_json::ErrorType;
 
 use super::Unreadable;
 
-/// simd-json tells some faults by a guess of what was meant, and most strings' without their place. Of the payload nothing
-/// is shown.
+/// Names the fault. simd-json guesses at some faults, and for most strings gives no place. The text shows nothing of
+/// the payload.
 pub(super) fn reason(error: &simd_json::Error, body: &[u8]) -> Unreadable {
     if let Err(error) = str::from_utf8(body) {
         return Unreadable::NotUtf8 { at: error.valid_up_to() };
     }
-    // Only looked through: nothing of it is kept, and no level of it takes stack.
+    // `IgnoredAny` keeps nothing and takes no stack for nested levels.
     match serde_json::from_slice::<IgnoredAny>(body) {
         Err(fault) => Unreadable::Json { what: grammar(&fault), at: Some(place(&fault, body)) },
         Ok(IgnoredAny) => {
@@ -22,7 +22,7 @@ pub(super) fn reason(error: &simd_json::Error, body: &[u8]) -> Unreadable {
 
 const CONTROL: &str = "a control character stands in a string";
 
-/// serde_json's words, which are its own alone, in ours.
+/// Translates serde_json's words, which it has only as text, into ours.
 fn grammar(fault: &serde_json::Error) -> &'static str {
     if fault.is_eof() {
         return "the end is missing";
@@ -43,7 +43,7 @@ fn grammar(fault: &serde_json::Error) -> &'static str {
     }
 }
 
-/// What the grammar allows, and no Unicode text or 64 bits can hold.
+/// Names a fault that the grammar allows, but that no Unicode text or 64 bits can hold.
 fn meaning(kind: &ErrorType) -> &'static str {
     match kind {
         ErrorType::InvalidNumber => "a number is beyond 64 bits",
@@ -54,13 +54,13 @@ fn meaning(kind: &ErrorType) -> &'static str {
     }
 }
 
-/// The byte at which the fault is; the body's end, where more should follow.
+/// The position of the fault in bytes; the body's length where more should follow.
 fn place(fault: &serde_json::Error, body: &[u8]) -> usize {
     if fault.is_eof() {
         return body.len();
     }
     let lines = body.split_inclusive(|byte| *byte == b'\n').take(fault.line().saturating_sub(1));
     let line_start: usize = lines.map(<[u8]>::len).sum();
-    // Its place is behind the last byte that was looked at, which is the wrong one; but it stands before a control character.
+    // serde_json's column is one past the wrong byte, except for a control character, where it is the byte itself.
     (line_start + fault.column()).saturating_sub(usize::from(grammar(fault) != CONTROL))
 }

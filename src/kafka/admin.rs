@@ -1,4 +1,4 @@
-//! Topics: what they are, what they should be, and making them.
+//! Topics: their present state, their proper state, and their creation.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::config;
 /// A broker's own default of `max.message.bytes`.
 const BROKER_MESSAGE_BYTES_MAX: i64 = 1_048_588;
 
-/// Asks and changes topics. Every call blocks for at most the connection's request timeout.
+/// Surveys and creates topics. Every call blocks for at most the connection's request timeout.
 pub struct Admin {
     client: AdminClient<DefaultClientContext>,
     asker: Asker,
@@ -27,16 +27,18 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Connects with logging.
+    ///
     /// # Errors
-    /// When librdkafka refuses the configuration.
+    /// librdkafka refuses the configuration.
     pub fn new(connection: &Connection) -> Result<Self, KafkaError> {
         Self::make(connection, false)
     }
 
-    /// One that logs nothing: whoever asks again and again tells by itself.
+    /// Connects without logging: a caller that asks again and again reports by itself.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`Self::new`].
     pub fn quiet(connection: &Connection) -> Result<Self, KafkaError> {
         Self::make(connection, true)
     }
@@ -51,15 +53,15 @@ impl Admin {
         })
     }
 
-    /// Looks at `topics`.
+    /// Surveys `topics`.
     ///
     /// # Errors
-    /// When no broker answers.
+    /// [`NoAnswer`]: no broker answered, or there is no token.
     pub fn survey(&self, topics: &[String]) -> Result<Survey, NoAnswer> {
         self.asker.survey(topics.iter().map(String::as_str))
     }
 
-    /// Fills in the settings of the topics found, where the broker tells them.
+    /// Adds the settings of the topics found, where the broker tells them.
     pub async fn describe(&self, survey: &mut Survey) {
         let names: Vec<String> = survey.found.iter().map(|topic| topic.name.clone()).collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
@@ -85,10 +87,11 @@ impl Admin {
         }
     }
 
-    /// Creates `topics` in the configured shape, with what the promise needs spelled out. One that is there already is no error.
+    /// Creates `topics` in the configured shape, with every setting that the promise needs. A topic that exists is no
+    /// error.
     ///
     /// # Errors
-    /// The first topic that could not be created, with the broker's reason.
+    /// [`CreateError`]: there is no token, the cluster did not answer, or it refused a topic (the first one is named).
     pub async fn create(&self, topics: &[String], kafka: &config::Kafka) -> Result<(), CreateError> {
         let shape = &kafka.topics;
         let (retention, bytes_max) =
@@ -104,7 +107,7 @@ impl Admin {
                 match shape.replication {
                     // Two of three in sync: an acked record outlives the loss of a broker.
                     3.. => topic.set("min.insync.replicas", "2"),
-                    // The broker's default may be more than there are.
+                    // The broker's default may be more than there are replicas.
                     1 | 2 => topic.set("min.insync.replicas", "1"),
                     _ => topic,
                 }
@@ -128,21 +131,24 @@ impl Admin {
 /// Why topics could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
+    /// There is no token for the request.
     #[error(transparent)]
     Token(#[from] NoToken),
+    /// The cluster did not answer the request.
     #[error("the cluster could not be asked to create topics")]
     Cluster(#[from] KafkaError),
+    /// The broker refused this topic for this reason.
     #[error("topic {topic} could not be created: {code:?}")]
     Refused { topic: String, code: RDKafkaErrorCode },
 }
 
 impl CreateError {
-    /// The cluster has fewer brokers than a partition is to have replicas.
+    /// Whether the cluster has fewer brokers than a partition should have replicas.
     pub fn is_replication(&self) -> bool {
         matches!(self, Self::Refused { code: RDKafkaErrorCode::InvalidReplicationFactor, .. })
     }
 
-    /// This user may not create them.
+    /// Whether this user may not create topics.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if is_unauthorized(*code))
     }

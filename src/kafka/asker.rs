@@ -1,4 +1,4 @@
-//! A client that asks the cluster about topics.
+//! A client that surveys topics.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,10 +15,10 @@ use rdkafka::{
 
 use super::{Connection, keeper::Keeper, log, survey::Survey, token::NoToken};
 
-/// A client that asks for metadata, and hears why it gets none.
+/// Asks for metadata, and hears why an answer is missing.
 ///
-/// Nobody polls the main queue of rdkafka's `AdminClient`, so what librdkafka says of a broker that cannot be reached, or does
-/// not let us in, would never be heard from that one.
+/// rdkafka's `AdminClient` would not do: nobody polls its main queue, so librdkafka's reports of a broker that cannot
+/// be reached, or refuses us, would never be heard.
 pub(super) struct Asker {
     client: ThreadedProducer<Said>,
     said: Arc<Mutex<Option<String>>>,
@@ -27,16 +27,18 @@ pub(super) struct Asker {
 }
 
 impl Asker {
+    /// Connects with logging.
+    ///
     /// # Errors
-    /// When librdkafka refuses the configuration.
+    /// librdkafka refuses the configuration.
     pub(super) fn new(connection: &Connection) -> Result<Self, KafkaError> {
         Self::make(connection, false)
     }
 
-    /// One that logs nothing.
+    /// Connects without logging.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`Self::new`].
     pub(super) fn quiet(connection: &Connection) -> Result<Self, KafkaError> {
         Self::make(connection, true)
     }
@@ -47,10 +49,10 @@ impl Asker {
         Ok(Self { client, said, token: Keeper::new(connection), timeout: connection.request_timeout() })
     }
 
-    /// Looks at `topics`.
+    /// Surveys `topics`.
     ///
     /// # Errors
-    /// When no broker answers.
+    /// [`NoAnswer`]: no broker answered, or there is no token.
     pub(super) fn survey<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Result<Survey, NoAnswer> {
         let mut survey = Survey::default();
         for topic in topics {
@@ -62,7 +64,7 @@ impl Asker {
     /// Asks for the topic's metadata.
     ///
     /// # Errors
-    /// When no broker answers.
+    /// [`NoAnswer`]: no broker answered, or there is no token.
     pub(super) fn ask(&self, topic: &str) -> Result<Metadata, NoAnswer> {
         self.token.keep(self.client.client())?;
         let answer = self.client.client().fetch_metadata(Some(topic), self.timeout);
@@ -70,7 +72,7 @@ impl Asker {
     }
 }
 
-/// Logs, and keeps, why the cluster could not be reached: no reason twice in a row.
+/// Keeps, and logs, the reason why the cluster could not be reached; never one reason twice in a row.
 struct Said {
     said: Arc<Mutex<Option<String>>>,
     quiet: bool,
@@ -85,7 +87,7 @@ impl ClientContext for Said {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        // That all brokers are down follows from what was said before of each, and comes again with every attempt to
+        // "All brokers are down" follows from earlier reports about each broker. It comes again with every attempt to
         // connect: forty times a second, each time twice (rdkafka 0.39).
         let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
         if said.as_deref().is_some_and(|said| follows || cause(said) == cause(reason)) {
@@ -98,7 +100,7 @@ impl ClientContext for Said {
     }
 }
 
-/// A reason without how long it took, and how often it was left unsaid.
+/// The reason without the duration and the number of suppressed repeats that librdkafka appends.
 fn cause(reason: &str) -> &str {
     reason.split_once(" (after ").map_or(reason, |(cause, _)| cause)
 }
@@ -109,11 +111,13 @@ impl ProducerContext for Said {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-/// No broker answered; with librdkafka's word for the reason, if it had one.
+/// Why the cluster gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
+    /// There is no token for the request.
     #[error(transparent)]
     Token(#[from] NoToken),
+    /// No broker answered; `said` is librdkafka's last word on the reason.
     #[error("{}", .said.clone().unwrap_or_else(|| .error.to_string()))]
     Cluster { error: KafkaError, said: Option<String> },
 }

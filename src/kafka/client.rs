@@ -1,4 +1,4 @@
-//! librdkafka's properties: what the promise needs, spelled out, and what the configuration adds.
+//! librdkafka's properties: the ones that the promise needs, and those of the configuration.
 
 use std::{
     collections::BTreeMap,
@@ -24,26 +24,27 @@ use crate::{
     files::certificates,
 };
 
-/// A connection that was quiet for so long is replaced by a new one, with some seconds to spare before a NAT or a firewall
-/// forgets it without a word: the shortest-lived of them do after 30 s. What is sent on such a connection goes nowhere and is
-/// missed only by the end of D. The system's own keep-alives begin after two hours, and librdkafka cannot set that.
+/// librdkafka replaces a connection that was idle for this long, in milliseconds. Some NATs and firewalls silently
+/// forget one after 30 s. Requests on a forgotten connection go nowhere, and nobody misses them before D is nearly
+/// over. The system's own keep-alives begin after two hours, and librdkafka cannot change that.
 const IDLE_MS_MAX: &str = "20000";
 
-/// Which cluster, and how to reach it. Not `Debug`: its properties hold secrets.
+/// A cluster, and the way to reach it. It is not `Debug`, as its properties hold secrets.
 #[derive(Clone)]
 pub struct Connection {
     brokers: String,
     properties: BTreeMap<String, String>,
-    /// The values that stand in files, as last read.
+    /// The secrets from files, as last read.
     secrets: Arc<Mutex<BTreeMap<String, String>>>,
     secret_files: BTreeMap<String, PathBuf>,
-    /// For SASL/OAUTHBEARER.
+    /// The source of tokens for SASL/OAUTHBEARER.
     tokens: Option<Arc<Tokens>>,
     budget: Budget,
     queue_bytes_max: usize,
 }
 
 impl Connection {
+    /// The cluster of the configuration. Secrets in files are read later, by [`Self::read_secrets`].
     pub fn new(config: &Config) -> Self {
         let protocol = config.kafka.client.get("security.protocol").map_or("", String::as_str);
         Self {
@@ -57,6 +58,7 @@ impl Connection {
         }
     }
 
+    /// The bootstrap servers: `host:port`, comma-separated.
     pub fn brokers(&self) -> &str {
         &self.brokers
     }
@@ -65,20 +67,22 @@ impl Connection {
         self.tokens.clone()
     }
 
-    /// The token that clients of this connection use, where they use one. Blocks for as long as a token server takes.
+    /// The token of this connection's clients; `None` where they need none. Blocks for as long as the token server
+    /// takes.
     pub fn token(&self) -> Option<Result<Arc<Token>, NoToken>> {
         self.tokens.as_ref().map(|tokens| tokens.current())
     }
 
-    /// The same by way of one broker alone, under the name that it has here.
+    /// The same connection by way of one broker alone, under the address that it has here.
     pub(super) fn at(&self, address: &str) -> Self {
         let mut at = Self { brokers: address.to_owned(), ..self.clone() };
-        // The other way of looking names up calls the brokers to begin with by other names than those that they lead partitions by.
+        // The other mode calls bootstrap brokers by their canonical names, which may differ from their names as
+        // leaders.
         at.properties.insert("client.dns.lookup".to_owned(), "use_all_dns_ips".to_owned());
         at
     }
 
-    /// The same without a password, and without a look at the name in a broker's certificate.
+    /// The same connection without a password, and without a check of the name in the broker's certificate.
     pub(super) fn nameless(&self) -> Self {
         let mut nameless = Self { tokens: None, ..self.clone() };
         for (name, value) in [("security.protocol", "ssl"), ("ssl.endpoint.identification.algorithm", "none")] {
@@ -87,12 +91,12 @@ impl Connection {
         nameless
     }
 
-    /// D.
+    /// D: the time by which the bridge answers.
     pub(super) fn answer_by(&self) -> Duration {
         self.budget.answer_by
     }
 
-    /// How long one request to a broker may take.
+    /// The longest time that one request to a broker may take.
     pub fn request_timeout(&self) -> Duration {
         self.budget.socket_timeout
     }
@@ -105,7 +109,7 @@ impl Connection {
         files.filter(is_watched).collect()
     }
 
-    /// The folder of CAs, unless its files have the names that OpenSSL looks for by itself: a hash and a number.
+    /// The folder of CAs; `None` where its files have the names that OpenSSL finds by itself, a hash and a number.
     fn ca_folder(&self) -> Option<&Path> {
         let folder = self.properties.get("ssl.ca.location").map(Path::new).filter(|path| path.is_dir())?;
         let is_hash = |name: &str| name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -116,7 +120,7 @@ impl Connection {
         (!names.any(|name| name.to_str().is_some_and(is_hashed))).then_some(folder)
     }
 
-    /// Reads the secrets that stand in files again. One that cannot be read, or is empty, stays as it was.
+    /// Reads the secrets in files again. A secret keeps its old value where its file is empty or cannot be read.
     pub fn read_secrets(&self) {
         let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, file) in &self.secret_files {
@@ -127,7 +131,8 @@ impl Connection {
         }
     }
 
-    /// What every client of ours has: the configured properties below, ours on top.
+    /// The properties of every client: our defaults, the configured ones over them, and those that the promise needs on
+    /// top.
     pub(super) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set("client.id", "causeway");
@@ -144,9 +149,9 @@ impl Connection {
         }
         client.set("bootstrap.servers", &self.brokers);
         client.set("socket.timeout.ms", millis(self.budget.socket_timeout));
-        // To look at a topic must not make it.
+        // A survey must not create a topic.
         client.set("allow.auto.create.topics", "false");
-        // An outage must not outlast its cause by much: all is 200 again within 15 s of healing.
+        // An outage must not outlast its cause by much: within 15 s of healing every answer is 200 again.
         client.set("reconnect.backoff.ms", "50");
         client.set("reconnect.backoff.max.ms", "1000");
         client.set("retry.backoff.ms", "100");
@@ -155,14 +160,14 @@ impl Connection {
         client
     }
 
-    /// A producer that keeps the promise; `alone` puts each record into a batch of its own.
+    /// The properties of a producer that keeps the promise; `alone` puts each record into a batch of its own.
     pub(super) fn producer(&self, alone: bool) -> ClientConfig {
         let mut client = self.client();
         if !self.properties.contains_key("compression.type") && !self.properties.contains_key("compression.codec") {
             client.set("compression.type", "lz4");
         }
         if !self.properties.contains_key("linger.ms") && !self.properties.contains_key("queue.buffering.max.ms") {
-            // What should go together is handed over together (`pace.rs`): librdkafka need not wait for more.
+            // The gates hand records over together (`pace.rs`), so librdkafka need not wait for more.
             client.set("linger.ms", "0");
         }
         if alone {
@@ -189,8 +194,8 @@ impl Connection {
     }
 }
 
-/// Makes a producer whose threads are patient: librdkafka's take the scheduling policy of the thread that makes them. It has
-/// the token that is known; without one it waits for that of `token.rs`.
+/// Makes a producer whose threads are patient: librdkafka's threads inherit the scheduling policy of their creator. The
+/// producer gets the latest token; without one it waits for the thread of `hand_round.rs`.
 pub(super) fn create_patient<C: ProducerContext>(
     connection: &Connection,
     config: &ClientConfig,
@@ -210,13 +215,14 @@ pub(super) fn create_patient<C: ProducerContext>(
     Ok(producer)
 }
 
-/// What Causeway takes itself librdkafka is not told.
+/// The properties for librdkafka, without those for our own token requests.
 fn librdkafkas<T: Clone>(properties: &BTreeMap<String, T>) -> BTreeMap<String, T> {
     let theirs = properties.iter().filter(|(name, _)| !is_for_tokens(name));
     theirs.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// A broker as its certificate names it: in TLS no name ends in a dot (RFC 6066, section 3), and librdkafka would send it.
+/// A broker's name as in its certificate: in TLS no name ends in a dot (RFC 6066, section 3), but librdkafka would send
+/// one.
 fn named(broker: &str, protocol: &str) -> String {
     let (protocol, _) = broker.split_once("://").unwrap_or((protocol, ""));
     let (host, port) = match broker.rsplit_once(':') {

@@ -1,4 +1,4 @@
-//! The records of a lane, counted from the moment that they are accepted until they are committed or given up.
+//! The counts of a lane's records, each from its acceptance until it is committed or given up.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ pub(super) struct Counts {
     pub(super) lane: LaneId,
     pub(super) label: String,
     outstanding: AtomicUsize,
-    /// Records that librdkafka was given, and those that it has given back.
+    /// Records handed over to librdkafka; `reported` counts those that it has given back.
     handed_over: AtomicUsize,
     reported: AtomicUsize,
     committed: Committed,
@@ -32,14 +32,14 @@ enum Committed {
     DeadLetter,
 }
 
-/// An event's record, or a dead letter's.
+/// The kind of a record, for its counts.
 #[derive(Debug, Clone)]
 pub(super) enum RecordKind {
     Event,
     DeadLetter { stage: &'static str, feed: Option<String> },
 }
 
-/// One record that is not committed yet. Its end ends the count, whichever way the record went.
+/// The guard of one record that is not committed yet. Its drop ends the count, whichever way the record went.
 pub(super) struct Outstanding {
     counts: Arc<Counts>,
     in_librdkafka: bool,
@@ -75,29 +75,29 @@ impl Counts {
             drained: Arc::clone(drained),
         });
         metrics.show(metrics.queue_records.with_label_values(&labels), &counts, Self::outstanding);
-        // From 0, so that an alert sees the first one.
+        // Each count starts at 0, so that an alert sees its first step.
         let _ = Ailment::ALL.map(|ailment| metrics.producer_replaced.with_label_values(&[label, ailment.reason()]));
         counts
     }
 
-    /// Takes up a record; tells how many there were before.
+    /// Counts a new record; also returns the number that there were before.
     pub(super) fn begin(self: &Arc<Self>) -> (Outstanding, usize) {
         let before = self.outstanding.fetch_add(1, Ordering::SeqCst);
         (Outstanding { counts: Arc::clone(self), in_librdkafka: false }, before)
     }
 
-    /// Records of the lane that are not committed yet.
+    /// The number of the lane's records that are not committed yet.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::SeqCst)
     }
 
-    /// Records that librdkafka has.
+    /// The number of records that librdkafka has.
     pub(super) fn in_librdkafka(&self) -> usize {
         let reported = self.reported();
         self.handed_over.load(Ordering::Acquire).saturating_sub(reported)
     }
 
-    /// Records that librdkafka has given back.
+    /// The number of records that librdkafka has given back.
     pub(super) fn reported(&self) -> usize {
         self.reported.load(Ordering::Acquire)
     }
@@ -129,20 +129,21 @@ impl Counts {
 }
 
 impl Outstanding {
-    /// Counts that librdkafka is given the record: before, as its report may be faster.
+    /// Counts the record as librdkafka's. This comes before the hand-over, as the report may be faster than the call's
+    /// return.
     pub(super) fn hand_over(&mut self) {
         self.in_librdkafka = true;
         self.counts.handed_over.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// librdkafka has given it back.
+    /// Counts that librdkafka has given the record back.
     pub(super) fn report(&mut self) {
         if std::mem::take(&mut self.in_librdkafka) {
             self.counts.reported.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// It will not be committed.
+    /// Counts that the record will not be committed.
     pub(super) fn give_up(self) {
         self.counts.undelivered.inc();
     }
@@ -157,8 +158,8 @@ impl Drop for Outstanding {
     }
 }
 
-/// Wakes the thread that waits until no lane has a record left. As long as none waits, this costs the last record of a lane one
-/// look.
+/// Wakes the thread that waits until no lane has a record left. While no thread waits, the last record of a lane pays
+/// for one atomic load.
 #[derive(Default)]
 pub(super) struct Drained {
     awaited: AtomicBool,
@@ -169,9 +170,9 @@ pub(super) struct Drained {
 impl Drained {
     /// Waits until `outstanding` is 0, at most until `deadline`.
     ///
-    /// No wake-up is lost: `awaited` is set before the records are counted, and a record's end is counted before `awaited` is
-    /// looked at, in one order for all threads (`SeqCst`). So either the last end is seen here, or it finds `awaited` set; then
-    /// it takes the lock, which is free only once this thread sleeps.
+    /// No wake-up is lost: `awaited` is set before the records are counted, and a record's end is counted before
+    /// `awaited` is read, in one order for all threads (`SeqCst`). So either this thread sees the last end, or the
+    /// ending thread finds `awaited` set; then that thread takes the lock, which is free only once this thread sleeps.
     pub(super) fn wait(&self, deadline: Instant, outstanding: impl Fn() -> usize) {
         self.awaited.store(true, Ordering::SeqCst);
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);

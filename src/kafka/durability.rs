@@ -1,4 +1,4 @@
-//! Whether the topics keep what was acked, as far as the cluster tells: looked at while the bridge runs.
+//! Checks, while the bridge runs, that the topics keep acked records, as far as the cluster tells.
 
 use std::{
     sync::Arc,
@@ -15,21 +15,21 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// Between two looks.
+/// The time between two checks.
 pub const EVERY: Duration = Duration::from_secs(300);
 
-/// The fault of a topic that was deleted, with what was acked in it.
+/// The fault of a topic that was deleted together with its acked records.
 const MISSING: &str = "missing";
 
-/// The thread that looks. It is told to end when this is dropped.
+/// The owner of the checking thread. Its drop tells the thread to end.
 pub struct Watching {
     stop: Arc<Stop>,
     thread: Option<Owned>,
 }
 
 impl Watching {
-    /// Tells the thread to end and waits for that until `deadline`: a look that is under way takes some seconds where a broker does
-    /// not answer.
+    /// Tells the thread to end and waits for that until `deadline`: a check under way takes some seconds where a broker
+    /// does not answer.
     pub fn end(mut self, deadline: Instant) {
         self.stop.tell();
         self.thread.take().into_iter().for_each(|thread| thread.join_by(deadline));
@@ -42,9 +42,10 @@ impl Drop for Watching {
     }
 }
 
-/// Starts a thread that looks at `topics` now and then. What the cluster does not answer stays as it was last seen.
+/// Starts a thread that checks `topics` at once, and again each time `every` has passed. A metric keeps its value where
+/// the cluster does not answer.
 ///
-/// A thread of its own, as a look may take some seconds, which events do not have.
+/// The check has a thread of its own, as it may take some seconds, which events do not have.
 pub fn watch(connection: &Connection, topics: Vec<String>, metrics: &Arc<Metrics>, every: Duration) -> Watching {
     let (connection, metrics, stop) = (connection.clone(), Arc::clone(metrics), Arc::new(Stop::default()));
     let told = Arc::clone(&stop);
@@ -66,7 +67,7 @@ fn look(connection: &Connection, topics: &[String], metrics: &Metrics) {
     }
 }
 
-/// By clients of its own: those of the flow are not held up, and new ones have the newest passwords.
+/// Surveys the topics with new clients: those of the flow are not held up, and new ones use the newest passwords.
 pub(super) fn survey(connection: &Connection, topics: &[String], quiet: bool) -> Result<Survey, String> {
     let admin = if quiet { Admin::quiet(connection) } else { Admin::new(connection) };
     let admin = admin.map_err(|error| error.to_string())?;
@@ -79,14 +80,14 @@ pub(super) fn survey(connection: &Connection, topics: &[String], quiet: bool) ->
 fn publish(topic: &str, survey: &Survey, metrics: &Metrics) {
     let found = survey.found.iter().find(|found| found.name == topic);
     let why = survey.missing.iter().find(|(missing, _)| missing == topic).map(|(_, why)| *why);
-    // One that may not be seen may be there.
+    // A topic that this user may not see may still exist.
     let missing = found.map(|_| false).or_else(|| why.filter(|why| why.is_unknown()).map(|_| true));
     let unknown = || Topic::default().faults().map(|(fault, _)| (fault, None));
     for (fault, is) in found.map_or_else(unknown, Topic::faults).into_iter().chain([(MISSING, missing)]) {
         let labels = [topic, fault];
         match is {
             Some(is) => metrics.topic_faults.with_label_values(&labels).set(i64::from(is)),
-            // It may never have been there.
+            // The topic may never have existed, so there is nothing to report.
             None => drop(metrics.topic_faults.remove_label_values(&labels)),
         }
     }

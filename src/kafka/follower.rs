@@ -1,4 +1,4 @@
-//! A reader that goes on: over outages of the cluster, and to partitions that are added.
+//! A reader that lives through outages of the cluster, and takes up partitions that are added.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,13 @@ use super::{
     reader::{Reader, Start, Stored, passes},
 };
 
-/// How often the topics' partitions are looked at.
+/// The time between two looks for added partitions.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What [`Follower::next`] heard.
+/// The result of [`Follower::next`].
 #[derive(Debug)]
 pub enum Heard {
+    /// The next record.
     Record(Stored),
     /// No record came while it waited.
     Nothing,
@@ -22,7 +23,7 @@ pub enum Heard {
     Away(KafkaError),
 }
 
-/// Reads topics on and on.
+/// Reads topics on and on, past the ends that they have now.
 pub struct Follower {
     topics: Vec<String>,
     reader: Reader,
@@ -33,16 +34,16 @@ impl Follower {
     /// Opens `topics` as [`Reader::open`] does.
     ///
     /// # Errors
-    /// When no broker answers, or a topic is not there.
+    /// No broker answers, or a topic does not exist.
     pub fn open(connection: &Connection, name: &str, topics: &[String], start: Start) -> Result<Self, KafkaError> {
         let reader = Reader::open(connection, name, topics, start)?;
         Ok(Self { topics: topics.to_vec(), reader, looked: Instant::now() })
     }
 
-    /// Waits for the next record, for a while.
+    /// Waits for the next record, for at most `wait`.
     ///
     /// # Errors
-    /// When the cluster reports a fault that does not pass by itself.
+    /// The cluster reports a fault that does not pass by itself.
     pub fn next(&mut self, wait: Duration) -> Result<Heard, KafkaError> {
         let unanswered = if self.looked.elapsed() >= LOOK_EVERY { self.look() } else { None };
         Ok(match (self.reader.next(wait)?, unanswered) {
@@ -52,18 +53,18 @@ impl Follower {
         })
     }
 
-    /// The reader, for what it knows of its start.
+    /// The reader, which knows its start and its progress.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Takes partitions that were added, from their first record on; gives why no broker told of them.
+    /// Takes up added partitions from their first record on; returns the reason when no broker told of them.
     fn look(&mut self) -> Option<KafkaError> {
         let looked = self.topics.iter().try_for_each(|topic| self.reader.take_added(topic));
         self.looked = Instant::now();
         match looked {
             Err(error) if passes(&error) => return Some(error),
-            // A topic that is gone, or may not be seen any more, is the next record's matter.
+            // If a topic is gone, or may not be seen any more, the next read reports it.
             Err(error) => tracing::debug!(%error, "partitions could not be looked at"),
             Ok(()) => {}
         }

@@ -1,12 +1,14 @@
-//! Before each producer: records that follow one another closely go together. And behind it: so do their reports.
+//! A gate stands before each producer: records that follow one another closely go to the broker together, and their
+//! reports come back together.
 //!
 //! A request to a broker costs both sides much the same whether it carries one record of a partition or ten, so a busy
-//! bridge should gather. A fixed wait (`linger.ms`) would be paid by the idle one too. So a lane's gate shuts after each
-//! opening, for longer the more records it let through: one that gets few records does not notice it.
+//! bridge should gather. An idle bridge would pay for a fixed wait (`linger.ms`) too. Therefore a lane's gate shuts
+//! after each opening, and for longer the more records it let through: a lane with few records does not notice the
+//! gate.
 //!
-//! It stays shut, too, until what it let through last is reported: what comes after waits better here. In
-//! librdkafka (2.12, `rd_kafka_toppar_producer_serve`) a broker's thread polls without pause as long as more than
-//! [`WITHOUT_SPIN`] records of a partition are in flight and others of it wait behind them.
+//! The gate also stays shut until its last records are reported, as later records wait better here. In librdkafka
+//! (2.12, `rd_kafka_toppar_producer_serve`) a broker's thread polls without pause as long as more than [`WITHOUT_SPIN`]
+//! records of a partition are in flight and others of that partition wait behind them.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -16,10 +18,10 @@ use std::{
 
 use super::{counts::Counts, outgoing::Outgoing};
 
-/// How long a gate stays shut for each record that it let through. With it, gathering begins at 2,000 records a second.
+/// How long a gate stays shut for each record that it let through. Gathering begins at 2,000 records a second.
 const SHUT_PER_RECORD: Duration = Duration::from_micros(500);
 
-/// How long it stays shut at most: what a busy bridge adds to an answer.
+/// The longest time a gate stays shut, which a busy bridge adds to each answer.
 const SHUT_MAX: Duration = Duration::from_millis(4);
 
 /// librdkafka's `RD_KAFKA_IDEMP_MAX_INFLIGHT`, less one.
@@ -28,24 +30,24 @@ const WITHOUT_SPIN: usize = 4;
 /// One lane's gate. Records leave it in the order in which they came.
 pub(super) struct Gate {
     state: Mutex<State>,
-    /// Tells that `opening` has ended.
+    /// Signals the end of `opening`.
     opened: Condvar,
     opener: Thread,
     counts: Arc<Counts>,
-    /// How long it waits for the first report: by then librdkafka has given the request up, or half of D is over.
+    /// The longest wait for the first report. By then librdkafka has given the request up, or half of D is over.
     patience: Duration,
 }
 
 struct State {
     gathered: Vec<Outgoing>,
     opens_at: Instant,
-    /// With so many in librdkafka it opens again.
+    /// The gate opens again once librdkafka has at most this many records.
     enough: usize,
-    /// How many had been reported when it opened.
+    /// The number of reports at the last opening.
     reported: usize,
-    /// What was gathered is being handed over: nothing may overtake it.
+    /// Gathered records are being handed over: nothing may overtake them.
     opening: bool,
-    /// Nothing passes: the producer is being replaced.
+    /// The producer is being replaced: nothing passes.
     shut: bool,
 }
 
@@ -68,17 +70,18 @@ impl Gate {
         }
     }
 
-    /// Hands the record over at once when the gate is open, else later on the opener's thread.
+    /// Hands the record over at once when the gate is open; otherwise the opener's thread does so later.
     ///
-    /// At once means under the gate's lock; librdkafka copies the record and returns. Without the lock a request's thread A could
-    /// find the gate open, and be put to sleep before it hands its record over. Meanwhile
-    /// - B, with the next event of the same key, finds the gate open too, and its record is the first of the two; or
-    /// - [`Self::shut`] returns, the old producer is settled and replaced, and A's record goes to the one that was settled: it
-    ///   comes back as purged, and is produced again behind all that came after it.
+    /// An immediate hand-over happens under the gate's lock; librdkafka copies the record and returns. Without the lock
+    /// a request's thread A could find the gate open, and be put to sleep before its hand-over. Meanwhile
+    /// - thread B, with the next event of the same key, finds the gate open too, and its record becomes the first of
+    ///   the two; or
+    /// - [`Self::shut`] returns, the old producer is settled and replaced, and A's record goes to the settled one: it
+    ///   comes back as purged, and is produced again behind all later records.
     ///
-    /// So whoever has the lock knows that nobody stands between the look at the gate and librdkafka. The opener alone hands over
-    /// without it, as thousands of records should not hold up every request of the feed. `opening` says so to the others: what
-    /// comes meanwhile is gathered behind, and `shut` waits for its end.
+    /// So the lock's holder knows that no thread stands between its look at the gate and librdkafka. The opener alone
+    /// hands over without the lock, as thousands of records should not hold up every request of the feed. `opening`
+    /// tells the other threads: they gather their records behind it, and `shut` waits for its end.
     pub(super) fn pass(&self, outgoing: Outgoing, hand_over: impl FnOnce(Outgoing)) {
         let mut state = self.lock();
         let now = outgoing.parcel.accepted;
@@ -90,7 +93,7 @@ impl Gate {
         drop(state);
     }
 
-    /// Whether something waits, and may go.
+    /// Whether records wait and may leave.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let state = self.lock();
         !state.shut && !state.gathered.is_empty() && self.may_open(&state, now)
@@ -103,7 +106,7 @@ impl Gate {
         if self.counts.in_librdkafka() <= state.enough {
             return true;
         }
-        // Where some reports have come a partition may be stuck: it must not hold up the others for as long.
+        // If only some reports have come, a partition may be stuck; it must not hold up the others for the whole time.
         let some = self.counts.reported() != state.reported;
         now >= state.opens_at + if some { self.patience / 2 } else { self.patience }
     }
@@ -115,7 +118,7 @@ impl Gate {
         }
         let records = std::mem::take(&mut state.gathered);
         state.opens_at = Instant::now() + shut_for(records.len());
-        // What was not reported by now may be stuck for long, and does not count.
+        // Records that are still unreported may be stuck for long, so they do not count.
         state.enough = self.counts.in_librdkafka() + WITHOUT_SPIN;
         state.reported = self.counts.reported();
         state.opening = true;
@@ -125,7 +128,7 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    /// Lets nothing pass until [`Self::reopen`], once what is being handed over at this moment is.
+    /// Lets nothing pass until [`Self::reopen`]. Returns once a hand-over under way has ended.
     pub(super) fn shut(&self) {
         let mut state = self.lock();
         state.shut = true;
@@ -136,12 +139,12 @@ impl Gate {
         self.lock().shut = false;
     }
 
-    /// Records are under way again: there is something to wait for.
+    /// Wakes the opener's thread, as records are under way again.
     pub(super) fn wake(&self) {
         self.opener.unpark();
     }
 
-    /// Takes out what waits.
+    /// Takes the gathered records out.
     pub(super) fn clear(&self) -> Vec<Outgoing> {
         std::mem::take(&mut self.lock().gathered)
     }

@@ -1,4 +1,4 @@
-//! The next token for the lanes' producers, in time.
+//! Gives the lanes' producers the next token in time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// Between two looks for the next token.
+/// The time between two looks for the next token.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Starts the thread that gives each lane's producers the next token in time, if any are wanted. It ends when it is
-/// told to.
+/// Starts the thread that gives each lane's producers the next token in time; `None` where no tokens are needed. The
+/// thread ends when `stop` tells it.
 pub(super) fn start(
     lanes: &Arc<Lanes>,
     connection: &Connection,
@@ -40,10 +40,11 @@ pub(super) fn start(
     }))
 }
 
-/// Which producer has which token: the producer by its place in memory, as nothing of it is used.
+/// A producer and the token it was given last. The address alone identifies the producer and is never dereferenced.
 type Given = (usize, Arc<Token>);
 
-/// A producer that took another one's place was given the token when it was made, and perhaps the one before.
+/// Gives `token` to each producer that lacks it. A new producer got a token when it was made, but perhaps the previous
+/// one.
 fn hand_round(lanes: &Lanes, tokens: &Tokens, token: &Arc<Token>, given: &mut [[Option<Given>; 2]]) {
     for (lane, given) in lanes.iter().zip(given) {
         for (producer, before) in [Some(lane.current()), lane.made_alone()].into_iter().zip(given) {
@@ -60,7 +61,7 @@ fn hand_round(lanes: &Lanes, tokens: &Tokens, token: &Arc<Token>, given: &mut [[
     }
 }
 
-/// Shows in the metrics and tells once what is new.
+/// Shows the token's state in the metrics, and logs each change once.
 fn publish(
     token: &Result<Arc<Token>, NoToken>,
     failed: Option<&NoToken>,

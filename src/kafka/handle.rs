@@ -1,4 +1,4 @@
-//! A lane's producer as it is lent to whoever uses it, and its end.
+//! A lane's producer as it is lent out, and its end.
 
 use std::{
     convert::Infallible,
@@ -14,11 +14,12 @@ use super::{
     thread::{self, Owned},
 };
 
-/// A producer that a lane gives out. One that is replaced ends once nobody has it any more: whoever was given it before may
-/// still hand it a record.
+/// A producer that a lane lends out. A replaced one ends only when no thread holds it any more: a thread that borrowed
+/// it earlier may still hand it a record.
 pub(super) struct Handle {
     producer: Arc<BaseProducer<Reports>>,
-    /// Closed when nobody has the handle any more. It stands behind the producer, so that it is dropped after that.
+    /// Its drop tells the retiring thread that no thread holds the handle. It stands after `producer`, so that it is
+    /// dropped later.
     in_use: OnceLock<mpsc::Sender<Infallible>>,
 }
 
@@ -27,11 +28,12 @@ impl Handle {
         Arc::new(Self { producer: Arc::new(producer), in_use: OnceLock::new() })
     }
 
-    /// Ends a producer that nobody is given any more, on a thread of its own: its broker threads may be waiting for a name
-    /// to be resolved.
+    /// Ends a producer that is not lent out any more, on a thread of its own: the producer's broker threads may be
+    /// waiting for a name to be resolved.
     ///
-    /// It is asked until all that it held has been reported: what it keeps beyond its end would never be. One of which it is known
-    /// that Kafka is not why has `keeps_max` for it, as its records cannot be produced again before.
+    /// The thread purges and polls until all of the producer's records are reported, as no report comes after its end.
+    /// `keeps_max` is set when the producer, and not Kafka, is known to be at fault: its records cannot be produced
+    /// again before they come back, so the process ends when they take longer.
     pub(super) fn retire(self: Arc<Self>, keeps_max: Option<Duration>) -> Owned {
         let asked = Instant::now();
         #[allow(clippy::disallowed_methods, reason = "nothing is sent")]
@@ -40,7 +42,7 @@ impl Handle {
         let producer = Arc::clone(&self.producer);
         drop(self);
         Owned::spawn("retire", move || {
-            // It is closed once nobody has the handle: from then on the producer is this thread's alone.
+            // The channel closes once no thread holds the handle: from then on the producer is this thread's alone.
             let _ = let_go.recv();
             while producer.in_flight_count() > 0 {
                 producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
@@ -52,7 +54,8 @@ impl Handle {
         })
     }
 
-    /// Waits until the producer has reported all that it holds, at most until `settled_by`. librdkafka tells nobody of that.
+    /// Waits until the producer has reported all its records, at most until `settled_by`. librdkafka signals no such
+    /// end, so this polls.
     pub(super) fn settle(&self, settled_by: Instant) {
         while self.in_flight_count() > 0 && Instant::now() < settled_by {
             std::thread::sleep(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! Whether a producer can still send, as far as its statistics and its delivery reports tell.
+//! Judges from a producer's statistics and delivery reports whether it can still send.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -40,7 +40,7 @@ impl Ailment {
         }
     }
 
-    /// For the log.
+    /// The text for the log.
     pub(super) fn why(self) -> &'static str {
         match self {
             Self::Fatal => "fatal producer error",
@@ -52,17 +52,17 @@ impl Ailment {
     }
 }
 
-/// Each refused batch costs an idempotent producer an epoch (KIP-360), of which a producer id has 32,767. librdkafka then
-/// begins with 0 again, which brokers refuse for good. Far below that, as an epoch takes one round trip and statistics come
-/// each 5 s.
+/// Each refused batch costs an idempotent producer an epoch (KIP-360), and a producer id has 32,767 of them. After that
+/// librdkafka begins with 0 again, which brokers refuse for good. The limit is far below, as an epoch takes one round
+/// trip and statistics come each 5 s.
 const EPOCH_MAX: i64 = 8192;
 
-/// So many statistics in a row (one each 5 s) a partition may stand still while its broker has a request to answer: that ends
-/// with `socket.timeout.ms`, which is 10 s at most, and so does the next one. A replica that hangs holds all up for 30 s, until
-/// its leader does without it (`replica.lag.time.max.ms`).
+/// The number of statistics in a row (one each 5 s) for which a partition may stand still while its broker owes an
+/// answer. A request ends with `socket.timeout.ms`, at most 10 s, and so does the next one. A replica that hangs holds
+/// up every producer for 30 s, until its leader does without it (`replica.lag.time.max.ms`).
 const UNANSWERED_MAX: u32 = 8;
 
-/// One producer's.
+/// The health of one producer.
 #[derive(Default)]
 pub(super) struct Health {
     no_broker: AtomicBool,
@@ -73,26 +73,26 @@ pub(super) struct Health {
     flow: Mutex<Flow>,
 }
 
-/// What the last statistics said.
+/// The state at the last statistics.
 #[derive(Default)]
 struct Flow {
-    /// Partitions of which records have come back since: nothing stands still there.
+    /// Partitions with records that came back since then: those do not stand still.
     failed: HashSet<(String, i32)>,
     partitions: HashMap<(String, i32), Course>,
-    /// Responses by broker.
+    /// The number of responses by broker.
     answers: HashMap<i32, u64>,
     produce_requests: i64,
     throttled_until: Option<Instant>,
 }
 
-/// How far a partition's records have come.
+/// The progress of a partition's records.
 #[derive(Default)]
 struct Course {
     acked: u64,
-    /// Of these it is known that they came back, or may have.
+    /// Records up to this number came back, or may have.
     settled: u64,
     waited: bool,
-    /// So many statistics in a row records waited, and none was acknowledged.
+    /// The number of statistics in a row with waiting records, none of them acknowledged.
     still: u32,
 }
 
@@ -100,7 +100,7 @@ impl Health {
     /// Takes note of a record that came back.
     pub(super) fn failed(&self, topic: &str, partition: i32, code: Option<RDKafkaErrorCode>) {
         self.flow().failed.insert((topic.to_owned(), partition));
-        // The broker knows this producer otherwise than it knows itself: so it will for the next record.
+        // The broker and the producer disagree on the producer's state, and will for the next record too.
         let refused = matches!(
             code,
             Some(
@@ -117,9 +117,9 @@ impl Health {
     }
 
     pub(super) fn observe(&self, statistics: &Statistics) {
-        // Those of `bootstrap.servers` are among them from the beginning. librdkafka (since 2.10; its issue 5301) forgets each
-        // broker that a response to a metadata request does not name. Where it names none, as a broker's does while the whole
-        // cluster is fenced, nobody is left to be asked again.
+        // The brokers of `bootstrap.servers` are listed from the beginning. librdkafka (since 2.10; its issue 5301)
+        // forgets each broker that a metadata response does not name. If a response names none, as while the whole
+        // cluster is fenced, no broker is left to ask again.
         self.no_broker.store(statistics.brokers.is_empty(), Ordering::Relaxed);
         let eos = statistics.eos.as_ref();
         self.epochs_used_up.store(eos.is_some_and(|eos| eos.producer_epoch >= EPOCH_MAX), Ordering::Relaxed);
@@ -127,13 +127,13 @@ impl Health {
         let requests_before = flow.produce_requests;
         let Standing { any, connected } = flow.observe(statistics, Instant::now());
         self.stands_still.store(any, Ordering::Relaxed);
-        // Without a producer id, which the cluster gives, nothing can be sent.
+        // Without a producer id, which the cluster assigns, nothing can be sent.
         let may_send = connected && eos.is_some_and(|eos| eos.idemp_state == "Assigned");
         let sends_nothing = any && may_send && flow.produce_requests == requests_before;
         self.sends_nothing.store(sends_nothing, Ordering::Relaxed);
     }
 
-    /// Why it can send nothing more, if that is sure.
+    /// The reason why the producer can send nothing more, if one is certain.
     pub(super) fn ailment(&self) -> Option<Ailment> {
         [
             (&self.no_broker, Ailment::NoBroker),
@@ -144,12 +144,13 @@ impl Health {
         .find_map(|(is, ailment)| is.load(Ordering::Relaxed).then_some(ailment))
     }
 
-    /// Whether records of a partition wait, none was acknowledged and none came back for 5 s at least. Kafka may be why.
+    /// Whether a partition has waiting records of which none was acknowledged or came back for at least 5 s. The cause
+    /// may be Kafka.
     pub(super) fn stands_still(&self) -> bool {
         self.stands_still.load(Ordering::Relaxed)
     }
 
-    /// Whether it does not even try, though it could. No broker is why.
+    /// Whether the producer does not even try to send, though it could. No broker is the cause.
     pub(super) fn sends_nothing(&self) -> bool {
         self.sends_nothing.load(Ordering::Relaxed)
     }
@@ -159,10 +160,10 @@ impl Health {
     }
 }
 
-/// Partitions that stand still.
+/// A summary of the partitions that stand still.
 struct Standing {
     any: bool,
-    /// With the leader of each there is a connection.
+    /// Whether the leader of each is connected.
     connected: bool,
 }
 
@@ -193,7 +194,7 @@ impl Flow {
         standing
     }
 
-    /// A broker that throttles us takes nothing for as long as it said, and librdkafka waits.
+    /// Whether a broker throttles us: then librdkafka sends nothing for as long as the broker said.
     fn is_throttled(&mut self, statistics: &Statistics, now: Instant) -> bool {
         let throttles = statistics.brokers.values().filter_map(|broker| broker.throttle.as_ref());
         let longest =
@@ -204,7 +205,8 @@ impl Flow {
         longest > 0 || self.throttled_until.is_some_and(|until| now < until)
     }
 
-    /// Whether the broker has records to answer for, or another request and has answered none since the last statistics.
+    /// Whether the broker owes an answer: for records, or for any request if it answered none since the last
+    /// statistics.
     fn is_unanswered(&self, broker: &Broker) -> bool {
         let none_answered = self.answers.get(&broker.nodeid) == Some(&broker.rx);
         broker.state == "UP"
@@ -213,9 +215,10 @@ impl Flow {
 }
 
 impl Course {
-    /// How often in a row it stood still.
+    /// Takes note of a partition's state; returns how often in a row the partition stood still.
     fn observe(&mut self, partition: &Partition, excused: bool) -> u32 {
-        // Records whose partition is not known yet are never acknowledged there. Those of a partition have numbers, from 1.
+        // Records without a known partition are never acknowledged under it. The records of a real partition are
+        // numbered from 1.
         let unassigned = partition.partition < 0;
         if excused {
             self.settled = partition.msgs;
@@ -236,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// Of one broker, and of one partition with ten records of which five are acknowledged.
+    /// Statistics of one broker and one partition, with ten records of which five are acknowledged.
     fn statistics(change: impl FnOnce(&mut Statistics, &mut Broker, &mut Partition)) -> Statistics {
         let mut statistics = Statistics {
             eos: Some(ExactlyOnceSemantics { idemp_state: "Assigned".to_owned(), ..Default::default() }),

@@ -1,18 +1,18 @@
-//! Lanes and their topics, as only their owner names them: nobody else can make an id, so no look-up can fail.
+//! The ids of lanes and topics. Only their owner can make an id, so no look-up by one can fail.
 
 use rdkafka::error::KafkaError;
 
-/// One of the lanes of [`Producers`](super::Producers).
+/// The id of a lane of [`Producers`](super::Producers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneId(u16);
 
-/// A topic that a lane writes to.
+/// The id of a topic that a lane writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopicId {
     lane: LaneId,
-    /// Its place among the topics of all lanes.
+    /// The topic's position among the topics of all lanes.
     number: u16,
-    /// A topic's name lives as long as the process: there are few, and no event has to count who uses it.
+    /// The name, leaked for the life of the process: there are few topics, and so no event has to count references.
     name: &'static str,
 }
 
@@ -27,14 +27,14 @@ pub(super) struct Mint {
 pub(super) struct Topics(Vec<TopicId>);
 
 impl LaneId {
-    /// No lane has this number: the window keeps it for records that belong to none.
+    /// A number that no lane has: the dedupe window uses it for records of no lane.
     pub(super) const NOBODYS: u16 = u16::MAX;
 
     pub(super) fn number(self) -> u16 {
         self.0
     }
 
-    /// The place of the lane in a list of them all.
+    /// The lane's position in a list of all lanes.
     pub(super) fn place(self) -> usize {
         usize::from(self.0)
     }
@@ -59,7 +59,7 @@ impl TopicId {
 
 impl Mint {
     /// # Errors
-    /// When there are no numbers left.
+    /// No number is left.
     pub(super) fn lane(&mut self) -> Result<LaneId, KafkaError> {
         let lane = LaneId(self.lanes);
         self.lanes += 1;
@@ -67,7 +67,7 @@ impl Mint {
     }
 
     /// # Errors
-    /// When there are no numbers left.
+    /// No number is left.
     pub(super) fn topic(&mut self, lane: LaneId, name: &str) -> Result<TopicId, KafkaError> {
         let number = u16::try_from(self.topics.len()).map_err(|_| too_many("topics"))?;
         let topic = TopicId { lane, number, name: name.to_owned().leak() };

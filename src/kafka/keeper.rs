@@ -1,4 +1,4 @@
-//! The token of a client that lives on.
+//! Keeps the token of one long-lived client up to date.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,14 +13,14 @@ use super::{
     tokens::Tokens,
 };
 
-/// Gives the token to one client that lives on, whenever there is another one. Where no tokens are wanted it does nothing.
+/// Gives each new token to one long-lived client. It does nothing where no tokens are needed.
 #[derive(Default)]
 pub(super) struct Keeper {
     tokens: Option<Arc<Tokens>>,
     given: Mutex<Option<(Instant, Arc<Token>)>>,
 }
 
-/// So often is looked for the next token.
+/// The time between two looks for the next token.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Keeper {
@@ -28,15 +28,16 @@ impl Keeper {
         Self { tokens: connection.tokens(), given: Mutex::default() }
     }
 
-    /// Another client has taken the one's place.
+    /// Forgets the given token, as another client has replaced the one that had it.
     pub(super) fn begin_again(&self) {
         *self.given.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// To be called before each request. May block for as long as a token server takes.
+    /// Gives the client a new token where there is one. Call it before each request; it blocks for as long as a token
+    /// server takes.
     ///
     /// # Errors
-    /// Why there is no token that is good now.
+    /// [`NoToken`]: no token is valid at present.
     pub(super) fn keep<C: ClientContext>(&self, client: &Client<C>) -> Result<(), NoToken> {
         let Some(tokens) = &self.tokens else { return Ok(()) };
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! A lane: one feed's producer and all that belongs to it. A record that Kafka refuses stalls the other partitions of its
-//! producer, so feeds do not share one.
+//! A lane: one feed's producer, its gate and their counts. Feeds do not share a producer, as a record that Kafka
+//! refuses stalls the other partitions of its producer.
 
 use std::{
     iter, mem,
@@ -35,32 +35,34 @@ use crate::metrics::Metrics;
 /// The label, the topics and the policy of a lane.
 #[derive(Debug, Clone)]
 pub struct LaneSpec {
-    /// In metrics and logs.
+    /// The label in metrics and logs.
     pub label: String,
-    /// Its own topic.
+    /// The lane's own topic.
     pub topic: String,
-    /// Further topics, to which some of its records go.
+    /// Further topics, for some of its records.
     pub more_topics: Vec<String>,
+    /// The policy for a record that its topic refuses.
     pub when_refused: WhenRefused,
 }
 
-/// The policy for a record that its topic refuses for itself, alone in its batch.
+/// The policy for a record that its topic refuses while it is alone in its batch, so that no other record can be at
+/// fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenRefused {
-    /// Its body goes to the dead letters, and their receipt answers the sender.
+    /// The record's body goes to the dead letters, and their receipt answers the sender.
     DeadLetter,
-    /// The requests that wait for it get [`Undelivered::Refused`](super::Undelivered::Refused).
+    /// The held requests get [`Undelivered::Refused`](super::Undelivered::Refused).
     Refuse,
-    /// It is tried again as after any other fault: there is nowhere else to put it.
+    /// The record is tried again, as after any other fault: no other topic could take it.
     TryAgain,
 }
 
 pub(super) struct Lane {
     pub(super) id: LaneId,
     pub(super) label: String,
-    /// Its own.
+    /// The lane's own topic.
     pub(super) topic: TopicId,
-    /// All: its own, then the further ones.
+    /// All topics: the lane's own, then the further ones.
     pub(super) topics: Vec<TopicId>,
     pub(super) when_refused: WhenRefused,
     pub(super) connection: Connection,
@@ -68,28 +70,29 @@ pub(super) struct Lane {
     gate: Gate,
     /// Replaced when it can send nothing more (`health.rs`), and when passwords or certificates have changed.
     producer: RwLock<Arc<Handle>>,
-    /// Produces suspects one to a batch; made at the first one.
+    /// The producer of suspects, one record to a batch; made for the first suspect.
     alone: Mutex<Option<Arc<Handle>>>,
     retired: Several,
     failed: mpsc::Sender<Failed>,
     redelivered: IntCounter,
-    /// Its producer sent nothing though it had records and could reach each leader, and the one after it has not reported any yet.
+    /// The producer sent nothing though it had records and could reach each leader, and its successor has not reported
+    /// any record yet.
     own_fault: AtomicBool,
 }
 
-/// Everything that all lanes share.
+/// The parts that all lanes share.
 pub(super) struct Shared<'a> {
     pub(super) connection: &'a Connection,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) failed: mpsc::Sender<Failed>,
-    /// The thread of `pace.rs`.
+    /// The thread of `pace.rs`, which opens the gates.
     pub(super) opener: Thread,
     pub(super) drained: Arc<Drained>,
 }
 
 impl Lane {
     /// # Errors
-    /// When librdkafka refuses the configuration.
+    /// librdkafka refuses the configuration, or no number is left for the lane or a topic.
     pub(super) fn new(
         mint: &mut Mint,
         spec: &LaneSpec,
@@ -124,7 +127,7 @@ impl Lane {
         })
     }
 
-    /// Takes up a record: it counts as one of the lane's until what is given back is dropped.
+    /// Counts a new record, until the returned guard is dropped.
     pub(super) fn begin(&self) -> Outstanding {
         let (outstanding, before) = self.counts.begin();
         if before == 0 {
@@ -133,19 +136,19 @@ impl Lane {
         outstanding
     }
 
-    /// Takes a record over for the first time.
+    /// Takes a record for its first attempt.
     pub(super) fn produce(&self, outgoing: Outgoing) {
         self.gate.pass(outgoing, |outgoing| self.hand_over(outgoing));
     }
 
-    /// Lets go what the gate has gathered, where it is time.
+    /// Opens the gate for its gathered records, if they may leave.
     pub(super) fn open_if_due(&self, now: Instant) {
         if self.gate.is_due(now) {
             self.gate.open(|outgoing| self.hand_over(outgoing));
         }
     }
 
-    /// Gives a record to librdkafka. What it refuses is redelivery's to decide.
+    /// Gives a record to librdkafka. If librdkafka refuses it, redelivery decides its fate.
     pub(super) fn hand_over(&self, mut outgoing: Outgoing) {
         outgoing.parcel.outstanding.hand_over();
         let sent = if outgoing.parcel.alone {
@@ -158,17 +161,17 @@ impl Lane {
         };
         if let Err((error, mut outgoing)) = sent {
             outgoing.parcel.outstanding.report();
-            // Where redelivery has ended, with the process, the record is given up by its parcel's end.
+            // If redelivery has ended with the process, the parcel's drop gives the record up.
             let _ = self.failed.send(Failed::Record { error, outgoing });
         }
     }
 
-    /// Gives up what the gate has gathered.
+    /// Gives up the gate's gathered records.
     pub(super) fn clear(&self) {
         self.gate.clear().into_iter().for_each(|outgoing| outgoing.parcel.give_up());
     }
 
-    /// Takes what librdkafka has to say of records, without waiting for more.
+    /// Takes the delivery reports that librdkafka has, without waiting for more.
     pub(super) fn take_reports(&self) {
         let producers = [Some(self.current()), self.made_alone()];
         for producer in producers.iter().flatten() {
@@ -182,7 +185,7 @@ impl Lane {
         }
     }
 
-    /// The producer of the moment.
+    /// The present producer.
     pub(super) fn current(&self) -> Arc<Handle> {
         Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -191,7 +194,8 @@ impl Lane {
         Reports::new(&self.counts, &self.failed, true)
     }
 
-    /// Only redelivery asks for it, so nobody else makes one meanwhile; and all gates wait for who holds the lock.
+    /// The producer of suspects. Only the redelivery thread calls this, so no second one is created. The lock is not
+    /// held while creating: the pace thread takes it for every lane.
     fn alone(&self) -> Result<Arc<Handle>, KafkaError> {
         if let Some(producer) = self.made_alone() {
             return Ok(producer);
@@ -202,7 +206,7 @@ impl Lane {
         Ok(producer)
     }
 
-    /// The producer of suspects, if there has been one.
+    /// The producer of suspects, if one was made.
     pub(super) fn made_alone(&self) -> Option<Arc<Handle>> {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -212,13 +216,13 @@ impl Lane {
         self.redelivered.inc();
     }
 
-    /// Counts and tells that a producer is replaced.
+    /// Counts and logs that the producer is replaced.
     pub(super) fn replaced(&self, ailment: Ailment) {
         tracing::warn!(feed = self.label, reason = ailment.reason(), "{}: the producer is replaced", ailment.why());
         self.counts.replaced(ailment);
     }
 
-    /// Whether its producer does not send its records though it could.
+    /// Whether the producer does not send its records, though it could.
     pub(super) fn is_at_fault(&self) -> bool {
         self.own_fault.load(Ordering::Relaxed)
     }
@@ -227,16 +231,17 @@ impl Lane {
         self.own_fault.store(is, Ordering::Relaxed);
     }
 
-    /// Puts `fresh` in the producer's place. What the old one still held comes back as purged and is produced again; the
-    /// process ends when that takes longer than `keeps_max`.
+    /// Replaces the producer by `fresh`. The old one's records come back as purged and are produced again; the process
+    /// ends when that takes longer than `keeps_max`.
     ///
-    /// Two threads do so: redelivery (an ailment, a stall) and renew. Each takes out what stands there at that moment and retires
-    /// that: whichever comes first, no producer is retired twice, and none is forgotten.
-    /// - Redelivery has a producer made (a probe's takes some seconds). Renew reads new passwords and puts its own there. Then
-    ///   redelivery puts the first one in its place, which has the old passwords: its records stand still where those are worth
-    ///   nothing any more, and the next probe's has the new ones.
-    /// - A request's thread is given the old producer, which is replaced; only then it hands over its record. The old one is
-    ///   asked for what it holds when nobody has it any more (`handle.rs`), so that record comes back with the others.
+    /// Two threads call this: redelivery (an ailment, a stall) and renew. Each takes out the producer that is current
+    /// at that moment and retires it: in any order, no producer is retired twice, and none is forgotten.
+    /// - Redelivery makes a producer, which takes some seconds for a probe. Meanwhile renew reads new passwords and
+    ///   installs its own producer. Then redelivery installs the first one, which has the old passwords. If those are
+    ///   no longer valid, its records stand still, and the next probe's producer has the new ones.
+    /// - A request's thread borrows the old producer, which is then replaced; only after that the thread hands over its
+    ///   record. The old producer is purged once no thread holds it (`handle.rs`), so that record comes back with the
+    ///   others.
     pub(super) fn replace(&self, fresh: BaseProducer<Reports>, keeps_max: Option<Duration>) {
         let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
         let old = mem::replace(&mut *current, Handle::new(fresh));
@@ -245,9 +250,9 @@ impl Lane {
         self.retire_alone();
     }
 
-    /// The same, once the old one has committed what it has, as far as that goes until `settled_by`. What comes meanwhile
-    /// waits. Should renew and redelivery both be here, the first that reopens the gate lets records through to a producer that
-    /// the other is about to replace: they come back as purged.
+    /// Replaces the producer as [`Self::replace`] does, after the old one has committed its records, at most until
+    /// `settled_by`. New records wait at the gate meanwhile. If renew and redelivery are both here, the first to reopen
+    /// the gate lets records through to a producer that the other is about to replace: those come back as purged.
     pub(super) fn replace_settled(&self, fresh: BaseProducer<Reports>, settled_by: Instant) {
         self.gate.shut();
         self.current().settle(settled_by);
@@ -255,18 +260,18 @@ impl Lane {
         self.gate.reopen();
     }
 
-    /// The next suspect has a new one made.
+    /// Retires the producer of suspects; the next suspect has a new one made.
     pub(super) fn retire_alone(&self) {
         let alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner).take();
         alone.into_iter().for_each(|alone| self.retire(alone, None));
     }
 
-    /// Ends a producer that nobody is given any more, or ever was.
+    /// Ends a producer that is not lent out any more, or never was.
     pub(super) fn retire(&self, producer: Arc<Handle>, keeps_max: Option<Duration>) {
         self.retired.add(producer.retire(keeps_max));
     }
 
-    /// Waits for the ends of those that were retired.
+    /// Waits for the ends of the retired producers.
     pub(super) fn join_retired(&self, by: Instant) {
         self.retired.join_by(by);
     }

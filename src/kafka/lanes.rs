@@ -8,16 +8,16 @@ use std::{
 use super::{LaneId, TopicId, counts::Drained, lane::Lane};
 
 pub(super) struct Lanes {
-    /// In the order of their ids, the dead letters' last.
+    /// In the order of their ids, the dead letters' lane last.
     lanes: Vec<Lane>,
-    /// Where dead letters go: the only topic of their lane.
+    /// The only topic of the dead letters' lane.
     dead_letters: TopicId,
     pub(super) message_timeout: Duration,
     drained: Arc<Drained>,
 }
 
 impl Lanes {
-    /// `feeds`, then `dead_letters`, come in the order in which their ids were minted.
+    /// The lanes of `feeds`, then that of `dead_letters`, come in the order in which their ids were minted.
     pub(super) fn new(
         feeds: Vec<Lane>,
         dead_letters: Lane,
@@ -42,15 +42,16 @@ impl Lanes {
         self.dead_letters
     }
 
-    /// Records that are not committed yet.
+    /// The number of records that are not committed yet.
     ///
-    /// The dead letters are counted last: a record that becomes one is begun there before it ends in its feed's lane, so it is found
-    /// in one of the two. Were they counted first it could be begun behind that look, and end before the other.
+    /// The dead letters are counted last. A record that becomes a dead letter is counted there before its count in its
+    /// feed's lane ends, so this finds it in one of the two. If the dead letters were counted first, the record could
+    /// arrive there after that look, and leave its feed's lane before the other.
     pub(super) fn outstanding(&self) -> usize {
         self.lanes.iter().map(|lane| lane.counts.outstanding()).sum()
     }
 
-    /// Waits until every record is committed or given up, at most until `deadline`. Blocks.
+    /// Blocks until every record is committed or given up, at most until `deadline`.
     pub(super) fn wait_drained(&self, deadline: Instant) {
         self.drained.wait(deadline, || self.outstanding());
     }

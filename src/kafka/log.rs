@@ -1,4 +1,4 @@
-//! librdkafka's log lines, as ours.
+//! librdkafka's log lines, passed on to our log.
 
 use rdkafka::config::RDKafkaLogLevel;
 

@@ -1,7 +1,7 @@
-//! The one call of librdkafka's that rdkafka has no safe way to: a token for SASL/OAUTHBEARER.
+//! The one call of librdkafka that rdkafka offers no safe way to: it sets a token for SASL/OAUTHBEARER.
 //!
-//! rdkafka 0.39 asks for a token where a client is polled, which its `AdminClient` never is, and cannot send the extensions
-//! that some brokers want beside it.
+//! rdkafka 0.39 asks for a token only when a client is polled, which its `AdminClient` never is, and it cannot send the
+//! extensions that some brokers want beside the token.
 
 #![allow(unsafe_code, reason = "rdkafka has no safe function that gives a client its token")]
 
@@ -11,13 +11,13 @@ use rdkafka::{ClientContext, bindings::rd_kafka_oauthbearer_set_token, client::C
 
 use super::token::Token;
 
-/// Long enough for every reason that librdkafka gives here.
+/// Long enough for every reason that librdkafka gives here, in bytes.
 const REASON_BYTES_MAX: usize = 512;
 
-/// From now on the client says this at each handshake, and those of its connections that waited for a token begin theirs.
+/// Gives the client a token for each later handshake. Its connections that waited for a token begin their handshakes.
 ///
 /// # Errors
-/// Why librdkafka does not take it.
+/// librdkafka's reason for not taking the token.
 pub(super) fn set_token<C: ClientContext>(
     client: &Client<C>,
     token: &Token,
@@ -29,8 +29,9 @@ pub(super) fn set_token<C: ClientContext>(
     let pairs = pairs.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
     let mut pointers: Vec<*const c_char> = pairs.iter().map(|word| word.as_ptr()).collect();
     let mut reason: [c_char; REASON_BYTES_MAX] = [0; REASON_BYTES_MAX];
-    // SAFETY: the client lives for as long as it is borrowed, and so does every string; librdkafka copies what it keeps before it
-    // returns, reads as many pointers as it is told, and ends its reason with a zero within the length that it is told.
+    // SAFETY: the client lives for as long as it is borrowed, and so does every string; librdkafka copies what it keeps
+    // before it returns, reads as many pointers as it is told, and ends its reason with a zero within the length that
+    // it is told.
     let (code, reason) = unsafe {
         let code = rd_kafka_oauthbearer_set_token(
             client.native_ptr(),

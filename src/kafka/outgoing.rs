@@ -1,4 +1,4 @@
-//! A record on its way out: all that librdkafka needs to be given it, now, later or again.
+//! An outgoing record: all that librdkafka needs for it, on the first attempt or a later one.
 
 use rdkafka::{
     Message,
@@ -10,12 +10,12 @@ use rdkafka::{
 use super::parcel::Parcel;
 use crate::record::{Record, dead_letter};
 
-/// Room for what most records have; librdkafka's list grows beyond it.
+/// The usual number of headers; librdkafka's list grows beyond it.
 const HEADERS_USUAL: usize = 8;
 
 pub(super) struct Outgoing {
     pub(super) record: Record,
-    /// The partition was known when it came back: it has been in a batch, and a broker may have seen it.
+    /// Whether its partition was known when it came back: then it has been in a batch, and a broker may have seen it.
     pub(super) batched: bool,
     pub(super) parcel: Box<Parcel>,
 }
@@ -25,7 +25,7 @@ impl Outgoing {
         Self { record: record.clone(), batched: false, parcel }
     }
 
-    /// Of a message whose delivery failed.
+    /// Makes the outgoing record again from a message whose delivery failed.
     pub(super) fn returned(message: &OwnedMessage, parcel: Box<Parcel>) -> Self {
         let mut record = Record::default();
         record.begin(message.key(), message.timestamp().to_millis().unwrap_or_default());
@@ -36,8 +36,9 @@ impl Outgoing {
         Self { record, batched: message.partition() >= 0, parcel }
     }
 
-    /// A compacted topic takes no record without a key, and says of one no more than `INVALID_RECORD`. Gives the record its
-    /// body's hash as its key, so that compaction takes no other event for it; false where it has a key already.
+    /// Gives the record its body's hash as a key, unless it has a key; true when it did. A compacted topic takes no
+    /// record without a key, and its only answer is `INVALID_RECORD`. The hash is unique to the event, so compaction
+    /// confuses it with no other.
     pub(super) fn give_key(&mut self) -> bool {
         let hash = self.record.headers().find(|(name, _)| *name == dead_letter::BODY).map(|(_, hash)| hash.to_vec());
         let Some(hash) = hash.filter(|_| self.record.key().is_none()) else { return false };
@@ -49,10 +50,10 @@ impl Outgoing {
         true
     }
 
-    /// Gives it to librdkafka, which copies the record, and whose delivery report has the parcel from then on.
+    /// Gives the record to librdkafka, which copies it. The parcel then belongs to its delivery report.
     ///
     /// # Errors
-    /// What librdkafka has against it, and the record back.
+    /// librdkafka's error, and the record back.
     #[allow(clippy::result_large_err, reason = "the record itself comes back")]
     pub(super) fn hand_over<C>(self, producer: &BaseProducer<C>) -> Result<(), (KafkaError, Self)>
     where
@@ -60,7 +61,7 @@ impl Outgoing {
     {
         let Self { record, parcel, .. } = self;
         let topic = parcel.topic.name();
-        // librdkafka's headers are an allocation each: made here, they come from the thread that will free them (`gate.rs`).
+        // librdkafka allocates each header. Made here, they are freed by the thread that allocated them (`gate.rs`).
         let headers = record.headers().fold(OwnedHeaders::new_with_capacity(HEADERS_USUAL), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(value) })
         });

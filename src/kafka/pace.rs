@@ -12,14 +12,14 @@ use super::{
     thread::{Owned, Stop},
 };
 
-/// While records are under way, the gates and the reports are looked at so often. To be woken by each report would cost more
-/// than all that is done with it.
+/// The time between two looks at the gates and the reports while records are under way. A wake-up for each report would
+/// cost more than all the work on it.
 const BEAT: Duration = Duration::from_millis(1);
 
-/// The same while nothing is under way, for what librdkafka says of itself.
+/// The time between two looks while nothing is under way: librdkafka's other events still need polling.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// Starts the thread. It begins once it is given the lanes, whose gates have to know it first.
+/// Starts the thread. Its work begins when it receives the lanes, whose gates need the thread first.
 pub(super) fn start(lanes: mpsc::Receiver<Arc<Lanes>>, stop: Arc<Stop>) -> Owned {
     Owned::spawn("pace", move || {
         be_patient();
@@ -30,8 +30,8 @@ pub(super) fn start(lanes: mpsc::Receiver<Arc<Lanes>>, stop: Arc<Stop>) -> Owned
                 lane.open_if_due(now);
                 lane.take_reports();
             }
-            // A record that comes after this look wakes the thread: it is counted first (`Lane::begin`), and a thread that was
-            // unparked before it parks does not sleep.
+            // A record that comes after this look wakes the thread: it is counted first (`Lane::begin`), and a thread
+            // that was unparked before it parks does not sleep.
             if lanes.outstanding() == 0 {
                 thread::park_timeout(IDLE);
             } else {

@@ -1,4 +1,4 @@
-//! The parcel: all that an accepted event keeps until its record is committed or given up.
+//! The parcel: everything that an accepted event keeps until its record is committed or given up.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,23 +9,26 @@ use super::{
 };
 use crate::{quota::Share, record::Origin};
 
-/// A body that was let in, with the room that was taken for it.
+/// A body that was let in, with its share of the queue.
 pub struct Accepted {
+    /// The body as it was posted.
     pub body: Arc<[u8]>,
+    /// The facts of its request.
     pub origin: Origin,
+    /// Its share of the queue, in bytes.
     pub bytes: Share,
 }
 
 /// Everything that a record's delivery report needs.
 pub(super) struct Parcel {
-    /// The body as it was posted, for the dead letter should the topic refuse its record.
+    /// The body as it was posted: if the topic refuses the record, its dead letter needs it.
     pub(super) body: Arc<[u8]>,
     pub(super) origin: Origin,
     pub(super) topic: TopicId,
     pub(super) kind: RecordKind,
     pub(super) accepted: Instant,
     pub(super) attempts: u32,
-    /// Produced in a batch of its own: what is refused now is refused for itself.
+    /// Whether the record is produced in a batch of its own: a refusal then is its own fault.
     pub(super) alone: bool,
     pub(super) outstanding: Outstanding,
     ticket: Ticket,
@@ -56,9 +59,9 @@ impl Parcel {
         })
     }
 
-    /// Its record is committed: `counts` are its lane's.
+    /// Ends the parcel of a committed record, and counts that in its lane's `counts`.
     pub(super) fn committed(self: Box<Self>, receipt: &Receipt, counts: &Counts) {
-        // Counted before it is answered, so that who was answered finds it counted.
+        // The count comes before the answer, so that a sender with an answer finds it counted.
         counts.committed(&self.kind, self.accepted.elapsed());
         drop(self.outstanding);
         if !self.ticket.commit(receipt) {
@@ -66,8 +69,9 @@ impl Parcel {
         }
     }
 
-    /// Goes on as a dead letter. It counts as one before it counts as an event no more: who waits for the last record counts the
-    /// dead letters after all feeds (`lanes.rs`), and so finds it in one of them at least.
+    /// Turns the parcel into a dead letter's. The dead letter's count begins before the event's ends: a thread that
+    /// waits for the last record counts the dead letters after all feeds (`lanes.rs`), so it finds the record at least
+    /// once.
     pub(super) fn becomes_dead_letter(&mut self, topic: TopicId, kind: RecordKind, outstanding: Outstanding) {
         self.topic = topic;
         self.kind = kind;
@@ -76,18 +80,18 @@ impl Parcel {
         self.outstanding = outstanding;
     }
 
-    /// Whether a request still waits for it.
+    /// Whether a request still waits for the receipt.
     pub(super) fn is_awaited(&self) -> bool {
         self.ticket.is_awaited()
     }
 
-    /// The requests that wait for it are told that the record can never be stored.
+    /// Gives the record up, and tells the held requests that it can never be stored.
     pub(super) fn refuse(self: Box<Self>) {
         self.outstanding.give_up();
         self.ticket.refuse();
     }
 
-    /// Whoever waits is told by the ticket's end.
+    /// Gives the record up. The ticket's drop tells the held requests.
     pub(super) fn give_up(self: Box<Self>) {
         self.outstanding.give_up();
     }

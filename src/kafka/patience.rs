@@ -1,7 +1,8 @@
-//! Threads that wait for a CPU that is free.
+//! Threads that wait for a free CPU.
 
-/// This thread waits until a CPU is free, instead of taking one from a thread that is at work (`SCHED_BATCH`, sched(7)).
-/// With all CPUs busy more gathers for it that way, and there are fewer switches. Where that is forbidden it is as it was.
+/// Makes this thread wait for a free CPU, instead of taking one from a working thread (`SCHED_BATCH`, sched(7)). When
+/// all CPUs are busy more work gathers for it, and there are fewer switches. Where the system forbids that, the policy
+/// stays as it was.
 #[cfg(target_os = "linux")]
 pub(super) fn be_patient() {
     use thread_priority::{
@@ -14,6 +15,6 @@ pub(super) fn be_patient() {
     let _ = set_thread_priority_and_policy(thread_native_id(), priority, batch);
 }
 
-/// Linux alone has such a policy. Nothing depends on it but some CPU time.
+/// Only Linux has such a policy; without it some CPU time is lost and nothing else.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn be_patient() {}

@@ -1,4 +1,4 @@
-//! Where a receipt will be.
+//! The place where a receipt will appear.
 
 use std::{
     future::Future,
@@ -10,13 +10,14 @@ use tokio::sync::oneshot;
 
 use super::{Receipt, Undelivered};
 
-/// The answer for a waiting request.
+/// The receipt, or the reason why there is none.
 pub(super) type Outcome = Result<Receipt, Undelivered>;
 
-/// Where the receipt of an accepted event will be, or is. Dropping it changes nothing: the record lives on.
+/// A future of an accepted event's receipt. Its drop changes nothing: the record lives on.
 pub enum Pending {
+    /// The record is under way.
     Waiting(oneshot::Receiver<Outcome>),
-    /// It was committed before this attempt came, or nobody waits any more.
+    /// The record was committed before this attempt came, or the instance stops waiting for receipts.
     Decided(Outcome),
 }
 

@@ -29,13 +29,15 @@ use crate::{
     record::{Record, Refused},
 };
 
-/// How long a committed event is remembered beyond `message.timeout.ms`, the longest that its sender tries.
+/// How long a committed event is remembered beyond `message.timeout.ms`, the longest time that the sender tries.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
-/// The lanes that there are to be.
+/// The specs of all lanes.
 #[derive(Debug, Clone)]
 pub struct LaneSpecs {
+    /// The feeds' lanes.
     pub feeds: Vec<LaneSpec>,
+    /// The dead letters' lane.
     pub dead_letters: LaneSpec,
 }
 
@@ -46,18 +48,18 @@ pub struct Producers {
     redelivery: mpsc::Sender<Failed>,
     stop: Arc<Stop>,
     threads: Mutex<Vec<Owned>>,
-    /// To wake the one of `pace.rs`.
+    /// The thread of `pace.rs`, for waking it.
     opener: std::thread::Thread,
-    /// Closed by the end of `_in_use`, which is dropped last.
+    /// This channel closes at the drop of `_in_use`, the last field.
     let_go: Mutex<Option<mpsc::Receiver<Infallible>>>,
     _in_use: mpsc::Sender<Infallible>,
 }
 
 impl Producers {
-    /// Makes a producer for each lane. Connects in the background.
+    /// Makes a producer for each lane. The producers connect in the background.
     ///
     /// # Errors
-    /// When librdkafka refuses the configuration.
+    /// librdkafka refuses the configuration, or there are more lanes or topics than ids.
     pub fn start(
         connection: &Connection,
         specs: &LaneSpecs,
@@ -73,7 +75,7 @@ impl Producers {
         let stop = Arc::new(Stop::default());
         let pace = pace::start(paced, Arc::clone(&stop));
         let opener = pace.thread();
-        // What changes from here on is noticed.
+        // Files that change after this line are noticed.
         let files = renew::files(connection);
         let drained = Arc::new(Drained::default());
         let shared = Shared {
@@ -106,38 +108,39 @@ impl Producers {
         }))
     }
 
-    /// The feeds' lanes, in the order in which they were asked for: each with its topics, its own first.
+    /// The feeds' lanes in the order of their specs, each with its topics, its own first.
     pub fn feeds(&self) -> impl Iterator<Item = (LaneId, &[TopicId])> {
         let feeds = self.lanes.iter().filter(|lane| lane.id != self.lanes.dead_letters().lane());
         feeds.map(|lane| (lane.id, lane.topics.as_slice()))
     }
 
-    /// Looks whether an event is on its way already, or was committed of late.
+    /// Looks an event up in the dedupe window: it may be under way, or committed of late.
     pub fn enter(&self, key: Key) -> Entered {
         self.window.enter(key)
     }
 
-    /// The same for a dead letter, known by its body's hash alone.
+    /// Looks a dead letter up in the dedupe window, by its body's hash alone.
     pub fn enter_dead_letter(&self, body_hash: u128) -> Entered {
         self.window.enter(Key::dead_letter(self.lanes.dead_letters().lane(), body_hash))
     }
 
-    /// For a record that is like no other, such as a stub.
+    /// Makes a ticket for a record that no other can equal, such as a stub.
     pub fn enter_alone(&self) -> Entered {
         self.window.alone()
     }
 
-    /// Ends the wait for all receipts; what is under way goes on.
+    /// Ends all held requests' waits; the records under way go on.
     pub fn dismiss(&self) {
         self.window.dismiss();
     }
 
-    /// Hands an event's `record` to the producer of the topic's lane. Every fault of Kafka's is waited out.
+    /// Hands an event's `record` to the producer of the topic's lane, which waits out every fault of Kafka.
     pub fn send_event(&self, topic: TopicId, record: &Record, accepted: Accepted, ticket: Ticket) {
         self.send(topic, record, accepted, RecordKind::Event, ticket);
     }
 
-    /// Hands a dead letter to its producer; `record` was filled by [`Record::fill_dead_letter`].
+    /// Hands a dead letter to its producer; `record` was filled by [`Record::fill_dead_letter`]. `feed` is the label of
+    /// the event's feed, if known.
     pub fn send_dead_letter(
         &self,
         record: &Record,
@@ -158,23 +161,24 @@ impl Producers {
         lane.produce(Outgoing::new(record, parcel));
     }
 
-    /// Records that are not committed yet.
+    /// The number of records that are not committed yet.
     pub fn outstanding(&self) -> usize {
         self.lanes.outstanding()
     }
 
-    /// The lanes whose producer does not send its records though it could.
+    /// The labels of the lanes whose producer does not send its records, though it could.
     pub fn at_fault(&self) -> Vec<&str> {
         self.lanes.iter().filter(|lane| lane.is_at_fault()).map(|lane| lane.label.as_str()).collect()
     }
 
-    /// Waits until every record is committed, at most until `deadline`; then gives the rest up.
+    /// Blocks until every record is committed, at most until `deadline`; then gives the rest up.
     ///
-    /// Returns how many were given up. Blocks.
+    /// Returns the number of records given up.
     ///
-    /// A producer may be replaced meanwhile: what it gives back counts all the while, and is produced again as long as the drain
-    /// lasts. After that redelivery gives up what it has and what still comes, the gates what they have gathered; a record that is
-    /// handed over at this very moment is in librdkafka, whose report nobody waits for any more.
+    /// A producer may be replaced meanwhile: its returned records still count, and are produced again as long as the
+    /// drain lasts. After that, redelivery gives up its records and any that still come back, and the gates give up
+    /// theirs. A record that is handed over at this very moment goes to librdkafka, and nobody waits for its report any
+    /// more.
     pub fn drain(&self, deadline: Instant) -> usize {
         self.lanes.wait_drained(deadline);
         let left = self.outstanding();
@@ -183,8 +187,8 @@ impl Producers {
         left
     }
 
-    /// Ends the threads and the producers, as far as that goes until `deadline`: one whose thread waits for a name to be resolved
-    /// ends when that is over, and cannot be hurried. Blocks.
+    /// Blocks until the threads and the producers have ended, at most until `deadline`. A producer whose thread waits
+    /// for a name to be resolved ends only after that, and cannot be hurried.
     pub fn close(self: Arc<Self>, deadline: Instant) {
         self.tell_threads(deadline);
         let threads = mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -193,7 +197,7 @@ impl Producers {
         drop(self);
         threads.into_iter().for_each(|thread| thread.join_by(deadline));
         lanes.iter().for_each(|lane| lane.join_retired(deadline));
-        // The end of a producer is librdkafka's own, and waits for its threads.
+        // The drop of a producer waits for librdkafka's own threads.
         let closing = Owned::spawn("close", move || {
             let _ = let_go.and_then(|let_go| let_go.recv().ok());
             drop(lanes);
@@ -208,7 +212,7 @@ impl Producers {
     }
 }
 
-/// Without [`Producers::close`], as at the end of a command that has drained, the threads end all the same; nobody waits for them.
+/// Without [`Producers::close`], as after a command that has drained, the threads end too, but nobody waits for them.
 impl Drop for Producers {
     fn drop(&mut self) {
         self.tell_threads(Instant::now());

@@ -1,10 +1,10 @@
-//! How far `replay` has come in the dead-letter topic, kept where it lives as long as the dead letters themselves.
+//! The progress of `replay`, kept in the dead-letter topic itself so that it lives as long as the dead letters.
 //!
-//! A mark is a record in the partition that it speaks of, behind all that it says is done. Retention takes the oldest
-//! records of a partition first, so a mark outlives every dead letter that it covers, and goes with them when the topic
-//! is deleted. The consumer group's offset says the same and is found without reading. But Kafka forgets it 7 days later
-//! (`offsets.retention.minutes`), a group can be deleted, and an offset may be one of an earlier topic of the same
-//! name: so an offset counts only while the mark that it was committed with stands where it says.
+//! A mark is a record in the partition that it is about, behind all the records that it calls done. Retention deletes
+//! the oldest records of a partition first, so a mark outlives every dead letter that it covers, and is deleted with
+//! them when the topic is. The consumer group's offset has the same content and is found without reading. But Kafka
+//! forgets it 7 days later (`offsets.retention.minutes`), a group can be deleted, and an offset may be of an earlier
+//! topic of the same name. So an offset counts only while the mark that it was committed with stands at its place.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,26 +24,27 @@ use super::{
     reader::{Committed, Reader, Start, Stored},
 };
 
-/// The header that makes a record a mark: its value is the offset of the first record that is not done.
+/// The header that makes a record a mark. Its value is the offset of the first record that is not done.
 pub const MARK: &str = "causeway_replayed";
 
-/// All marks have this key: a compacted partition keeps the last of them.
+/// The key of all marks, so that a compacted partition keeps the last one.
 const KEY: &str = "causeway-replay";
 
-/// Where a partition goes on.
+/// The progress in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
+    /// The partition's number.
     pub partition: i32,
-    /// The next record to take.
+    /// The offset of the next record to take.
     pub next: i64,
-    /// So many records at most were deleted before any run came to them.
+    /// An upper bound of the records that were deleted before any run handled them.
     pub missed: i64,
 }
 
-/// Finds where each partition of `topic` goes on. Blocks.
+/// Finds the progress in each partition of `topic`. Blocks.
 ///
 /// # Errors
-/// When the cluster does not tell the group's offsets, or the topic cannot be read.
+/// The cluster does not tell the group's offsets, or the topic cannot be read.
 pub fn find(connection: &Connection, group: &str, topic: &str) -> Result<Vec<Place>, KafkaError> {
     let committed = Reader::committed(connection, group, topic)?;
     let from_hints: Vec<_> = committed.iter().filter_map(|it| Some((it.partition, first_to_look_at(it)?))).collect();
@@ -58,18 +59,18 @@ pub fn find(connection: &Connection, group: &str, topic: &str) -> Result<Vec<Pla
     Ok(committed.iter().map(|it| place(it, &marks)).collect())
 }
 
-/// The offset of the mark that the group's offset was committed with, where that may still be there.
+/// The offset of the mark that the group's offset was committed with, if the mark may still exist.
 fn hint(committed: &Committed) -> Option<i64> {
     committed.mark.filter(|mark| (committed.first..committed.end).contains(mark))
 }
 
-/// Where to begin to look for marks; `None` where none is needed.
+/// The first offset to search for marks; `None` where no search is needed.
 fn first_to_look_at(committed: &Committed) -> Option<i64> {
     let first = hint(committed).unwrap_or(committed.first);
     (first < committed.end && by_hand(committed).is_none()).then_some(first)
 }
 
-/// An offset that somebody set with Kafka's own tools: it counts as it is, as long as there is such a place.
+/// An offset that an operator set with Kafka's own tools. It counts without a mark, as long as such a place exists.
 fn by_hand(committed: &Committed) -> Option<i64> {
     let offset = committed.offset.filter(|_| committed.mark.is_none());
     offset.filter(|offset| (committed.first..=committed.end).contains(offset))
@@ -78,7 +79,7 @@ fn by_hand(committed: &Committed) -> Option<i64> {
 fn place(committed: &Committed, marks: &Marks) -> Place {
     let Committed { partition, first, offset, mark, .. } = *committed;
     let marked = marks.0.get(&partition).and_then(|found| found.last()).map(|(_, done)| *done);
-    // Its mark is gone, and with it all that stood before: what the group says is the last that is known.
+    // The mark is deleted, and with it all records before it: the group's offset is the best knowledge left.
     let gone = offset.filter(|_| mark.is_some_and(|mark| mark < first));
     let done = by_hand(committed).or(marked).or(gone);
     let marks_gone = |done: i64| i64::from(mark.is_some_and(|mark| (done..first).contains(&mark)));
@@ -86,11 +87,11 @@ fn place(committed: &Committed, marks: &Marks) -> Place {
     Place { partition, next: done.unwrap_or(first).max(first), missed }
 }
 
-/// The marks of each partition: where they stand, and up to which offset all is done.
+/// The marks of each partition: their own offsets, and the first offset that is not done.
 struct Marks(BTreeMap<i32, Vec<(i64, i64)>>);
 
 impl Marks {
-    /// Reads partitions from an offset each to their end.
+    /// Reads each partition from an offset to its end.
     fn read(connection: &Connection, group: &str, topic: &str, from: Vec<(i32, i64)>) -> Result<Self, KafkaError> {
         let mut marks: BTreeMap<i32, Vec<(i64, i64)>> = BTreeMap::new();
         if from.is_empty() {
@@ -111,14 +112,14 @@ impl Marks {
         }
     }
 
-    /// The mark at `hint` says what the group's offset says.
+    /// Whether the mark at `hint` agrees with the group's offset.
     fn stands(&self, committed: &Committed, hint: i64) -> bool {
         let marks = self.0.get(&committed.partition);
         marks.is_some_and(|marks| marks.iter().any(|(at, done)| *at == hint && committed.offset == Some(*done)))
     }
 }
 
-/// Up to which offset all is done, if the record is a mark.
+/// The first offset that is not done, if the record is a mark.
 pub fn mark_of(record: &Stored) -> Option<i64> {
     record.text(MARK)?.parse().ok()
 }
@@ -130,7 +131,7 @@ pub struct Marker {
     topic: String,
 }
 
-/// Takes each mark's delivery report to whoever waits for it.
+/// Sends each mark's delivery report to its waiting caller.
 struct Answers;
 
 type Answer = oneshot::Sender<Result<i64, KafkaError>>;
@@ -150,23 +151,25 @@ impl ProducerContext for Answers {
 
     fn delivery(&self, report: &DeliveryResult<'_>, answer: Box<Answer>) {
         let offset = report.as_ref().map(Message::offset).map_err(|(error, _)| error.clone());
-        // Who asked may have been stopped meanwhile.
+        // The caller may have been stopped meanwhile.
         let _ = answer.send(offset);
     }
 }
 
 impl Marker {
+    /// Makes the producer of marks for `topic`.
+    ///
     /// # Errors
-    /// When librdkafka refuses the configuration.
+    /// librdkafka refuses the configuration.
     pub fn new(connection: &Connection, topic: &str) -> Result<Self, KafkaError> {
         let producer = connection.producer(false).create_with_context(Answers)?;
         Ok(Self { producer, token: Keeper::new(connection), topic: topic.to_owned() })
     }
 
-    /// Says in the topic itself that all before `next` is done in `partition`; gives the offset of the mark.
+    /// Marks all records before `next` in `partition` as done; returns the offset of the mark.
     ///
     /// # Errors
-    /// When the cluster does not take it before `message.timeout.ms`.
+    /// There is no token, or the cluster does not take the mark before `message.timeout.ms`.
     pub async fn mark(&self, partition: i32, next: i64) -> Result<i64, KafkaError> {
         let kept = tokio::task::block_in_place(|| self.token.keep(self.producer.client()));
         kept.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
@@ -193,20 +196,20 @@ mod tests {
 
     #[test]
     fn a_partition_goes_on_behind_its_last_mark() {
-        // (offset and mark of the group), marks, first -> where, and how many are gone unseen
+        // (offset and mark of the group), marks, first -> the next offset, and the number of records that were missed
         for (committed, marks, first, expected) in [
             ((None, None), &[][..], 3, (3, 0)),
             ((None, None), &[(5, 5), (9, 8)], 0, (8, 0)),
             ((Some(5), Some(5)), &[(5, 5), (9, 8)], 0, (8, 0)),
-            // Set by hand.
+            // Offsets set by hand.
             ((Some(2), None), &[(5, 5)], 0, (2, 0)),
             ((Some(99), None), &[(5, 5)], 0, (5, 0)),
-            // Deleted since: only what was done and its mark; with one and two behind the mark.
+            // Deleted records: only done ones and their mark; then also one or two behind the mark.
             ((Some(5), Some(5)), &[], 6, (6, 0)),
             ((Some(5), Some(5)), &[], 8, (8, 2)),
             ((Some(5), Some(6)), &[], 8, (8, 2)),
             ((None, None), &[(9, 8)], 9, (9, 1)),
-            // Of an earlier topic of this name.
+            // Offsets of an earlier topic of this name.
             ((Some(50), Some(50)), &[], 0, (0, 0)),
             ((Some(5), Some(5)), &[], 0, (0, 0)),
         ] {

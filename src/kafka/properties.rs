@@ -1,4 +1,4 @@
-//! What librdkafka has against the properties of `[kafka.client]`: against each by itself, then against all of them together.
+//! librdkafka's objections to the properties of `[kafka.client]`: to each by itself, then to all of them together.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::config::PropertyFault;
 
 const SEE: &str = "see librdkafka's CONFIGURATION.md";
 
-/// Everything that can be told without a broker. What the files of `ssl.*.location` hold is not looked at: they may change.
+/// Finds every fault that shows without a broker. The files of `ssl.*.location` are not read, as they may change.
 pub fn property_faults(properties: &BTreeMap<String, String>) -> Vec<PropertyFault> {
     let each = properties.iter().filter_map(|(name, value)| Some((name, fault(name, value)?)));
     let each: Vec<_> =
@@ -22,14 +22,14 @@ pub fn property_faults(properties: &BTreeMap<String, String>) -> Vec<PropertyFau
     if each.is_empty() { together(properties) } else { each }
 }
 
-/// librdkafka's own words would repeat the value, which may be a secret.
+/// The fault of one property, in our words: librdkafka's own would repeat the value, which may be a secret.
 fn fault(name: &str, value: &str) -> Option<&'static str> {
     match take(name, value) {
         Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
             Some("librdkafka does not know this property")
         }
         Err(_) => Some("librdkafka does not take this value for the property"),
-        // Where any text will do a number is text.
+        // A property that also takes the text "x" is text, and a number in it is not cut off.
         Ok(()) if is_beyond_32_bits(value) && take(name, "x").is_err() => {
             Some("librdkafka cuts off what a number has beyond 32 bits")
         }
@@ -41,7 +41,7 @@ fn take(name: &str, value: &str) -> Result<(), KafkaError> {
     ClientConfig::new().set(name, value).create_native_config().map(drop)
 }
 
-/// It begins with such a number, in any of the forms that C knows.
+/// Whether the value begins with a number beyond 32 bits, in any of the forms that C knows.
 fn is_beyond_32_bits(value: &str) -> bool {
     let value = value.trim_start();
     let unsigned = value.trim_start_matches(['+', '-']);
@@ -55,7 +55,7 @@ fn is_beyond_32_bits(value: &str) -> bool {
     !digits.is_empty() && i32::from_str_radix(&digits, radix).is_err()
 }
 
-/// A client says nothing: what is wrong becomes a fault.
+/// The context of a client that logs nothing, as each error becomes a fault.
 struct Silent;
 
 impl ClientContext for Silent {
@@ -64,8 +64,8 @@ impl ClientContext for Silent {
     fn error(&self, _: KafkaError, _: &str) {}
 }
 
-/// A mechanism that is misspelt, one without its password, ciphers that there are not: librdkafka tells those only when a client
-/// is made, one at a time. SASL is looked at first, then TLS alone.
+/// Finds faults of the properties together: a misspelt mechanism, one without its password, unknown ciphers. librdkafka
+/// reports those only when a client is made, and one at a time. So this tries SASL first, then TLS alone.
 fn together(properties: &BTreeMap<String, String>) -> Vec<PropertyFault> {
     let mut given = properties.clone();
     given.retain(|name, _| !name.ends_with(".location"));
@@ -79,7 +79,7 @@ fn together(properties: &BTreeMap<String, String>) -> Vec<PropertyFault> {
     faults
 }
 
-/// What librdkafka says when it is to make a client of these properties.
+/// librdkafka's refusal to make a client of these properties.
 fn refusal(properties: &BTreeMap<String, String>) -> Option<PropertyFault> {
     if properties.is_empty() {
         return None;

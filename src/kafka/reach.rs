@@ -1,7 +1,7 @@
-//! Whether a broker lets us in: asked at its own address, by the TLS and SASL that all our clients have.
+//! Whether each broker lets us in, tried at its own address with the TLS and SASL of all our clients.
 //!
-//! An answer from the cluster shows that one broker let us in, and a connection shows only that somebody listens. Events go to
-//! each broker that leads a partition, at the address that it advertises.
+//! An answer from the cluster shows only that one broker let us in, and a connection shows only that something listens.
+//! But events go to each broker that leads a partition, at the address that it advertises.
 
 use std::{
     collections::BTreeMap,
@@ -22,15 +22,16 @@ use super::{
 /// A broker that does not let us in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreached {
+    /// Its `host:port`.
     pub address: String,
-    /// In librdkafka's words.
+    /// librdkafka's reason.
     pub why: String,
-    /// Its certificate would do, were it not for the name that we call it by.
+    /// Whether its certificate is valid but for the name by which we call the broker.
     pub misnamed: bool,
 }
 
-/// Asks each broker at the address that it has here, many at the same time: one that is silent takes a whole request's time.
-/// Gives those that do not let us in, in their order. `topic` is one that we may see; blocks.
+/// Tries each broker at its address here, many at the same time, as a silent one takes a whole request's time. Returns
+/// those that do not let us in, in their order. `topic` is any that we may see. Blocks.
 pub fn unreached<'a>(
     connection: &Connection,
     addresses: impl IntoIterator<Item = &'a str>,
@@ -44,7 +45,7 @@ pub fn unreached<'a>(
     ask_all(addresses, ask)
 }
 
-/// The brokers among these that do not let us in, each with why; blocks.
+/// The brokers among these that do not let us in, each with the reason. Blocks.
 pub(super) fn refused<'a>(
     connection: &Connection,
     brokers: impl Iterator<Item = &'a Broker>,
@@ -53,7 +54,7 @@ pub(super) fn refused<'a>(
     ask_all(brokers, |broker| Some((broker, reach(connection, &broker.address, topic).err()?)))
 }
 
-/// So many clients are there at a time.
+/// The largest number of clients at a time.
 const ASKED_AT_ONCE: usize = 16;
 
 fn ask_all<B: Send, T: Send>(brokers: impl IntoIterator<Item = B>, ask: impl Fn(B) -> Option<T> + Sync) -> Vec<T> {
@@ -69,24 +70,25 @@ fn ask_all<B: Send, T: Send>(brokers: impl IntoIterator<Item = B>, ask: impl Fn(
     answers
 }
 
-/// The error says why not.
+/// Tries one broker; the error is the reason why it does not let us in.
 fn reach(connection: &Connection, address: &str, topic: &str) -> Result<(), String> {
     let asker = Asker::new(&connection.at(address)).map_err(|error| error.to_string())?;
     asker.ask(topic).map(drop).map_err(|error| error.to_string())
 }
 
-/// How OpenSSL and librdkafka say that a certificate's CA, time or name is wrong; they do not say which.
+/// OpenSSL's and librdkafka's words when a certificate's CA, time or name is wrong; they do not say which one.
 const NOT_VERIFIED: &str = "certificate verify failed";
 
-/// The certificate is refused with the name in question, and is not without: TLS alone, as no password should go to a broker
-/// of another name. One that wants a password then ends the connection after the handshake.
+/// Whether the certificate is refused only for the broker's name. This uses TLS alone, as no password should go to a
+/// broker of another name. A broker that wants a password then ends the connection after the handshake, which still
+/// shows a valid certificate.
 fn is_known_by_another_name(connection: &Connection, address: &str, topic: &str) -> bool {
     let without_name = reach(&connection.nameless(), address, topic);
     without_name.map_or_else(|why| !why.contains(NOT_VERIFIED), |()| true)
 }
 
-/// Which topics have no leader that lets us in, each with why. A topic is fine with one: its other partitions may be
-/// led by a broker that is away for now, which is no reason not to begin.
+/// The topics without any leader that lets us in, each with the reason. One leader suffices: the other partitions may
+/// be led by a broker that is away for now, and the bridge can begin without it. Blocks.
 pub fn topics_without_leader(
     connection: &Connection,
     brokers: &[Broker],
@@ -113,7 +115,7 @@ pub fn topics_without_leader(
 #[derive(Default)]
 pub(super) struct Met(Mutex<BTreeMap<i32, Instant>>);
 
-/// A connection may be between its end and its successor when the statistics, 5 s apart, look at it.
+/// How long a connection counts: the statistics, 5 s apart, may miss the successor of one that just ended.
 const LATELY: Duration = Duration::from_secs(15);
 
 impl Met {

@@ -1,4 +1,4 @@
-//! Records read back: for `tail` and `replay`. No group membership, so nothing rebalances.
+//! Reads records back, for `tail` and `replay`. A reader joins no consumer group, so nothing rebalances.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -23,13 +23,19 @@ use super::{
 /// A record as it stands in its topic.
 #[derive(Debug, Clone)]
 pub struct Stored {
+    /// The topic's name.
     pub topic: String,
+    /// The partition's number.
     pub partition: i32,
+    /// The offset in the partition.
     pub offset: i64,
-    /// Milliseconds since 1970.
+    /// The timestamp in milliseconds since 1970.
     pub timestamp: Option<i64>,
+    /// The key; `None` for a null key.
     pub key: Option<Vec<u8>>,
+    /// The headers in their order: name and value.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// The value; empty for a null value.
     pub value: Vec<u8>,
 }
 
@@ -39,38 +45,41 @@ impl Stored {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
     }
 
-    /// The first header called `name`, when it is UTF-8.
+    /// The text of the first header called `name`; `None` if it is not UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.header(name)?).ok()
     }
 }
 
-/// Where to begin.
+/// The start of reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
+    /// The first record of each partition.
     Beginning,
+    /// The end of each partition: only new records are read.
     End,
-    /// At the first record from this time on, milliseconds since 1970.
+    /// The first record from this time on, in milliseconds since 1970.
     Since(i64),
-    /// These partitions alone (topic, partition), each at an offset.
+    /// Only these partitions (topic, partition), each from an offset.
     At(Vec<(String, i32, i64)>),
 }
 
-/// What a consumer group says of a partition.
+/// A consumer group's progress in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
+    /// The partition's number.
     pub partition: i32,
-    /// The first offset that is still there.
+    /// The first offset that still exists.
     pub first: i64,
-    /// The offset after the last.
+    /// The offset after the last record.
     pub end: i64,
     /// The group's offset, if it has one.
     pub offset: Option<i64>,
-    /// The offset of the mark that it was committed with, if it was (`progress.rs`).
+    /// The offset of the mark that the group's offset was committed with, if any (`progress.rs`).
     pub mark: Option<i64>,
 }
 
-/// Reads topics from a start on, all partitions.
+/// Reads all partitions of topics from a start on.
 pub struct Reader {
     config: ClientConfig,
     consumer: BaseConsumer<Quiet>,
@@ -78,11 +87,11 @@ pub struct Reader {
     ends: Vec<(String, i32, i64)>,
     token: Keeper,
     timeout: Duration,
-    /// Consumers that others have taken the place of.
+    /// Consumers that were replaced.
     retired: Several,
 }
 
-/// So long the end of a reader waits for theirs.
+/// How long the drop of a reader waits for the ends of replaced consumers.
 const RETIRED_WITHIN: Duration = Duration::from_millis(500);
 
 impl Drop for Reader {
@@ -93,13 +102,13 @@ impl Drop for Reader {
 
 #[derive(Default)]
 struct Quiet {
-    /// It knows no broker any more.
+    /// Whether librdkafka knows no broker any more.
     lost: AtomicBool,
 }
 
 impl ClientContext for Quiet {
     fn stats(&self, statistics: Statistics) {
-        // The group's coordinator has no address of its own.
+        // The group's coordinator is listed too, but has no address of its own.
         let lost = statistics.brokers.values().all(|broker| broker.source == "logical");
         self.lost.store(lost, Ordering::Relaxed);
     }
@@ -116,10 +125,10 @@ impl ClientContext for Quiet {
 impl ConsumerContext for Quiet {}
 
 impl Reader {
-    /// Opens `topics`; `name` is the consumer group under which progress is committed.
+    /// Opens `topics` from `start`; `name` is the consumer group under which progress is committed.
     ///
     /// # Errors
-    /// When no broker answers, or a topic is not there.
+    /// No broker answers, or a topic does not exist.
     pub fn open(connection: &Connection, name: &str, topics: &[String], start: Start) -> Result<Self, KafkaError> {
         let mut reader = Self::unassigned(connection, name)?;
         let mut list = TopicPartitionList::new();
@@ -158,10 +167,10 @@ impl Reader {
         })
     }
 
-    /// What the group `name` has committed for each partition of `topic`.
+    /// The progress of the group `name` in each partition of `topic`.
     ///
     /// # Errors
-    /// When no broker answers, or the group may not be seen.
+    /// No broker answers, or the group may not be seen.
     pub fn committed(connection: &Connection, name: &str, topic: &str) -> Result<Vec<Committed>, KafkaError> {
         let reader = Self::unassigned(connection, name)?;
         let mut list = TopicPartitionList::new();
@@ -209,7 +218,7 @@ impl Reader {
             }
             Start::At(places) => {
                 for (topic, partition, offset) in places {
-                    // One that is gone since is in no list.
+                    // A partition that was deleted meanwhile is not in the list.
                     if let Some(mut element) = list.find_partition(&topic, partition) {
                         element.set_offset(Offset::Offset(offset))?;
                     }
@@ -219,12 +228,12 @@ impl Reader {
         Ok(list)
     }
 
-    /// The next record, or `None` when none came within `wait`.
+    /// The next record; `None` when none came within `wait`.
     ///
-    /// Waits on while no broker can be reached.
+    /// An outage of the cluster is no error: later calls go on once a broker can be reached.
     ///
     /// # Errors
-    /// When the cluster reports a fault that does not pass by itself.
+    /// The cluster reports a fault that does not pass by itself.
     pub fn next(&mut self, wait: Duration) -> Result<Option<Stored>, KafkaError> {
         if self.consumer.client().context().lost.load(Ordering::Relaxed) {
             self.begin_again()?;
@@ -254,12 +263,13 @@ impl Reader {
         }))
     }
 
-    /// Takes another consumer, which goes on where this one is. The cluster named none of its brokers, and librdkafka forgot
-    /// them all (its issue 5301; `health.rs`).
+    /// Replaces the consumer by a new one at the same positions. The cluster named none of its brokers, and librdkafka
+    /// forgot them all (its issue 5301; `health.rs`).
     fn begin_again(&mut self) -> Result<(), KafkaError> {
         tracing::warn!(client = "reader", "the cluster named none of its brokers: a new consumer goes on");
         let (assigned, positions) = (self.consumer.assignment()?, self.consumer.position()?);
-        // A list of its own: those hold the old consumer's partitions, which librdkafka would take for the new one's.
+        // This builds a new list: the old lists hold the old consumer's partitions, which librdkafka would take for the
+        // new one's.
         let mut list = TopicPartitionList::new();
         for element in assigned.elements() {
             let (topic, partition) = (element.topic(), element.partition());
@@ -272,15 +282,15 @@ impl Reader {
         let fresh: BaseConsumer<Quiet> = self.config.create_with_context(Quiet::default())?;
         self.token.begin_again();
         let lost = std::mem::replace(&mut self.consumer, fresh);
-        // Its end waits for brokers that it does not know.
+        // The old consumer's drop waits for brokers that it does not know, so it has a thread of its own.
         self.retired.add(Owned::spawn("retire", move || drop(lost)));
         self.consumer.assign(&list)
     }
 
-    /// Takes the partitions of `topic` that were added since, from their first record on.
+    /// Takes up the partitions added to `topic`, from their first record on.
     ///
     /// # Errors
-    /// When no broker answers, or the topic is not there.
+    /// No broker answers, or the topic does not exist.
     pub fn take_added(&self, topic: &str) -> Result<(), KafkaError> {
         let assigned = self.consumer.assignment()?;
         let mut added = TopicPartitionList::new();
@@ -296,14 +306,14 @@ impl Reader {
         Ok(())
     }
 
-    /// How many records lay between here and the end when the reader was opened.
+    /// The number of records between the reader's position and the end that its topics had when it was opened.
     ///
     /// # Errors
-    /// When the reader's own position cannot be told.
+    /// The reader's own position is not known.
     pub fn behind(&self) -> Result<i64, KafkaError> {
         let positions = self.consumer.position()?;
         let assigned = self.consumer.assignment()?;
-        // A broker that does not answer is asked once.
+        // A broker that does not answer is asked only once.
         let mut answers = true;
         Ok(self
             .ends
@@ -316,7 +326,7 @@ impl Reader {
                     (_, Some(Offset::End)) => *end,
                     _ => 0,
                 };
-                // What retention has deleted since `next` was committed does not come any more.
+                // Records that retention deleted since `next` was committed will never come.
                 let first = (answers && next < *end).then(|| self.first(topic, *partition));
                 answers &= first != Some(None);
                 (end - next.max(first.flatten().unwrap_or(0))).max(0)
@@ -328,17 +338,17 @@ impl Reader {
         self.consumer.fetch_watermarks(topic, partition, self.timeout).ok().map(|(first, _)| first)
     }
 
-    /// The record stood before the end when the reader was opened.
+    /// Whether the record already existed when the reader was opened.
     pub fn was_there(&self, record: &Stored) -> bool {
         self.ends.iter().any(|(topic, partition, end)| {
             *topic == record.topic && *partition == record.partition && record.offset < *end
         })
     }
 
-    /// Commits to the group that everything before `next` is done, as the mark at offset `mark` says too.
+    /// Commits to the group that everything before `next` is done; the mark at offset `mark` says so in the topic.
     ///
     /// # Errors
-    /// When the broker does not take the commit.
+    /// The broker does not take the commit.
     pub fn commit(&self, topic: &str, partition: i32, next: i64, mark: i64) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(topic, partition);
@@ -348,7 +358,7 @@ impl Reader {
     }
 }
 
-/// The cluster is away for now: librdkafka connects again by itself.
+/// Whether the fault passes by itself: the cluster is away, and librdkafka connects again.
 pub(super) fn passes(error: &KafkaError) -> bool {
     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
         return false;

@@ -1,8 +1,8 @@
-//! What a delivery error leaves: produced again, dead-lettered, or given up.
+//! Redelivery of records that failed: each is produced again, dead-lettered, or given up.
 //!
-//! A failed batch takes innocent records with it, so a record is refused for itself only when it
-//! was alone in its batch. Everything else is tried again, with backoff, until `message.timeout.ms`, and then as long as a
-//! request waits for it: no attempt begins later. The last one may take as long again.
+//! A failed batch takes innocent records with it, so a record counts as refused for itself only when it was alone in
+//! its batch. Any other is tried again, with backoff, until `message.timeout.ms`, and after that as long as a request
+//! waits for it. No attempt begins later; the last one may take `message.timeout.ms` again.
 
 use std::{
     cmp::Reverse,
@@ -32,13 +32,13 @@ use super::{
 };
 use crate::record::{Record, Refused};
 
-/// A record that waits for its next attempt; the earliest first.
+/// A record that waits for its next attempt; the earliest comes first.
 struct Waiting {
     due: Instant,
     outgoing: Outgoing,
 }
 
-/// Starts the thread that owns every failed record. It ends when it is told to ([`Failed::Stop`]).
+/// Starts the thread that owns every failed record. The thread ends at [`Failed::Stop`].
 pub(super) fn start(lanes: Arc<Lanes>, failures: mpsc::Receiver<Failed>) -> Owned {
     Owned::spawn("redelivery", move || {
         let waiting = BinaryHeap::new();
@@ -51,25 +51,26 @@ struct Redelivery {
     lanes: Arc<Lanes>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     giving_up: bool,
-    /// By lane: its producer was replaced, or could not be, as one of its files cannot be read. Not done again before.
+    /// For each lane, the earliest time of the next replacement of its producer, after a replacement or a failed try
+    /// (one of its files cannot be read).
     rebuild_from: HashMap<LaneId, Instant>,
     watch: Watch,
     stalls: Stalls,
 }
 
-/// How often the thread looks after the producers.
+/// The longest time between two looks at the producers.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Before a lane's producer is replaced again, or that is tried again.
+/// The pause before a lane's producer is replaced again, or before the next try.
 const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 
-/// A producer that is replaced before it has to be may first commit what it has, while all failed records wait.
+/// How long a producer may commit its records before a precautionary replacement, while all failed records wait.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
 
 impl Redelivery {
-    /// One message at a time, in the order of their coming. So the records that a replaced producer gives back never race with its
-    /// replacement. And the end of a drain ([`Failed::GiveUp`]) misses no failed record: one that came before waits here, and one that
-    /// comes later is given up at once.
+    /// Handles one message at a time, in the order of their coming. So the records that a replaced producer gives back
+    /// never race with its replacement. And the end of a drain ([`Failed::GiveUp`]) misses no failed record: one that
+    /// came before waits here, and one that comes later is given up at once.
     fn run(mut self, failures: &mpsc::Receiver<Failed>) {
         loop {
             let wait =
@@ -93,7 +94,7 @@ impl Redelivery {
         }
     }
 
-    /// Decides what becomes of a record that failed.
+    /// Decides the fate of a record that failed.
     fn take(&mut self, error: &KafkaError, mut outgoing: Outgoing) {
         let lanes = Arc::clone(&self.lanes);
         let lane = lanes.get(outgoing.parcel.topic.lane());
@@ -103,18 +104,18 @@ impl Redelivery {
             outgoing.parcel = parcel;
         }
         let age = outgoing.parcel.accepted.elapsed();
-        // A retry that joined it of late has its time still before it.
+        // A retry that joined the record of late still has time, so the record may be older than the timeout.
         if self.giving_up || age >= lanes.message_timeout && !outgoing.parcel.is_awaited() {
             return outgoing.parcel.give_up();
         }
         let code = error.rdkafka_error_code();
         self.rebuild(lane.id);
         if code == Some(RDKafkaErrorCode::InvalidTimestamp) {
-            // It is this machine's clock that is wrong, or the record waited for longer than its topic allows.
+            // Either this machine's clock is wrong, or the record waited for longer than its topic allows.
             outgoing.record.timestamp = millis_now();
         }
         let own_fault = code.is_some_and(refused_for_itself);
-        // librdkafka itself refuses what is over its message.max.bytes, before there is a batch or a partition.
+        // librdkafka itself refuses a record over its `message.max.bytes`, before it has a batch or a partition.
         let was_alone = outgoing.parcel.alone || !outgoing.batched;
         let now_has_key = was_alone && code == Some(RDKafkaErrorCode::InvalidRecord) && outgoing.give_key();
         if own_fault && was_alone && !now_has_key {
@@ -132,14 +133,14 @@ impl Redelivery {
         self.waiting.push(Reverse(Waiting { due: Instant::now() + backoff, outgoing }));
     }
 
-    /// Replaces a producer that can send nothing any more. What it still held comes back as purged and is produced again;
-    /// what is given to such a one comes back too, and asks for this again, as do its statistics.
+    /// Replaces a producer that can send nothing any more. Its records come back as purged and are produced again. A
+    /// record that such a producer gets later comes back too, and calls this again, as do its statistics.
     fn rebuild(&mut self, id: LaneId) {
         let lane = self.lanes.get(id);
         if let Some(alone) = lane.made_alone()
             && let Some(ailment) = ailment(&alone)
         {
-            // Nobody else gives it records.
+            // Only this thread gives records to the producer of suspects, so settling needs no gate.
             alone.settle(settled_by(ailment));
             lane.replaced(ailment);
             lane.retire_alone();
@@ -160,7 +161,7 @@ impl Redelivery {
     }
 }
 
-/// Why the producer can send nothing any more, if that is so.
+/// The reason why the producer can send nothing any more, if there is one.
 fn ailment(producer: &BaseProducer<Reports>) -> Option<Ailment> {
     let fatal = producer.client().fatal_error().map(|_| Ailment::Fatal);
     fatal.or_else(|| producer.context().health().ailment())
@@ -181,13 +182,13 @@ fn replace(lane: &Lane, ailment: Ailment) {
     }
 }
 
-/// Only a producer whose epochs are nearly used up can still commit.
+/// The end of the wait for commits: only a producer whose epochs are nearly used up can still commit.
 fn settled_by(ailment: Ailment) -> Instant {
     let patience = if ailment == Ailment::EpochsUsedUp { SETTLE_MAX } else { Duration::ZERO };
     Instant::now() + patience
 }
 
-/// The broker's objection is to the record, whatever else was in its batch.
+/// Whether the broker objects to a record itself, so that one record of a batch can be at fault.
 fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -198,18 +199,18 @@ fn refused_for_itself(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// The objection of the broker or of librdkafka: one word where there is a code for it.
+/// The objection of the broker or of librdkafka; a code's name where there is a code.
 fn reason(error: &KafkaError) -> String {
     error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"))
 }
 
-/// The record can never be stored in its topic, and the requests that wait for it are told so.
+/// Gives up a record that can never be stored in its topic, and tells the held requests so.
 fn refuse(lane: &Lane, error: &KafkaError, outgoing: Outgoing) {
     tracing::warn!(feed = lane.label, reason = reason(error), "a record that its topic refuses is given up");
     outgoing.parcel.refuse();
 }
 
-/// The record can never be stored in its topic: its body goes to the dead letters, and their receipt answers the sender.
+/// Sends the body of a record that can never be stored to the dead letters; their receipt answers the sender.
 fn dead_letter(lanes: &Lanes, from: &Lane, error: &KafkaError, outgoing: Outgoing) {
     let Outgoing { record: refused_record, mut parcel, .. } = outgoing;
     let reason = reason(error);

@@ -1,4 +1,4 @@
-//! Passwords and certificates for Kafka that change on disk: each lane gets a producer that has them.
+//! Watches the files of passwords and certificates for Kafka: when they change, each lane gets a new producer.
 
 use std::{
     sync::Arc,
@@ -23,21 +23,21 @@ use super::{
 };
 use crate::{files::Files, metrics::Metrics};
 
-/// Between two looks at the files, and between two tries to get in with what they hold.
+/// The time between two looks at the files, and between two tries to connect with their contents.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the old producers may take, all together, to commit what they have, before the new ones are given the rest.
-/// Not longer than half of D, as what comes meanwhile waits too.
+/// How long all old producers together may commit their records, before the new ones get the rest. At most half of D,
+/// as new records wait meanwhile too.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
-/// The files as they are now, with whose secrets all clients are made from now on.
+/// Takes up the files as they are now, and reads the secrets for all clients made later.
 pub(super) fn files(connection: &Connection) -> Files {
     let files = Files::new(connection.files());
     connection.read_secrets();
     files
 }
 
-/// Starts the thread that looks at the files, if there are any.
+/// Starts the thread that watches the files, if there are any.
 pub(super) fn start(
     lanes: &Arc<Lanes>,
     connection: &Connection,
@@ -62,7 +62,7 @@ pub(super) fn start(
                 settled_by = None;
                 tracing::info!("passwords or certificates for Kafka have changed");
             }
-            // Who is refused for one lane is refused for all.
+            // A client that is refused for one lane is refused for all, so the other lanes need no try.
             while let Some(lane) = stale.last() {
                 if !renewed(lanes.get(*lane), &connection, &mut settled_by) {
                     refused.inc();
@@ -80,8 +80,9 @@ pub(super) fn start(
     }))
 }
 
-/// The old producer stays until a new one is let in by each leader. The first one that is sets the time by which all are to settle:
-/// where the old password is worth nothing any more no feed should wait for the others, too.
+/// Replaces the lane's producer once a new one is let in by each leader; until then the old one stays. The first new
+/// producer sets the time by which all must settle: if the old password is no longer valid no old producer can commit,
+/// and the lanes must not wait for that one after the other.
 fn renewed(lane: &Lane, connection: &Connection, settled_by: &mut Option<Instant>) -> bool {
     match let_in(lane, connection) {
         Ok(fresh) => {
@@ -109,14 +110,15 @@ fn let_in(lane: &Lane, connection: &Connection) -> Result<BaseProducer<Reports>,
     Ok(fresh)
 }
 
-/// Brokers take up a new CA or password one after the other: the new producer has to reach each leader of the lane's
-/// partitions that the old one still reaches. One that nobody reaches is no reason to stay with the old producer.
+/// Checks that the new secrets work at each leader of the lane's partitions that the old producer still reaches:
+/// brokers take up a new CA or password one after the other. A leader that nobody reaches is no reason to stay with the
+/// old producer.
 fn by_each_leader(lane: &Lane, connection: &Connection) -> Result<(), NotYet> {
     let survey = Asker::new(connection)?.survey(lane.topics.iter().map(|topic| topic.name()))?;
     let leads = |broker: &&Broker| survey.found.iter().any(|topic| topic.leaders.contains(&broker.id));
     let mut refused = reach::refused(connection, survey.brokers.iter().filter(leads), lane.topic.name());
     let old = lane.current();
-    // One that told nothing yet may have reached all of them.
+    // A producer without statistics yet may have reached all of them.
     refused.retain(|(broker, _)| old.context().heard() == 0 || old.context().met().lately(broker));
     if refused.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Delivery reports: what librdkafka says of each record, and of itself.
+//! Delivery reports and statistics: librdkafka's word on each record, and on itself.
 
 use std::{
     sync::{
@@ -25,13 +25,13 @@ pub(super) enum Failed {
         error: KafkaError,
         outgoing: Outgoing,
     },
-    /// A producer can send nothing more and is replaced.
+    /// A producer can send nothing more, so it must be replaced.
     Producer {
         lane: LaneId,
     },
     /// The drain is over: the records that wait for their next attempt are given up.
     GiveUp,
-    /// The thread is to end. Until `by` it waits for the threads that it has started.
+    /// The thread must end. Until `by` it waits for the threads that it has started.
     Stop {
         by: Instant,
     },
@@ -41,14 +41,14 @@ pub(super) enum Failed {
 pub(super) struct Reports {
     counts: Arc<Counts>,
     failed: mpsc::Sender<Failed>,
-    /// Times that the producer was heard of: one each `statistics.interval.ms`.
+    /// The number of statistics that came: one each `statistics.interval.ms`.
     heard: AtomicUsize,
-    /// Reports that came.
+    /// The number of delivery reports that came.
     reported: AtomicUsize,
     health: Health,
     met: Met,
     last_error: Mutex<Option<String>>,
-    /// Its statistics are the lane's gauges: not those of a second producer, beside the first.
+    /// Whether its statistics set the lane's gauges. A second producer of the lane would overwrite the first one's.
     shown: bool,
 }
 
@@ -66,7 +66,7 @@ impl Reports {
         }
     }
 
-    /// Whether it is the second time of two: rdkafka (0.39) hands over each error twice.
+    /// Whether this is the second of two calls: rdkafka (0.39) reports each error twice.
     fn is_echo(&self, error: &str) -> bool {
         let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         let echo = last.take().is_some_and(|last| last == error);
@@ -76,7 +76,7 @@ impl Reports {
         echo
     }
 
-    /// How many reports came.
+    /// The number of delivery reports that came.
     pub(super) fn reported(&self) -> usize {
         self.reported.load(Ordering::Relaxed)
     }
@@ -90,7 +90,7 @@ impl Reports {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// The brokers that it was connected to.
+    /// The brokers that the producer was connected to.
     pub(super) fn met(&self) -> &Met {
         &self.met
     }
@@ -106,7 +106,7 @@ impl ProducerContext for Reports {
         super::sabotage::report();
         match result {
             Ok(message) => {
-                // The one place where a receipt is made. Librdkafka gives no offset after "duplicate sequence".
+                // A receipt is made of a delivery only here. librdkafka gives no offset after "duplicate sequence".
                 let offset = Some(message.offset()).filter(|offset| *offset >= 0);
                 let receipt = Receipt { topic: parcel.topic, partition: message.partition(), offset };
                 parcel.committed(&receipt, &self.counts);
@@ -114,7 +114,7 @@ impl ProducerContext for Reports {
             Err((error, message)) => {
                 self.health.failed(parcel.topic.name(), message.partition(), error.rdkafka_error_code());
                 let outgoing = Outgoing::returned(&message.detach(), parcel);
-                // Where redelivery has ended, with the process, the record is given up by its parcel's end.
+                // If redelivery has ended with the process, the parcel's drop gives the record up.
                 let _ = self.failed.send(Failed::Record { error: error.clone(), outgoing });
             }
         }

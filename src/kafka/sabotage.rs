@@ -1,6 +1,7 @@
 //! Ways to break the promise on purpose, so that the fault suite can show that it catches each.
 //!
-//! All of it stands behind the feature `sabotage`, which the tests alone turn on (`crates/sabotaged`): nothing of it ships.
+//! The feature `sabotage` guards all of it. Only the tests turn the feature on (`crates/sabotaged`), so nothing of it
+//! ships.
 
 use std::{sync::LazyLock, thread, time::Duration};
 
@@ -14,30 +15,31 @@ use super::{
     window::Ticket,
 };
 
-/// One way, chosen by `SABOTAGE=ack-before-report` and so on. No key of the configuration: no user may find it there.
+/// One way, chosen by `SABOTAGE=ack-before-report` and so on. It is no key of the configuration, where a user might
+/// find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sabotage {
-    /// Answers 200 when the record was handed over.
+    /// The answer is 200 as soon as the record is handed over.
     AckBeforeReport,
-    /// A retry finds a receipt before there is one.
+    /// A retry finds a receipt before the record is committed.
     RememberBeforeCommit,
     /// The drain begins with the producers, not with the connections.
     ProducerClosedFirst,
-    /// A record that failed counts as one that is committed.
+    /// A record that failed counts as committed.
     FailureIgnored,
-    /// The same, for dead letters only.
+    /// A dead letter that failed counts as committed.
     DeadLetterFailureIgnored,
     /// The drain waits for nothing.
     DrainWithoutFlush,
-    /// The partition is not the one that Java's producers choose.
+    /// The partition differs from the one that Java's producers choose.
     KeyHashedAnotherWay,
-    /// The thread that takes the delivery reports ends.
+    /// The thread that takes the delivery reports dies.
     ProducerThreadDies,
-    /// The same thread stands still.
+    /// The thread that takes the delivery reports hangs.
     ProducerThreadHangs,
     /// The first producer of each feed takes records and never sends them.
     FirstProducerSendsNothing,
-    /// Every producer does.
+    /// Every producer takes records and never sends them.
     ProducersSendNothing,
 }
 
@@ -68,12 +70,12 @@ impl Sabotage {
     }
 }
 
-/// No proof of anything.
+/// A receipt that proves nothing.
 fn forged(topic: TopicId) -> Receipt {
     Receipt { topic, partition: 0, offset: None }
 }
 
-/// A record is about to be handed to its producer.
+/// Acts before a record is handed to its producer.
 pub(super) fn hand_over(mut ticket: Ticket, topic: TopicId) -> Ticket {
     let receipt = forged(topic);
     let window = ticket.window.clone();
@@ -84,7 +86,7 @@ pub(super) fn hand_over(mut ticket: Ticket, topic: TopicId) -> Ticket {
     if let Some(key) = ticket.key.filter(|_| Sabotage::RememberBeforeCommit.is_on()) {
         let now = window.seconds();
         window.remember(&mut state, key, &receipt, now, now);
-        // Those who wait still do, where no retry finds them.
+        // The held requests go on waiting under another key, where no retry finds them.
         let nobodys = state.key_alone();
         if let Some(mut moved) = state.end(&key) {
             moved.key = nobodys;
@@ -96,7 +98,7 @@ pub(super) fn hand_over(mut ticket: Ticket, topic: TopicId) -> Ticket {
     ticket
 }
 
-/// On the thread that takes the delivery reports, at each of them.
+/// Acts at each delivery report, on the thread that takes them.
 pub(super) fn report() {
     if Sabotage::ProducerThreadHangs.is_on() {
         thread::sleep(Duration::from_secs(3600));
@@ -107,7 +109,7 @@ pub(super) fn report() {
     }
 }
 
-/// A record has failed. Nothing is left of it when its failure is taken for a commit.
+/// Acts on a record that failed; `None` when the failure was taken for a commit.
 pub(super) fn fail(parcel: Box<Parcel>, counts: &Counts) -> Option<Box<Parcel>> {
     let dead_letter = matches!(parcel.kind, RecordKind::DeadLetter { .. });
     if Sabotage::FailureIgnored.is_on() || dead_letter && Sabotage::DeadLetterFailureIgnored.is_on() {
@@ -118,7 +120,7 @@ pub(super) fn fail(parcel: Box<Parcel>, counts: &Counts) -> Option<Box<Parcel>> 
     Some(parcel)
 }
 
-/// The properties of every producer.
+/// Changes the properties of every producer.
 pub(super) fn producer(client: &mut ClientConfig) {
     if Sabotage::KeyHashedAnotherWay.is_on() {
         client.set("partitioner", "consistent_random");
@@ -128,7 +130,7 @@ pub(super) fn producer(client: &mut ClientConfig) {
     }
 }
 
-/// And those of a lane's first one.
+/// Changes the properties of a lane's first producer.
 pub(super) fn first_producer(mut client: ClientConfig) -> ClientConfig {
     if Sabotage::FirstProducerSendsNothing.is_on() {
         send_nothing(&mut client);
@@ -136,13 +138,13 @@ pub(super) fn first_producer(mut client: ClientConfig) -> ClientConfig {
     client
 }
 
-/// For as long as records live.
+/// Makes a producer hold its records for as long as they live.
 fn send_nothing(client: &mut ClientConfig) {
     let message_timeout = client.get("message.timeout.ms").and_then(|ms| ms.parse::<u64>().ok()).unwrap_or_default();
     client.set("linger.ms", message_timeout.saturating_sub(1).to_string());
 }
 
-/// The drain is about to begin; it may last until the end that is given back.
+/// Acts before the drain; returns the time by which the drain must end.
 pub fn drain(producers: &Producers, end: Instant) -> Instant {
     if Sabotage::ProducerClosedFirst.is_on() {
         producers.dismiss();

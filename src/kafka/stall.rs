@@ -1,8 +1,8 @@
-//! A producer whose records stand still, though Kafka would take them: found out by a new client, and replaced by it. Where that
-//! one does not even try, the process ends itself.
+//! Finds a producer whose records stand still though Kafka would take them, and replaces it. If its successor does not
+//! even try to send, the process ends itself.
 //!
-//! Nothing is ever written for a test: the new client asks the leaders of the lane's topics whether they are there, and then
-//! is given the records that wait.
+//! Nothing is ever written as a test. A new client asks the leaders of the lane's topics whether they are there, and
+//! then becomes the producer of the waiting records.
 
 use std::{
     collections::BTreeMap,
@@ -27,45 +27,45 @@ use super::{
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Between two new clients. Doubled with each producer that was replaced in vain, up to the longest.
+/// The time between two new clients. It doubles with each producer that was replaced in vain, up to the maximum.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// When a new client reaches all leaders the old one has so long to do so too: after an outage both come back.
+/// When a new client reaches all leaders, the old one has this long to do so too: after an outage both come back.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Then it has until its next statistics: one each 5 s.
+/// After the grace, the old one has until its next statistics (one each 5 s), at most this long.
 const SECOND_LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// For so long a replaced producer may keep what it holds.
+/// How long a replaced producer may keep its records before the process ends.
 const KEEPS_MAX: Duration = Duration::from_secs(20);
 
-/// One for each lane.
+/// The state of the search, for all lanes.
 #[derive(Default)]
 pub(super) struct Stalls {
     lanes: Vec<Stall>,
     looked: Option<Instant>,
-    /// The last new client got no further. Until one does there is one at a time, for all lanes.
+    /// When the last new client failed to reach Kafka. Until one succeeds, there is one at a time for all lanes.
     refused: Option<Instant>,
 }
 
 #[derive(Default)]
 struct Stall {
-    /// A new client is on its way.
+    /// The new client under way.
     asked: Option<Asked>,
     ask_from: Option<Instant>,
-    /// Producers that were replaced since one last reported anything.
+    /// The number of producers replaced since one last reported a record.
     in_vain: u32,
 }
 
-/// A thread that looks for Kafka, and what it has found.
+/// A thread with a new client, and the channel for its result.
 struct Asked {
     thread: Owned,
     answer: mpsc::Receiver<Result<BaseProducer<Reports>, String>>,
 }
 
 impl Stalls {
-    /// Waits for the threads that ask, as far as they end until then.
+    /// Waits for the threads of new clients, at most until `deadline`.
     pub(super) fn join_by(self, deadline: Instant) {
         let asked = self.lanes.into_iter().filter_map(|stall| stall.asked);
         asked.for_each(|asked| asked.thread.join_by(deadline));
@@ -91,7 +91,7 @@ impl Stalls {
     }
 }
 
-/// What became of the question to Kafka.
+/// The result of a look at one lane.
 enum Look {
     Nothing,
     Asked,
@@ -120,7 +120,7 @@ impl Stall {
             Err(mpsc::TryRecvError::Empty) => return Look::Nothing,
             Err(mpsc::TryRecvError::Disconnected) => Err("its thread ended".to_owned()),
         };
-        // Its answer is the last that it does.
+        // The answer is the thread's last act, so the join is short.
         self.asked.take().into_iter().for_each(|asked| asked.thread.join_by(Instant::now() + LOOK_EVERY));
         match answer {
             Ok(fresh) if main => self.replace(lane, &current, fresh),
@@ -129,7 +129,7 @@ impl Stall {
                     lane.replaced(Ailment::StandsStill);
                     lane.retire_alone();
                 }
-                // It is not needed. Its end is on a thread of its own, as that takes a moment.
+                // The client is not needed. Its end takes a moment, so it has a thread of its own.
                 lane.retire(Handle::new(fresh), None);
             }
             Err(why) => {
@@ -140,12 +140,12 @@ impl Stall {
         Look::Reached
     }
 
-    /// Sends a new client on its way.
+    /// Starts a thread with a new client.
     fn ask(&mut self, lane: &Lane, current: &Handle) {
         let (found, answer) = mpsc::sync_channel(1);
         let topics = lane.topics.iter().map(|topic| topic.name()).collect::<Vec<_>>();
         let (connection, reports) = (lane.connection.clone(), lane.reports());
-        // It watches what the old one says of itself, and does not keep it from its end meanwhile.
+        // The thread watches the old producer's reports, without keeping that producer alive.
         let old = Arc::clone(current.context());
         let run = move || drop(found.send(reach(&connection, &topics, reports, &old)));
         self.asked = Some(Asked { thread: Owned::spawn("probe", run), answer });
@@ -166,14 +166,14 @@ impl Stall {
     }
 }
 
-/// The lane's producer, and the one of suspects.
+/// Whether the lane's producer stands still, and whether the producer of suspects does.
 fn stand_still(lane: &Lane, current: &Handle) -> (bool, bool) {
     let alone = lane.made_alone().is_some_and(|alone| alone.context().health().stands_still());
     (current.context().health().stands_still(), alone)
 }
 
-/// A new client that has reached the leader of each partition, and still does after the old one had time to do so too; or why
-/// it got no further. Blocks.
+/// Makes a new client that reaches the leader of each partition twice; between, the old client has time to reach them
+/// too. The error is the reason why it failed. Blocks.
 fn reach(
     connection: &Connection,
     topics: &[&str],
@@ -188,13 +188,13 @@ fn reach(
         || topics.iter().try_for_each(|topic| reach_leaders(&client, topic, connection.request_timeout()));
     reach_leaders()?;
     std::thread::sleep(GRACE);
-    // What does not even try needs no second look.
+    // A producer that does not even try needs no second look.
     let hopeless = || old.health().sends_nothing() && old.reported() == reported;
     let (heard, until) = (old.heard(), Instant::now() + SECOND_LOOK_MAX);
     while !hopeless() && old.heard() == heard && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));
     }
-    // The cluster's word may have been old: a broker that was killed is in sync until it is missed.
+    // The cluster's first answer may have been stale: a killed broker counts as in sync until it is missed.
     can_store(&durability::survey(connection, &names, true)?)?;
     reach_leaders()?;
     Ok(client)
@@ -213,7 +213,7 @@ fn can_store_in(topic: &Topic) -> Result<(), String> {
     if topic.leaderless > 0 {
         return Err(format!("topic {name}: a partition has no leader"));
     }
-    // Where the cluster does not tell what it asks for it may be all.
+    // If the cluster does not tell the setting, it may ask for all replicas.
     let least = topic.number("min.insync.replicas").and_then(|least| usize::try_from(least).ok());
     if topic.in_sync < least.unwrap_or(topic.replication) {
         return Err(format!("topic {name}: too few replicas are in sync"));
@@ -221,7 +221,7 @@ fn can_store_in(topic: &Topic) -> Result<(), String> {
     Ok(())
 }
 
-/// Asks each broker that leads a partition of the topic for an offset: it answers as the leader, or not at all.
+/// Asks each broker that leads a partition of the topic for an offset: only a leader answers that.
 fn reach_leaders(client: &BaseProducer<Reports>, topic: &str, timeout: Duration) -> Result<(), String> {
     let said = |error: rdkafka::error::KafkaError| format!("topic {topic}: {error}");
     let metadata = client.client().fetch_metadata(Some(topic), timeout).map_err(said)?;

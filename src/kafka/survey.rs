@@ -1,4 +1,4 @@
-//! A cluster's own word on its topics and brokers.
+//! A cluster's own description of its topics and brokers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,29 +10,33 @@ use rdkafka::{
     metadata::{Metadata, MetadataBroker, MetadataPartition},
 };
 
-/// A topic as the cluster has it.
+/// A topic as the cluster describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topic {
+    /// The topic's name.
     pub name: String,
+    /// The number of partitions.
     pub partitions: usize,
     /// The smallest number of replicas that any partition has.
     pub replication: usize,
     /// The smallest number of in-sync replicas that any partition has now.
     pub in_sync: usize,
-    /// Partitions without a leader.
+    /// The number of partitions without a leader.
     pub leaderless: usize,
-    /// The ids of the brokers that lead the others.
+    /// The ids of the brokers that lead the other partitions.
     pub leaders: BTreeSet<i32>,
-    /// Its configuration, defaults included; `None` where the broker cannot tell (no DescribeConfigs right, or the embedded broker).
+    /// Its configuration, defaults included; `None` where the broker does not tell (no DescribeConfigs right, or the
+    /// embedded broker).
     pub settings: Option<BTreeMap<String, String>>,
 }
 
 impl Topic {
-    /// What would lose acked events, or stop new ones: whether it is so, `None` where that cannot be read.
+    /// The topic's possible faults by name: settings and states that lose acked events or stop new ones. Each is true
+    /// or false, or `None` where the cluster does not tell.
     pub fn faults(&self) -> [(&'static str, Option<bool>); 6] {
         let is = |setting: &str, word: &str| Some(self.settings.as_ref()?.get(setting)?.contains(word));
         let replicas = i64::try_from(self.replication).unwrap_or(i64::MAX);
-        // One broker alone may hold an acked event, or one broker down stops all writes.
+        // With 1, one broker alone may hold an acked event; with all replicas, one broker down stops all writes.
         let in_sync_min = |min: i64| min < 2 && replicas > 2 || min >= replicas.max(2);
         [
             ("leader", Some(self.leaderless > 0)),
@@ -50,11 +54,12 @@ impl Topic {
     }
 }
 
-/// A broker as the cluster tells its clients.
+/// A broker as the cluster describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
+    /// The broker's id.
     pub id: i32,
-    /// What it advertises: `host:port`, an IPv6 address in brackets.
+    /// Its advertised address: `host:port`, an IPv6 address in brackets.
     pub address: String,
 }
 
@@ -69,32 +74,34 @@ impl Broker {
     }
 }
 
-/// What the cluster says of the topics that were asked for.
+/// The cluster's answer about topics.
 #[derive(Debug, Clone, Default)]
 pub struct Survey {
+    /// The brokers of the cluster.
     pub brokers: Vec<Broker>,
+    /// The topics that exist.
     pub found: Vec<Topic>,
-    /// Not there, each with why.
+    /// The topics that were not found, each with the reason.
     pub missing: Vec<(String, Missing)>,
 }
 
-/// Why a topic is not among those found.
+/// Why a topic was not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// The broker's answer does not name it.
     NotNamed,
-    /// The broker's word.
+    /// The broker answered with this code.
     Code(RDKafkaErrorCode),
 }
 
 impl Missing {
-    /// There is no such topic.
+    /// Whether no such topic exists.
     pub fn is_unknown(self) -> bool {
         use RDKafkaErrorCode::{UnknownTopic, UnknownTopicId, UnknownTopicOrPartition};
         matches!(self, Self::Code(UnknownTopicOrPartition | UnknownTopic | UnknownTopicId))
     }
 
-    /// This user may not see it: it may be there.
+    /// Whether this user may not see the topic, which may exist.
     pub fn is_hidden(self) -> bool {
         matches!(self, Self::Code(code) if is_unauthorized(code))
     }
@@ -109,7 +116,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// The user is known, and may not.
+/// Whether the broker knows the user, and forbids the request.
 pub(super) fn is_unauthorized(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -122,7 +129,7 @@ pub(super) fn is_unauthorized(code: RDKafkaErrorCode) -> bool {
 }
 
 impl Survey {
-    /// Takes up what was answered about the topic of this name.
+    /// Takes up the answer about the topic of this name.
     pub(super) fn add(&mut self, name: &str, metadata: &Metadata) {
         self.brokers = metadata.brokers().iter().map(Broker::of).collect();
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
@@ -145,7 +152,7 @@ impl Survey {
         });
     }
 
-    /// What the brokers advertise.
+    /// The brokers' advertised addresses.
     pub fn addresses(&self) -> Vec<&str> {
         self.brokers.iter().map(|broker| broker.address.as_str()).collect()
     }

@@ -1,5 +1,5 @@
-//! Threads with an owner: each is told to end, and waited for until a deadline, by who started it. The death of one that a
-//! receipt depends on ends the process.
+//! Threads with an owner, which tells each thread to end and waits for that until a deadline. If a thread that receipts
+//! depend on dies, the process ends.
 
 use std::{
     convert::Infallible,
@@ -9,18 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The exit code of a process that could keep its promise no longer.
+/// The exit code of a process that can no longer keep its promise.
 const EXIT: i32 = 5;
 
-/// A thread that somebody started, and waits for.
+/// A thread whose owner waits for its end.
 pub(super) struct Owned {
     handle: JoinHandle<()>,
-    /// Closed by the thread's end.
+    /// This channel closes at the thread's end.
     ended: mpsc::Receiver<Infallible>,
 }
 
 impl Owned {
-    /// Starts a thread whose panic ends the process, as does a system that has no thread left.
+    /// Starts a thread whose panic ends the process. A system without a free thread ends the process too.
     pub(super) fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Self {
         let guarded = move || {
             let _guard = Guard(name);
@@ -35,7 +35,7 @@ impl Owned {
     /// Starts a thread that no receipt depends on.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// The system has no thread left.
     pub(super) fn start(name: &'static str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let (alive, ended) = mpsc::sync_channel(0);
         let handle = Builder::new().name(name.to_owned()).spawn(move || {
@@ -45,12 +45,12 @@ impl Owned {
         Ok(Self { handle, ended })
     }
 
-    /// To unpark it.
+    /// The handle for unparking the thread.
     pub(super) fn thread(&self) -> Thread {
         self.handle.thread().clone()
     }
 
-    /// Waits for its end until `deadline`; one that takes longer is left alone.
+    /// Waits for the thread's end until `deadline`. A thread that takes longer is left alone.
     pub(super) fn join_by(self, deadline: Instant) {
         let patience = deadline.saturating_duration_since(Instant::now());
         if self.ended.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Disconnected) {
@@ -59,7 +59,7 @@ impl Owned {
     }
 }
 
-/// Threads of a kind that come and go.
+/// Threads of one kind that come and go.
 #[derive(Default)]
 pub(super) struct Several(Mutex<Vec<Owned>>);
 
@@ -80,7 +80,7 @@ impl Several {
     }
 }
 
-/// Tells threads to end.
+/// A signal for threads to end.
 #[derive(Default)]
 pub(super) struct Stop {
     told: Mutex<bool>,
@@ -97,7 +97,7 @@ impl Stop {
         *self.lock()
     }
 
-    /// Sleeps for so long, unless it is told before or meanwhile. Whether it is.
+    /// Sleeps for `time`, or until the signal; true when the signal was given, now or before.
     pub(super) fn is_told_within(&self, time: Duration) -> bool {
         let told = self.changed.wait_timeout_while(self.lock(), time, |told| !*told);
         *told.unwrap_or_else(PoisonError::into_inner).0
@@ -118,10 +118,10 @@ impl Drop for Guard {
     }
 }
 
-/// Ends the process. No answer is wrong by that: what was not answered 200 is sent again.
+/// Ends the process. No answer becomes wrong by that: the sender repeats every event that was not answered 200.
 ///
-/// At once and from here, not by way of `main`: of a process whose threads are dead or hang nobody knows which of them an
-/// orderly end would wait for.
+/// The end is immediate, not by way of `main`: with threads dead or hanging, an orderly end might wait for one of them
+/// for ever.
 pub fn end(why: &str) -> ! {
     tracing::error!("this process ends itself, as it could keep its promise no longer: {why}");
     std::process::exit(EXIT);

@@ -5,22 +5,24 @@ use serde_json::Value as Json;
 
 use super::millis_now;
 
-/// A token with what can be told of it. No `Debug`: it is a secret.
+/// A token and the facts read from it. It is not `Debug`, as it is a secret.
 pub struct Token {
     pub(super) value: String,
-    /// For whom it was made out.
+    /// The client that the token was made out for.
     pub principal: String,
-    /// Milliseconds since 1970.
+    /// The end of its validity, in milliseconds since 1970.
     pub ends_ms: i64,
-    /// From then on it is better to have the next one.
+    /// The time from which a new token should be fetched, in milliseconds since 1970.
     pub(super) renew_from_ms: i64,
 }
 
-/// Why there is no token, and what to do.
+/// Why there is no token, and a remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no token for Kafka: {what}")]
 pub struct NoToken {
+    /// The reason; it never shows a secret.
     pub what: String,
+    /// The remedy, for the operator.
     pub remedy: &'static str,
 }
 
@@ -31,7 +33,7 @@ impl NoToken {
 }
 
 impl Token {
-    /// One that says by itself when it ends, as a JWT does, or of which that is known. The error never shows it.
+    /// Reads a token. Its end is in the token itself, if it is a JWT, or is `ends_ms`. The error never shows the token.
     pub(super) fn new(value: &str, ends_ms: Option<i64>, principal: &str) -> Result<Self, &'static str> {
         if value.is_empty() {
             return Err("it is empty");
@@ -41,7 +43,7 @@ impl Token {
         }
         let claims = claims(value);
         let claim = |name: &str| claims.as_ref().and_then(|claims| claims.get(name));
-        // A fraction is allowed (RFC 7519, section 2).
+        // The number may have a fraction (RFC 7519, section 2).
         let exp = claim("exp").and_then(Json::as_f64).map(|seconds| (seconds * 1000.0) as i64);
         let ends_ms = exp.or(ends_ms).ok_or("nothing says when it ends")?;
         let named = ["sub", "azp", "client_id"].into_iter().find_map(|name| claim(name)?.as_str());
@@ -50,12 +52,12 @@ impl Token {
             value: value.to_owned(),
             principal: named.filter(|name| !name.is_empty()).unwrap_or(principal).to_owned(),
             ends_ms,
-            // A fifth of its life is left then: time enough for a token server that is away for a while.
+            // Then a fifth of its life is left: time enough for a token server that is away for a while.
             renew_from_ms: now + (ends_ms - now).max(0) / 5 * 4,
         })
     }
 
-    /// One of a file is late when half of the last fifth is over.
+    /// Fails when the token of a file is late: when half of its last fifth is over.
     pub(super) fn not_late(&self) -> Result<(), String> {
         let late_from = self.ends_ms - (self.ends_ms - self.renew_from_ms) / 2;
         let is_late = millis_now() >= late_from;
@@ -68,7 +70,7 @@ impl Token {
     }
 }
 
-/// What a JWT says in its middle part. Whether it is signed well the broker looks.
+/// The claims in the middle part of a JWT. Their signature is the broker's to check.
 fn claims(value: &str) -> Option<Json> {
     let mut parts = value.split('.');
     let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);

@@ -14,13 +14,13 @@ use crate::{
     http_client::{Client, Trust},
 };
 
-/// How long it may take. A client that waits for a token is not served meanwhile.
+/// The longest time for a request. A client that waits for a token does not serve its lane meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A token is a few kilobytes.
+/// The largest answer in bytes; a token has a few kilobytes.
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
 
-/// What is shown of its reasons.
+/// The most characters of the server's reason that are shown.
 const REASON_CHARS_MAX: usize = 200;
 
 const KEY: &str = "sasl.oauthbearer.token.endpoint.url";
@@ -83,7 +83,7 @@ fn secret(endpoint: &TokenEndpoint) -> Result<String, NoToken> {
     }
 }
 
-/// In the server's words (RFC 6749, section 5.2).
+/// The server's refusal in its own words (RFC 6749, section 5.2), without the secret.
 fn refused(json: &Json, status: u16, url: &str, secret: &str) -> NoToken {
     let words = ["error", "error_description"].map(|name| json.get(name).and_then(Json::as_str).unwrap_or_default());
     let words = words.join(" ").replace(secret, "(hidden)");

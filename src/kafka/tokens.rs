@@ -1,4 +1,4 @@
-//! Tokens for SASL/OAUTHBEARER: had from a token server or a file, given to each client, renewed before they end.
+//! Tokens for SASL/OAUTHBEARER: fetched from a token server or a file, given to each client, renewed before they end.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,20 +15,20 @@ use super::{
 };
 use crate::config::{OAuth, TokenSource};
 
-/// The key of a file that holds the token.
+/// The key of the file that holds the token.
 const FILE_KEY: &str = "kafka.client.sasl.oauthbearer.token_file";
 
 const NOT_RENEWED: &str =
     "whoever writes this file must renew it: on Kubernetes a projected volume does, a copy of one does not";
 
-/// After a try that failed.
+/// The pause after a try that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
-/// The token that all clients of one connection use.
+/// The token of all clients of one connection.
 pub(super) struct Tokens {
     oauth: OAuth,
     latest: Mutex<Option<Arc<Token>>>,
-    /// Whoever holds it asks for the next token; with how the last try failed, and when.
+    /// The reason and the time of the last failed try. The lock's holder fetches the next token.
     tries: Mutex<Option<(NoToken, Instant)>>,
 }
 
@@ -37,27 +37,27 @@ impl Tokens {
         Self { oauth, latest: Mutex::default(), tries: Mutex::default() }
     }
 
-    /// The token as it is known, without asking anybody.
+    /// The last token, if it is still valid; asks nobody.
     pub(super) fn latest(&self) -> Option<Arc<Token>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|token| token.ends_ms > millis_now())
     }
 
-    /// A token that is good now. Where it is time for the next one that is had first; where that fails the old one is good to
-    /// its end. Blocks.
+    /// A token that is valid now. When a new one is due it is fetched first; if that fails the old one is used to its
+    /// end. Blocks.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     pub(super) fn current(&self) -> Result<Arc<Token>, NoToken> {
         self.renewed().0
     }
 
-    /// The same, and how the last try failed, if it did.
+    /// As [`Self::current`]; and the reason of the last try's failure, if it failed.
     pub(super) fn renewed(&self) -> (Result<Arc<Token>, NoToken>, Option<NoToken>) {
         let is_good = |token: &Arc<Token>| token.renew_from_ms > millis_now();
         if let (TokenSource::Endpoint(_), Some(token)) = (&self.oauth.source, self.latest().filter(is_good)) {
             return (Ok(token), None);
         }
-        // Many clients may want one at the same time: the others wait for who asks.
+        // Many clients may want a token at the same time: the others wait for the one that asks.
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.latest();
         let failed = match &*tries {
@@ -101,6 +101,9 @@ impl Tokens {
     }
 
     /// Gives a client the token.
+    ///
+    /// # Errors
+    /// librdkafka does not take it.
     pub(super) fn give<C: ClientContext>(&self, client: &Client<C>, token: &Token) -> Result<(), NoToken> {
         set_token(client, token, &self.oauth.extensions)
             .map_err(|why| NoToken::new(format!("librdkafka does not take it: {why}"), "is it a token?"))

@@ -1,4 +1,4 @@
-//! The window's start: what an earlier run committed, read back from the topics' tails.
+//! Fills the dedupe window at start with the events of earlier runs, read back from the ends of the topics.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,23 @@ use super::{
 };
 use crate::record::dead_letter;
 
-/// How long reading back may hold up the start.
+/// The longest time that reading back may hold up the start.
 const WARMING_MAX: Duration = Duration::from_secs(30);
 
-/// What was read back.
+/// The result of reading back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Warmed {
+    /// The number of records remembered.
     pub events: u64,
-    /// False when the time was over first, or it was to stop: what was not read is not remembered.
+    /// False when the time was over first, or the process was told to stop: the unread records are not remembered.
     pub whole: bool,
 }
 
 impl Producers {
-    /// Remembers what was committed before, as far back as a retry can come, unless it `is_to_stop`. Blocks.
+    /// Remembers committed records, as far back as a retry can come, until done or `is_to_stop`. Blocks.
     ///
     /// # Errors
-    /// When no broker answers, a topic is not there, or the right to read it is missing.
+    /// No broker answers, a topic does not exist, or the right to read it is missing.
     pub fn warm(&self, connection: &Connection, is_to_stop: impl Fn() -> bool) -> Result<Warmed, KafkaError> {
         let now = millis_now();
         let until = Instant::now() + WARMING_MAX;
@@ -42,7 +43,7 @@ impl Producers {
                     left -= i64::from(reader.was_there(&record));
                     events += u64::from(self.recall(&record, now));
                 }
-                // What compaction or a transaction left out never comes.
+                // A record that compaction or a transaction left out never comes, so ask again how many are left.
                 None => left = reader.behind()?,
             }
         }
@@ -50,7 +51,7 @@ impl Producers {
     }
 
     fn recall(&self, record: &Stored, now: i64) -> bool {
-        // A stub's body is the beginning of one, of which a whole one may be the same.
+        // A stub has only the beginning of a body, and a whole body may equal it.
         if record.header(dead_letter::STUB).is_some() {
             return false;
         }
@@ -59,7 +60,7 @@ impl Producers {
         let ago = now.saturating_sub(record.timestamp.unwrap_or(now)).max(0);
         let named = |lane: &Lane| lane.topics.iter().copied().find(|topic| topic.name() == record.topic);
         let mut known = false;
-        // Feeds may share a topic: the record does not say which of them it is of.
+        // Feeds may share a topic, and the record does not name its feed: remember it for each of them.
         for (lane, topic) in self.lanes.iter().filter_map(|lane| Some((lane.id, named(lane)?))) {
             let key = if lane == self.lanes.dead_letters().lane() {
                 Key::dead_letter(lane, hash)

@@ -1,5 +1,5 @@
-//! Whether the threads that every receipt depends on are at work. Without one of them the bridge could only answer 503 for
-//! ever: then it ends itself, so that whoever runs it starts it again.
+//! Watches over the threads that every receipt depends on. Without one of them the bridge could only answer 503 for
+//! ever, so it ends itself, and its supervisor starts it again.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,13 @@ use rdkafka::producer::Producer as _;
 
 use super::{lanes::Lanes, thread::end};
 
-/// How often is looked, and how often in a row a producer may be silent: librdkafka gives its statistics every
-/// 5 s. Counted in looks, not in time: a process that was stopped for a while is not ended when it goes on.
+/// The time between two looks, and the number of looks in a row that a producer may be silent; librdkafka gives its
+/// statistics every 5 s. The limit counts looks, not time, so that a process that was suspended for a while may go on.
 const EVERY: Duration = Duration::from_secs(1);
 const SILENT_MAX: u32 = 20;
 
-/// What was last heard of each producer, two of them a lane: a sum of both would hide the one that is silent.
+/// The last count heard of each producer, and the looks since then. Each lane has two producers: a sum of both would
+/// hide the silent one.
 #[derive(Default)]
 pub(super) struct Watch {
     heard: Vec<[(usize, u32); 2]>,
@@ -20,7 +21,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Ends the process when nothing was heard of a producer for too long: its own thread or the one that polls it is dead.
+    /// Ends the process when a producer was silent for too long: its own thread or the thread that polls it is dead.
     pub(super) fn look(&mut self, lanes: &Lanes) {
         if self.looked.is_some_and(|at| at.elapsed() < EVERY) {
             return;

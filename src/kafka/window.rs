@@ -1,7 +1,8 @@
-//! Which events are on their way and which were committed of late: a retry joins its first attempt, or gets its receipt.
+//! The dedupe window: the events under way, and those committed of late. A retry joins its first attempt, or gets its
+//! receipt.
 //!
-//! An event is known by its feed, `event_id` and body hash, a dead letter by the hash alone; and it is remembered only once
-//! it is committed. The oldest is forgotten when its memory is full.
+//! The key of an event is its feed, `event_id` and body hash; the key of a dead letter is the hash alone. An event is
+//! remembered only once it is committed. When the memory is full the oldest event is forgotten.
 
 mod remembered;
 
@@ -19,16 +20,17 @@ use self::remembered::{Committed, ENTRY_BYTES, Remembered};
 use super::{LaneId, Pending, Receipt, Undelivered, ids::Topics, pending::Outcome};
 use crate::metrics::{Metrics, WindowMetrics};
 
-/// Who is the same again.
+/// The key of an event or a dead letter: equal keys are attempts of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     lane: u16,
-    /// Of the `event_id`.
+    /// The hash of the `event_id`.
     id: u64,
     body: [u64; 2],
 }
 
 impl Key {
+    /// The key of an event of this lane, by its id and the hash of its raw body.
     pub fn event(lane: LaneId, event_id: &str, body_hash: u128) -> Self {
         let lane = lane.number();
         Self { lane, id: xxh3_64_with_seed(event_id.as_bytes(), lane.into()), body: halves(body_hash) }
@@ -43,7 +45,8 @@ impl Key {
         self.id == other.id && self.lane == other.lane
     }
 
-    /// Of the body too: a sender that gives all its events one id would have them all in one place.
+    /// The hash includes the body: otherwise a sender that gives all its events one id would have them all in one slot
+    /// of the table.
     pub(super) fn hash(&self) -> u64 {
         self.id ^ self.body[1]
     }
@@ -53,38 +56,38 @@ fn halves(hash: u128) -> [u64; 2] {
     [hash as u64, (hash >> 64) as u64]
 }
 
-/// The lane of keys that no event has.
+/// The lane number of keys that no event has.
 const ALONE: u16 = LaneId::NOBODYS;
 
-/// What was accepted and not yet decided, and what was committed within `age`.
+/// The events under way, and those committed within `age`.
 pub(super) struct Window {
     state: Mutex<State>,
     topics: Topics,
     capacity: usize,
     age: u32,
-    /// `age` before the start, so that what was committed before it has a time too.
+    /// The start minus `age`, so that commits of earlier runs have a time too.
     epoch: Instant,
     metrics: WindowMetrics,
 }
 
 pub(super) struct State {
     pub(super) under_way: HashTable<UnderWay>,
-    /// Nobody is to wait any more.
+    /// No request may wait any more.
     dismissed: bool,
-    /// Of [`Window::alone`].
+    /// The number of the next key of [`Window::alone`].
     next_alone: u64,
     remembered: Remembered,
 }
 
 pub(super) struct UnderWay {
     pub(super) key: Key,
-    /// The first attempt, and those that joined it.
+    /// The senders to the first attempt and to those that joined it.
     waiting: SmallVec<[oneshot::Sender<Outcome>; 1]>,
 }
 
 impl UnderWay {
-    /// Before there would be more of them than ever, those whose requests have ended go: so they are never more than twice
-    /// those that are held, however often an event comes again while Kafka is away.
+    /// Adds a waiting request. Before the list grows, the requests that have ended are removed: so it never has more
+    /// than twice as many entries as requests are held, however often an event comes again while Kafka is away.
     fn join(&mut self, done: oneshot::Sender<Outcome>) {
         if self.waiting.len() == self.waiting.capacity() {
             self.waiting.retain(|waiting| !waiting.is_closed());
@@ -92,30 +95,32 @@ impl UnderWay {
         self.waiting.push(done);
     }
 
-    /// Gives the receipt to all who wait; false when nobody did any more.
+    /// Gives the receipt to all waiting requests; false when none waits any more.
     pub(super) fn tell(self, receipt: Receipt) -> bool {
         let told = self.waiting.into_iter().map(|waiting| waiting.send(Ok(receipt)).is_ok());
         told.fold(false, |any, told| any | told)
     }
 }
 
-/// What becomes of an event that comes in.
+/// The result of looking an incoming event up in the dedupe window.
 pub enum Entered {
-    /// It is new here: its record is to be made, and this is where its receipt will be.
+    /// The event is new. Its record must be made with this ticket; the receipt will appear at the second value.
     First(Ticket, Pending),
-    /// It was here before.
+    /// The event is under way or was committed; its receipt is here, or will be.
     Again(Pending),
 }
 
-/// An accepted event's claim on its receipt. Dropped, it is given up, and who waits for it is told so.
+/// An accepted event's claim on its receipt. Its drop without a commit gives the event up and tells all waiting
+/// requests.
 pub struct Ticket {
     pub(super) window: Arc<Window>,
-    /// None once it is redeemed.
+    /// `None` once it is redeemed.
     pub(super) key: Option<Key>,
 }
 
 impl Window {
-    /// `bytes_max` is for what is remembered; what is under way is bounded by the room that its records take.
+    /// Makes a window. `bytes_max` limits the committed events; those under way are limited by the room of their
+    /// records.
     pub(super) fn new(topics: Topics, bytes_max: usize, age: Duration, metrics: &Metrics) -> Arc<Self> {
         let capacity = (bytes_max / ENTRY_BYTES).min(u32::MAX as usize / 2);
         let now = Instant::now();
@@ -164,13 +169,13 @@ impl Window {
         Entered::First(Ticket { window: Arc::clone(self), key: Some(key) }, Pending::Waiting(answer))
     }
 
-    /// For a record that no other attempt can join.
+    /// Makes a ticket for a record that no other attempt can join.
     pub(super) fn alone(self: &Arc<Self>) -> Entered {
         let key = self.lock().key_alone();
         self.enter(key)
     }
 
-    /// Tells all who wait that nothing will come for them here, and all who come from now on. What is under way goes on.
+    /// Ends the wait of all requests, and of all that come later. The records under way go on.
     pub(super) fn dismiss(&self) {
         let mut state = self.lock();
         state.dismissed = true;
@@ -187,7 +192,7 @@ impl Window {
         Duration::from_secs(self.age.into())
     }
 
-    /// Remembers what was committed `ago`, by an earlier run.
+    /// Remembers an event that an earlier run committed this long ago.
     pub(super) fn warm(&self, key: Key, receipt: &Receipt, ago: Duration) {
         let ago = u32::try_from(ago.as_secs()).unwrap_or(u32::MAX);
         let at = self.seconds().saturating_sub(ago);
@@ -225,7 +230,7 @@ impl Window {
 }
 
 impl State {
-    /// One that no other has.
+    /// A key that no other event has.
     pub(super) fn key_alone(&mut self) -> Key {
         self.next_alone += 1;
         Key { lane: ALONE, id: self.next_alone, body: [0; 2] }
@@ -250,7 +255,7 @@ impl Ticket {
         under_way.is_some_and(|it| it.waiting.iter().any(|waiting| !waiting.is_closed()))
     }
 
-    /// Gives the receipt to all who wait for it, and remembers it. False when nobody waited any more.
+    /// Gives the receipt to all waiting requests, and remembers it. False when none waits any more.
     pub(super) fn commit(mut self, receipt: &Receipt) -> bool {
         let Some(key) = self.key.take() else { return false };
         let at = self.window.seconds();
@@ -263,7 +268,7 @@ impl Ticket {
 }
 
 impl Ticket {
-    /// Tells all who wait that the record can never be stored.
+    /// Tells all waiting requests that the record can never be stored.
     pub(super) fn refuse(mut self) {
         let Some(key) = self.key.take() else { return };
         let under_way = self.window.lock().end(&key);
@@ -276,7 +281,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            // The senders are dropped, and that tells those who wait.
+            // The drop of the senders tells the waiting requests.
             drop(self.window.lock().end(&key));
         }
     }

@@ -1,8 +1,8 @@
-//! What a sender calls an event, as CloudEvents' attributes may say it (CloudEvents 1.0.2, "Type System").
+//! A sender's texts as values of CloudEvents' attributes (CloudEvents 1.0.2, "Type System").
 
 use std::{borrow::Cow, fmt::Write};
 
-/// A string attribute: control characters and noncharacters are percent-encoded, as an attribute has none.
+/// A string attribute. Control characters and noncharacters are percent-encoded, as an attribute may have none.
 pub fn string(text: &str) -> Cow<'_, str> {
     if all(text, |byte| matches!(byte, b' '..=b'~')) {
         return Cow::Borrowed(text);
@@ -10,9 +10,9 @@ pub fn string(text: &str) -> Cow<'_, str> {
     encoded(text, |c| !c.is_control() && !is_noncharacter(c))
 }
 
-/// A URI-reference (RFC 3986, section 4.1): text that is none is percent-encoded, and is one then.
+/// A URI-reference (RFC 3986, section 4.1). Text that is none is percent-encoded, which makes it one.
 pub fn uri_reference(text: &str) -> Cow<'_, str> {
-    // As names of events are: a path without a colon or an escape.
+    // The fast case, which the names of events are: a path without a colon or an escape.
     if all(text, |byte| byte.is_ascii_alphabetic() || matches!(byte, b'-'..=b'9' | b'_')) {
         return Cow::Borrowed(text);
     }
@@ -22,8 +22,8 @@ pub fn uri_reference(text: &str) -> Cow<'_, str> {
     encoded(text, |c| u8::try_from(c).is_ok_and(|byte| is_plain(byte) && byte != b':'))
 }
 
-/// Whether each byte is such a one. Each event asks this three times: to look at all of them is quicker than to end at the first
-/// that is not, as many are compared at once.
+/// Whether `is` holds for each byte. Every event asks three times. Looking at all bytes is quicker than stopping at the
+/// first that fails, as the compiler then compares many at once.
 fn all(text: &str, is: impl Fn(u8) -> bool) -> bool {
     text.bytes().fold(true, |all, byte| all & is(byte))
 }
@@ -59,7 +59,7 @@ fn is_made_of_uri(text: &str) -> bool {
     true
 }
 
-/// A colon in the first segment stands behind a scheme.
+/// Whether a colon in the first segment, if there is one, stands behind a scheme.
 fn begins_rightly(text: &str) -> bool {
     let first = text.split(['/', '?']).next().unwrap_or_default();
     first.split_once(':').is_none_or(|(scheme, _)| {
@@ -68,7 +68,8 @@ fn begins_rightly(text: &str) -> bool {
     })
 }
 
-/// Without `%`, which begins an escape, and `#`, `[` and `]`, which stand in few places.
+/// Whether a URI may hold the byte anywhere. `%` begins an escape, and `#`, `[` and `]` are allowed in few places: they
+/// are not among these.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?".contains(&byte)
 }

@@ -1,38 +1,42 @@
-//! A body's content codings (RFC 9110, section 8.4.1) undone, within limits.
+//! Decodes a body's content codings (RFC 9110, section 8.4.1), within limits.
 
 use std::{borrow::Cow, io::Read};
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status, bufread::MultiGzDecoder};
 
-/// How many codings may lie one over the other.
+/// The largest number of codings, one over the other.
 const CODINGS_MAX: usize = 2;
 
-/// How many times larger a body may be than what came of it: no event is, and who sends such a body wants our memory.
+/// A decoded body may be at most this many times as large as the encoded one. No event compresses so well; a sender of
+/// such a body is after our memory.
 const RATIO_MAX: usize = 200;
 
-/// What every body may come to, however small it came.
+/// The size in bytes that every decoded body may have, however small the encoded one.
 const ALWAYS_BYTES: usize = 64 * 1024;
 
-/// How much is made room for at first.
+/// The size in bytes of the first buffer.
 const FIRST_BYTES: usize = 16 * 1024;
 
-/// Why a body cannot be decoded. Shows nothing of it.
+/// Why a body cannot be decoded. The text shows nothing of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
+    /// The codings are unknown, or too many.
     #[error("its content-encoding is none of gzip, deflate and br, or more than {CODINGS_MAX} of them")]
     Coding,
+    /// The body is not encoded as its header says, or not whole.
     #[error("it is not what its content-encoding says, or not whole")]
     Broken,
+    /// The decoded body would be over this limit in bytes.
     #[error("decoded it is over the limit of {max} bytes")]
     TooLarge { max: usize },
 }
 
-/// The body without the codings that its `content-encoding` lists. One that is JSON already is taken as it is, whatever the header
-/// says of it: some senders name there what the body's characters are.
+/// Removes the codings that `content-encoding` lists. A body that already is JSON stays as it is, whatever the header
+/// says: some senders name the character set there.
 ///
 /// # Errors
-/// Why it cannot be decoded, or not within `bytes_max`.
+/// [`Undecodable`]: the body cannot be decoded, or not within `bytes_max`.
 pub fn decode<'a>(body: &'a [u8], codings: Option<&[u8]>, bytes_max: usize) -> Result<Cow<'a, [u8]>, Undecodable> {
     let Some(codings) = codings else { return Ok(Cow::Borrowed(body)) };
     if body.trim_ascii_start().first() == Some(&b'{') {
@@ -46,7 +50,7 @@ pub fn decode<'a>(body: &'a [u8], codings: Option<&[u8]>, bytes_max: usize) -> R
         return Err(Undecodable::Coding);
     }
     let mut decoded = Cow::Borrowed(body);
-    // The last one was applied last.
+    // The header lists the codings in the order of their application: the last one is removed first.
     for coding in listed.iter().rev() {
         decoded = Cow::Owned(without(&decoded, &coding.to_ascii_lowercase(), max)?);
     }
@@ -56,7 +60,7 @@ pub fn decode<'a>(body: &'a [u8], codings: Option<&[u8]>, bytes_max: usize) -> R
 fn without(bytes: &[u8], coding: &[u8], max: usize) -> Result<Vec<u8>, Undecodable> {
     match coding {
         b"gzip" | b"x-gzip" => gunzip(bytes, max),
-        // With zlib's frame, or as some have always sent it (section 8.4.1.2).
+        // Some senders have always sent deflate without the zlib frame that it should have (section 8.4.1.2).
         b"deflate" => match inflate(bytes, true, max) {
             Err(Undecodable::Broken) => inflate(bytes, false, max),
             inflated => inflated,
@@ -123,7 +127,7 @@ fn unbrotli(bytes: &[u8], max: usize) -> Result<Vec<u8>, Undecodable> {
     }
 }
 
-/// How much room is made for what comes next: twice as much each time, and one byte more than there may be.
+/// The room in bytes for the next part: it doubles each time, up to one byte over the limit, which shows an excess.
 fn more(decoded: usize, max: usize) -> Result<usize, Undecodable> {
     let left = (max + 1).saturating_sub(decoded);
     if left == 0 { Err(Undecodable::TooLarge { max }) } else { Ok(left.min(decoded.max(FIRST_BYTES))) }
@@ -141,7 +145,7 @@ mod tests {
     use super::*;
 
     const EVENT: &[u8] = br#"["an event"]"#;
-    /// [`EVENT`], and 4 MiB of spaces, by Google's brotli.
+    /// [`EVENT`] encoded by Google's brotli; `BROTLI_BOMB` is 4 MiB of spaces.
     const BR: &[u8] = &[0x8B, 0x05, 0x80, 0x5B, 0x22, 0x61, 0x6E, 0x20, 0x65, 0x76, 0x65, 0x6E, 0x74, 0x22, 0x5D, 0x03];
     const BROTLI_BOMB: &[u8] = &[0x9B, 0xFF, 0xFF, 0x3F, 0xF8, 0x25, 0x40, 0xE2, 0xB1, 0x40, 0x20, 0xF7, 0xFE, 0x07];
     const MAX: usize = 1024 * 1024;

@@ -1,40 +1,52 @@
-//! What becomes of a body that has no record: the body itself, and as headers what is known of it.
+//! The dead letter of a body: the raw bytes as its value, and the known facts as headers.
 
 use super::{Origin, Record, body_hash, coding::Undecodable, hex, trace_context};
 use crate::event::Unreadable;
 
-// Header names that more than one stage reads.
+/// The header with the stage that refused the body: [`Refused::stage`].
 pub const STAGE: &str = "__connect.errors.stage";
+/// The header with the reason: [`Refused::reason`].
 pub const REASON: &str = "__connect.errors.exception.message";
+/// The header with the topic that the event was for.
 pub const TOPIC: &str = "__connect.errors.topic";
+/// The header with the label of the event's feed.
 pub const FEED: &str = "causeway_feed";
+/// The header that marks a stub.
 pub const STUB: &str = "causeway_stub";
+/// The header with the size of the whole body in bytes.
 pub const SIZE: &str = "causeway_size";
+/// The header with the hash of the body ([`body_hash`]) in hex.
 pub const BODY: &str = "causeway_body";
+/// The header with the time when the bridge received the body, in milliseconds since 1970.
 pub const RECEIVED_AT: &str = "causeway_received_at";
+/// The header with the name in the sender's certificate.
 pub const SENDER: &str = "causeway_sender";
+/// The header with the number of times the dead letter was sent again.
 pub const ATTEMPTS: &str = "causeway_attempts";
+/// The header with the request's `content-type`.
 pub const CONTENT_TYPE: &str = "content-type";
+/// The header with the request's `content-encoding`.
 pub const CONTENT_ENCODING: &str = "content-encoding";
 
 /// Why a body is a dead letter.
 #[derive(Debug, Clone, Copy)]
 pub enum Refused<'a> {
-    /// It is no event.
+    /// The body is no event.
     Unreadable(&'a Unreadable),
-    /// Its content codings cannot be undone.
+    /// The body's content codings cannot be undone.
     Undecodable(&'a Undecodable),
-    /// It is an event, but its record can never be stored in its topic.
+    /// The body is an event, but its record can never be stored in its topic, for this reason.
     Unstorable(&'a str),
-    /// It is larger than the limit; these are its first bytes.
+    /// The body is over the limit `max`, in bytes, and only a stub is kept. `bytes` is its whole size, if its sender
+    /// told it.
     TooLarge { bytes: Option<u64>, max: usize },
 }
 
 impl Refused<'_> {
-    /// All that [`Refused::stage`] can give.
+    /// Every possible result of [`Refused::stage`].
     pub const STAGES: [&'static str; 3] = ["READ", "PRODUCE", "RECEIVE"];
 
-    /// Where it was refused: the header `__connect.errors.stage`.
+    /// The stage that refused the body, for the header `__connect.errors.stage`.
     pub fn stage(&self) -> &'static str {
         match self {
             Self::Unreadable(_) | Self::Undecodable(_) => "READ",
@@ -43,7 +55,7 @@ impl Refused<'_> {
         }
     }
 
-    /// The header `__connect.errors.exception.message`; shows nothing of the payload.
+    /// The reason, for the header `__connect.errors.exception.message`; it shows nothing of the payload.
     pub fn reason(&self) -> String {
         match self {
             Self::Unreadable(why) => why.to_string(),
@@ -58,14 +70,14 @@ impl Refused<'_> {
         }
     }
 
-    /// Only the first bytes stand in the record: it cannot be replayed.
+    /// Whether the record holds a stub, which cannot be replayed.
     fn is_stub(&self) -> bool {
         matches!(self, Self::TooLarge { .. })
     }
 }
 
 impl Record {
-    /// Makes the dead letter of `body`: the raw bytes, and as headers what is known of them.
+    /// Makes the dead letter of `body`. `feed` is the label and the topic of the event's feed, if known.
     pub fn fill_dead_letter(
         &mut self,
         body: &[u8],

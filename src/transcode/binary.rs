@@ -1,13 +1,14 @@
-//! Avro's binary encoding of what is no fixed number of bytes.
+//! Avro's binary encoding of values whose length varies.
 
-/// Avro's `long`: zigzag, then seven bits a byte, least significant first.
+/// Appends Avro's `long`: zigzag, then seven bits a byte, the least significant first.
 #[inline]
 pub fn write_long(out: &mut Vec<u8>, long: i64) {
     let zigzag = ((long << 1) ^ (long >> 63)) as u64;
     if zigzag < 0x80 {
         out.push(zigzag as u8);
     } else if zigzag < 1 << 56 {
-        // Each step halves the groups: of 28 bits, of 14, of 7; then all but the last get their bit for "more".
+        // Each step halves the groups: of 28 bits, of 14, of 7. Then each byte but the last gets its "more follows"
+        // bit.
         let spread = (zigzag & 0x0FFF_FFFF) | (zigzag & 0xFF_FFFF_F000_0000) << 4;
         let spread = (spread & 0x3FFF_0000_3FFF) | (spread & 0x0FFF_C000_0FFF_C000) << 2;
         let spread = (spread & 0x007F_007F_007F_007F) | (spread & 0x3F80_3F80_3F80_3F80) << 1;
@@ -31,7 +32,7 @@ fn write_long_bytewise(out: &mut Vec<u8>, zigzag: u64) {
     out.push(rest as u8);
 }
 
-/// Avro's `string` and `bytes`: length, then the bytes.
+/// Appends Avro's `string` or `bytes`: the length, then the bytes.
 #[inline]
 pub fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
     match bytes.len() {
@@ -41,7 +42,7 @@ pub fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Not to be compiled into every place that writes a string.
+/// A function of its own, so that it is not compiled into every place that writes a string.
 #[cold]
 fn write_length(out: &mut Vec<u8>, length: usize) {
     write_long(out, length as i64);

@@ -1,8 +1,8 @@
-//! JSON bytes + [`Plan`] -> Avro bytes, with no tape in between: for an event as senders write it.
+//! The direct path: JSON bytes + [`Plan`] -> Avro bytes, without a tape, for an event of the usual form.
 //!
-//! A value of another type, a timestamp in another form, a member that stands twice: all of that it leaves to the way over
-//! the tape, which knows every case and says what is wrong. What it does take becomes the same record on both ways, but for
-//! the order of `extras`; `crates/judgement` holds them together.
+//! The direct path handles well-formed events only. Anything unusual (another type, another form of timestamp, a
+//! duplicate member) falls back to the tape, which alone names a fault. Both ways make the same record, but for the
+//! order of `extras`; `crates/judgement` compares them.
 
 mod aside;
 mod cursor;
@@ -16,47 +16,51 @@ use self::{
 use super::{END_OF_BLOCKS, NULL_BRANCH, VALUE_BRANCH, timestamp::read_exact, write_long, write_string};
 use crate::schema::{Field, Kind, Mark, Marked, Plan};
 
-/// The reused buffers of one thread.
+/// The buffers of one body's translation; reused from body to body.
 #[derive(Default)]
 pub struct Direct {
-    /// Of each open record: where in the output each field stands.
+    /// For each open record: the bytes of each field in the output.
     places: Vec<Place>,
-    /// A record's fields, brought into the schema's order; a text without its escapes.
+    /// Scratch space: a record's fields in the schema's order, or a text without its escapes.
     spare: Vec<u8>,
     extras: Vec<u8>,
     out: Vec<u8>,
 }
 
-/// What became of a body.
+/// A body encoded on the direct path.
 #[derive(Debug)]
 pub struct Encoded<'a, 'b> {
+    /// The Avro value, without prefix.
     pub value: &'b [u8],
+    /// The texts for the record's key and headers.
     pub marked: Marked<Text<'a>>,
-    /// How many members went to `extras`.
+    /// The number of members that went to `extras`.
     pub extras: usize,
 }
 
-/// From where to where, or [`ABSENT`].
+/// A range of the output, from a first byte to an end, or [`ABSENT`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place(u32, u32);
 
 const ABSENT: Place = Place(0, 0);
 
-/// How deep a value for `extras` may be nested, as each level takes room on the stack.
+/// The deepest nesting of a value for `extras`, as each level takes room on the stack.
 const ASIDE_DEPTH_MAX: usize = 32;
 
-/// How many bytes of `extras` this way makes: each entry has its whole pointer.
+/// The most bytes of `extras` here: each entry has a whole pointer, so a small body could make many.
 const EXTRAS_BYTES_MAX: usize = 64 * 1024;
 
-/// What stands at a [`Mark`].
+/// The value of a marked field.
 #[derive(Debug, Clone, Copy)]
 pub enum Text<'a> {
+    /// A string, without quotes or escapes.
     String(&'a str),
-    /// A whole number's digits.
+    /// The digits of a whole number.
     Number(&'a str),
 }
 
 impl<'a> Text<'a> {
+    /// The string; `None` for a number.
     pub fn string(self) -> Option<&'a str> {
         match self {
             Self::String(text) => Some(text),
@@ -64,7 +68,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// What makes a key: a string that is not empty, or a number.
+    /// The text as a record's key; `None` for an empty string, which makes no key.
     pub fn key(self) -> Option<&'a str> {
         match self {
             Self::String(text) => Some(text).filter(|text| !text.is_empty()),
@@ -74,9 +78,9 @@ impl<'a> Text<'a> {
 }
 
 impl Direct {
-    /// Encodes `body` by `plan`. `depth_max` is [`Parser::new`](crate::event::Parser::new)'s.
+    /// Encodes `body` by `plan`. `depth_max` as in [`Parser::new`](crate::event::Parser::new).
     ///
-    /// `None` says nothing about the body, only that this way does not know it.
+    /// `None` says only that the direct path does not handle this body, and nothing about the body itself.
     pub fn encode<'a>(&mut self, body: &'a [u8], plan: &Plan, depth_max: usize) -> Option<Encoded<'a, '_>> {
         let Self { places, spare, extras, out } = self;
         places.clear();
@@ -112,8 +116,7 @@ struct Pass<'a, 'b> {
 }
 
 impl<'a> Pass<'a, '_> {
-    /// Writes an object as a record. While its members come in the schema's order each is written where it belongs; else
-    /// they are brought into order when all are there.
+    /// Writes an object as a record. Members that come out of the schema's order are sorted at the end.
     fn record(&mut self, plan: &Plan, path: &Path<'_, 'a>) -> Option<()> {
         let (base, start) = (self.places.len(), self.out.len());
         self.places.resize(base + plan.fields.len(), ABSENT);
@@ -156,7 +159,7 @@ impl<'a> Pass<'a, '_> {
         Some(())
     }
 
-    /// For members that are not there; for an empty map of `extras` too.
+    /// Writes `count` nulls for absent members; for the field `extras` the same byte is an empty map.
     fn nulls(&mut self, count: usize) {
         const { assert!(NULL_BRANCH == END_OF_BLOCKS) };
         self.out.resize(self.out.len() + count, NULL_BRANCH);
@@ -180,7 +183,7 @@ impl<'a> Pass<'a, '_> {
         match plan.fields.get(expected) {
             Some(field) if self.input.name(field.member.as_bytes()) => {
                 self.input.skip_space();
-                // Which no member's name leads to.
+                // No member's name leads to the field `extras`.
                 Some(if matches!(field.kind, Kind::Extras) {
                     Member::Unknown(b"extras")
                 } else {
@@ -206,19 +209,19 @@ impl<'a> Pass<'a, '_> {
         }
         match field.kind {
             _ if !field.marks.is_empty() => self.marked(field, path),
-            // Most fields are one of these: no call for them.
+            // Most fields are of these two kinds: writing one here saves a call.
             Kind::String => self.string(),
             Kind::TimestampMillis => self.timestamp(),
             _ => self.value(&field.kind, &Path::Field(path, field)),
         }
     }
 
-    /// As [`Self::value`]; and what stands there is kept.
+    /// Writes the value as [`Self::value`] does, and keeps its text for the mark.
     fn marked(&mut self, field: &Field, path: &Path<'_, 'a>) -> Option<()> {
         let before = self.input.rest;
         let found = match field.kind {
             Kind::String => {
-                // One with escapes is not what it says.
+                // A string with escapes differs from its raw bytes, so leave it to the tape.
                 let text = self.input.plain_string()?;
                 write_string(self.out, text);
                 Text::String(str::from_utf8(text).ok()?)
@@ -231,7 +234,7 @@ impl<'a> Pass<'a, '_> {
                     digits => Text::Number(str::from_utf8(digits).ok()?),
                 }
             }
-            // No key.
+            // A boolean makes no key.
             Kind::Boolean => return self.value(&field.kind, path),
             Kind::Float
             | Kind::Double
@@ -316,7 +319,7 @@ impl<'a> Pass<'a, '_> {
         Some(())
     }
 
-    /// At `start` stands one byte in place of the block's count; with no items it is the end already.
+    /// Writes a block's count in place of the byte at `start`; with no items that byte already is the blocks' end.
     fn end_block(&mut self, start: usize, count: i64) {
         if count > 0 {
             self.spare.clear();
@@ -329,7 +332,7 @@ impl<'a> Pass<'a, '_> {
         }
     }
 
-    /// Puts the value that stands here into `extras`; null says no more than that it is not there.
+    /// Moves the value at the cursor to `extras`; a null member is the same as an absent one.
     fn put_aside(&mut self, path: &Path<'_, 'a>) -> Option<()> {
         if self.input.literal(b"null") {
             return Some(());
@@ -350,7 +353,7 @@ impl<'a> Pass<'a, '_> {
         Some(())
     }
 
-    /// The root's last field is there as an empty map.
+    /// Replaces the empty map that stands for the root's last field.
     fn write_extras(&mut self) {
         if self.extras_count > 0 {
             self.out.pop();
@@ -362,7 +365,7 @@ impl<'a> Pass<'a, '_> {
 
     #[inline]
     fn timestamp(&mut self) -> Option<()> {
-        // In the one form that is exact no quote can stand.
+        // The one exact form has a fixed length, and no place where a quote could stand.
         let (text, rest) = self.input.rest.split_first_chunk::<26>()?;
         let [b'"', text @ .., b'"'] = text else { return None };
         write_long(self.out, read_exact(text)?);
@@ -388,11 +391,11 @@ impl<'a> Pass<'a, '_> {
 enum Member<'a> {
     /// The field at this position.
     Field(usize),
-    /// The schema does not name it.
+    /// A member that the schema does not name.
     Unknown(&'a [u8]),
 }
 
-/// Finds what is most likely an event's `name`, without reading the document.
+/// Finds the probable `name` of an event without parsing the document.
 pub struct NamePeek(memmem::Finder<'static>);
 
 impl Default for NamePeek {
@@ -402,7 +405,7 @@ impl Default for NamePeek {
 }
 
 impl NamePeek {
-    /// The string behind the first `"name":`.
+    /// The string after the first `"name":`.
     pub fn peek<'a>(&self, body: &'a [u8]) -> Option<&'a str> {
         let rest = body.get(self.0.find(body)? + self.0.needle().len()..)?;
         let value = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;

@@ -1,11 +1,11 @@
-//! A part of the tape -> the JSON text that says the same.
+//! A part of the tape -> its JSON text.
 
 use simd_json::{Node, StaticNode};
 
 use crate::event::{elements, members};
 
-/// Appends the compact JSON text of the value at `at`: members in their order, numbers as their
-/// shortest text that reads back equal.
+/// Appends the compact JSON text of the value at `at`: members in their order, each number as the shortest text that
+/// reads back equal.
 pub fn write_json(tape: &[Node<'_>], at: usize, out: &mut Vec<u8>) {
     match tape.get(at) {
         None | Some(Node::Static(StaticNode::Null)) => out.extend_from_slice(b"null"),
@@ -41,7 +41,7 @@ pub fn write_json(tape: &[Node<'_>], at: usize, out: &mut Vec<u8>) {
 
 /// Appends the text of a string, a number or a boolean.
 pub fn write_scalar(value: impl serde::Serialize, out: &mut Vec<u8>) {
-    // A Vec takes every write and a scalar has no key to refuse: this cannot fail.
+    // A Vec takes every write, and a scalar has no key to refuse: this cannot fail.
     let written = serde_json::to_writer(out, &value);
     debug_assert!(written.is_ok());
 }

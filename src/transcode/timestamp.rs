@@ -7,15 +7,15 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub struct Timestamp {
     /// Milliseconds since 1970-01-01T00:00:00Z, rounded towards the past.
     pub millis: i64,
-    /// The text is what [`print_millis`] makes of `millis`.
+    /// Whether [`print_millis`] makes the same text of `millis`.
     pub exact: bool,
 }
 
-/// The years 1 to 9999 in UTC: what readers in every language can hold. Python's `datetime` has no others,
-/// and its Avro readers fail on the whole record.
+/// The years 1 to 9999 in UTC, which readers in every language can hold. Python's `datetime` has no others, and its
+/// Avro readers fail on the whole record.
 const MILLIS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
-/// Reads RFC 3339 text; `None` when it is none, or lies outside of the years 1 to 9999.
+/// Reads RFC 3339 text; `None` for any other text, or a time outside of the years 1 to 9999.
 #[inline]
 pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
     let read = match read_canonical(text.as_bytes()) {
@@ -25,14 +25,14 @@ pub fn read_rfc3339(text: &str) -> Option<Timestamp> {
     MILLIS.contains(&read.millis).then_some(read)
 }
 
-/// Reads the one form that [`print_millis`] gives back.
+/// Reads the one form that [`print_millis`] makes, as milliseconds since 1970; `None` for any other.
 #[inline]
 pub fn read_exact(text: &[u8]) -> Option<i64> {
     read_canonical(text).filter(|millis| MILLIS.contains(millis))
 }
 
 fn read_any(text: &str) -> Option<Timestamp> {
-    // `time` takes any character between date and time; RFC 3339 only this one.
+    // The crate `time` takes any character between date and time; RFC 3339 allows only this one.
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
         return None;
     }
@@ -41,7 +41,7 @@ fn read_any(text: &str) -> Option<Timestamp> {
     Some(Timestamp { millis, exact: false })
 }
 
-/// `YYYY-MM-DDTHH:MM:SS.mmmZ` of milliseconds since 1970, for the years 1 to 9999; `None` beyond.
+/// Prints milliseconds since 1970 as `YYYY-MM-DDTHH:MM:SS.mmmZ`; `None` outside of the years 1 to 9999.
 pub fn print_millis(millis: i64) -> Option<String> {
     if !MILLIS.contains(&millis) {
         return None;
@@ -59,7 +59,8 @@ pub fn print_millis(millis: i64) -> Option<String> {
     ))
 }
 
-/// The form that ASAPP sends, read without a general parser, eight characters at a time: an event has twenty of them.
+/// Reads the form that ASAPP sends, eight characters at a time and without a general parser: an event has twenty
+/// timestamps.
 #[inline]
 fn read_canonical(text: &[u8]) -> Option<i64> {
     let (chunks, []) = <&[u8; 24]>::try_from(text).ok()?.as_chunks::<8>() else { return None };
@@ -78,18 +79,19 @@ fn read_canonical(text: &[u8]) -> Option<i64> {
     Some(days_since_1970(year, month, day) * 86_400_000 + i64::from(seconds * 1_000 + millis))
 }
 
-/// Of text that has digits where `form` has `0` and is else the same: at each byte the number that two digits make
-/// from there. Where one of both is no digit, or the last byte, it says nothing.
+/// Reads pairs of digits from text that has digits where `form` has `0` and equals `form` elsewhere. Each byte of the
+/// result is the number of the two digits that start there; a byte is meaningless where one of the two is no digit, and
+/// at the end.
 #[inline]
 fn pairs(text: [u8; 8], form: [u8; 8]) -> Option<u64> {
     let digits = u64::from_le_bytes(form.map(|byte| if byte == b'0' { 0xFF } else { 0 }));
-    // A digit becomes its value, what must be the same becomes 0.
+    // Each digit becomes its value; each other character, equal in both, becomes 0.
     let values = u64::from_le_bytes(text) ^ u64::from_le_bytes(form);
     let wrong = (values | values.wrapping_add(0x0606_0606_0606_0606)) & 0xF0F0_F0F0_F0F0_F0F0 | values & !digits;
     (wrong == 0).then(|| values * 10 + (values >> 8))
 }
 
-/// 0 for what is no month.
+/// The number of days; 0 for a number that is no month.
 fn days_in_month(year: u32, month: u32) -> u32 {
     match month {
         2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
@@ -100,9 +102,9 @@ fn days_in_month(year: u32, month: u32) -> u32 {
     }
 }
 
-/// Days of the proleptic Gregorian calendar, counted in years that start in March, so that the leap day is the last.
+/// Counts days of the proleptic Gregorian calendar. Years start in March here, so that the leap day is the last.
 fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
-    // The year 0 is counted as 400, and its 146,097 days taken off again: nothing is negative.
+    // 400 years, or 146,097 days, are added and taken off again, so that nothing is negative.
     let (year, month) = if month > 2 { (year + 400, month - 3) } else { (year + 399, month + 9) };
     let before_year = 365 * year + year / 4 - year / 100 + year / 400;
     let before_month = (153 * month + 2) / 5;

@@ -68,7 +68,7 @@ fn record(number: usize) -> Record {
     record
 }
 
-/// librdkafka reports what it gives back partition by partition, and stops where its end comes first.
+/// librdkafka reports returned records partition by partition, and stops early when the producer's end comes first.
 #[test]
 fn a_producer_that_is_replaced_reports_all_that_it_held() {
     const RECORDS: usize = 100_000;
@@ -79,7 +79,7 @@ fn a_producer_that_is_replaced_reports_all_that_it_held() {
         let parcel = Parcel::new(lane.topic, rig.accepted(), RecordKind::Event, rig.enter().0, lane.begin());
         lane.hand_over(Outgoing::new(&record(number), parcel));
     };
-    // Long before those that were produced again are reported too, at their `message.timeout.ms`.
+    // 20 s is long before the records produced again are reported too, at their `message.timeout.ms`.
     let wait_reported = |records: usize| {
         let started = Instant::now();
         while lane.counts.reported() < records {
@@ -87,7 +87,7 @@ fn a_producer_that_is_replaced_reports_all_that_it_held() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    // From then on the partitions are known, and nobody takes what comes for them.
+    // After the first report the partitions are known; without the broker no record for them is taken.
     hand_over(0);
     wait_reported(1);
     drop(broker);

@@ -1,25 +1,26 @@
-//! The events that were committed of late, in a ring with an index that costs an idle bridge nothing.
+//! The events committed of late, in a ring with an index. An idle bridge pays nothing for the index.
 
 use std::{collections::VecDeque, iter::successors, mem};
 
 use super::Key;
 
-/// The latest `capacity` events that were committed.
+/// The last `capacity` committed events.
 pub(super) struct Remembered {
-    /// In the order in which they were committed. Each has its number: how many had been remembered before it, cut to 32 bits.
+    /// In the order of their commits. An event's number is the count of events remembered before it, cut to 32 bits.
     committed: VecDeque<Committed>,
-    /// The number of the first in `committed`.
+    /// The number of the first event in `committed`.
     first: u32,
-    /// For each value of the id's last bits, the number of the latest that has it; those before it hang on that one. Nothing
-    /// is taken out: a number that is not in `committed` any more, or by now another's, leads to no event that is the same.
-    /// In leaves that are made when they are first needed.
+    /// A hash index: the id's last bits -> the number of the newest event; older events with the same bits are chained
+    /// through `before`. Entries are never removed: a stale number leads to no event, or to one whose id is then
+    /// compared. The index grows by leaves, each made when first needed.
     latest: Vec<Option<Box<Leaf>>>,
 }
 
 type Leaf = [u32; LEAF];
 const LEAF: usize = 1024;
 
-/// By chance two or three share a place. Where a sender gives many bodies one id, its earlier ones are not looked for.
+/// The most events compared for one id. Usually two or three share the same bits; if one id came with more bodies, only
+/// the newest are searched.
 const LOOKED_AT_MAX: usize = 256;
 
 #[derive(Clone, Copy)]
@@ -29,13 +30,14 @@ pub(super) struct Committed {
     pub(super) partition: i32,
     /// -1 where the broker told none.
     pub(super) offset: i64,
-    /// Seconds since the epoch.
+    /// The time of the commit, in seconds since the window's epoch.
     pub(super) at: u32,
-    /// The number of the latest before it whose id ends in the same bits, or any where there was none.
+    /// The number of the next older event with the same last bits of the id; any stale number where there is none.
     before: u32,
 }
 
-/// What one committed event takes: its entry, and its part of `latest`, which has less than two places for each.
+/// The memory of one committed event in bytes: its entry, and its part of `latest`, which has fewer than two places for
+/// an event.
 pub(super) const ENTRY_BYTES: usize = size_of::<Committed>() + 2 * size_of::<u32>();
 
 impl Committed {
@@ -58,12 +60,13 @@ impl Remembered {
         self.committed.front()
     }
 
-    /// What is remembered of the key's event id. With another body it was another event, by the rules.
+    /// The remembered events with the key's event id, newest first. One with another body is another event, by the
+    /// rules.
     pub(super) fn with_id(&self, key: &Key) -> impl Iterator<Item = &Committed> {
         let (leaf, place) = self.place(key);
         let leaf = self.latest.get(leaf).and_then(|leaf| leaf.as_deref());
         let latest = leaf.and_then(|leaf| self.at(*leaf.get(place)?));
-        // Each is before the last: where numbers have begun anew none leads back.
+        // Each number must be lower than the last: after an overflow, a stale number leads nowhere instead of back.
         let known = successors(latest, |(number, known)| self.at(known.before).filter(|(before, _)| before < number));
         known.map(|(_, known)| known).take(LOOKED_AT_MAX).filter(|known| known.key.same_id(key))
     }
@@ -84,13 +87,13 @@ impl Remembered {
         }
     }
 
-    /// In which leaf of `latest` the key's id has its place, and where in it.
+    /// The position of the key's id: the leaf in `latest`, and the place in that leaf.
     fn place(&self, key: &Key) -> (usize, usize) {
         let place = key.id as usize & (self.latest.len() * LEAF - 1);
         (place / LEAF, place % LEAF)
     }
 
-    /// The one with this number, and how far it is from the first.
+    /// The event with this number, and its distance from the first.
     fn at(&self, number: u32) -> Option<(usize, &Committed)> {
         let at = number.wrapping_sub(self.first) as usize;
         Some((at, self.committed.get(at)?))

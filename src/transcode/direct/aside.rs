@@ -1,4 +1,4 @@
-//! What goes to `extras`: where it stood, and its text.
+//! Values for `extras`: their pointers and their texts.
 
 use super::{
     super::{json::write_scalar, write_token},
@@ -8,14 +8,18 @@ use crate::schema::Field;
 
 /// The way from the root to a value.
 pub enum Path<'p, 'a> {
+    /// The root itself.
     Root,
+    /// A member that the schema names.
     Field(&'p Path<'p, 'a>, &'p Field),
+    /// A member that it does not name, or an entry of a map.
     Member(&'p Path<'p, 'a>, &'a [u8]),
+    /// An element of an array, by its index.
     Element(&'p Path<'p, 'a>, usize),
 }
 
 impl Path<'_, '_> {
-    /// Appends it as a JSON pointer (RFC 6901).
+    /// Appends the way as a JSON pointer (RFC 6901).
     pub fn write(&self, pointer: &mut Vec<u8>) {
         match self {
             Self::Root => {}
@@ -35,7 +39,7 @@ impl Path<'_, '_> {
     }
 }
 
-/// The names of an object's members, of which none may stand twice.
+/// The names of an object's members, for finding duplicates.
 #[derive(Default)]
 pub struct Keys<'a> {
     known: [&'a [u8]; Keys::MAX],
@@ -43,9 +47,10 @@ pub struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// Each is compared with all before it: no more than a few.
+    /// Each name is compared with all before it, so there may be only a few.
     const MAX: usize = 16;
 
+    /// Adds a name; `None` when it is there already, or the set is full.
     pub fn add(&mut self, key: &'a [u8]) -> Option<()> {
         if self.known.iter().take(self.count).any(|known| *known == key) {
             return None;
@@ -57,7 +62,7 @@ impl<'a> Keys<'a> {
 }
 
 impl Cursor<'_> {
-    /// Appends the text of the value that stands here as [`write_json`](super::super::write_json) would.
+    /// Appends the text of the value at the cursor, exactly as [`write_json`](super::super::write_json) would.
     pub fn copy_json(&mut self, out: &mut Vec<u8>) -> Option<()> {
         match self.rest.first()? {
             b'"' => {

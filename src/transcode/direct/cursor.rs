@@ -1,16 +1,18 @@
-//! What stands at hand of a JSON text, read piece by piece. `None` where it is something else, or not for this way.
+//! A cursor that reads JSON text piece by piece. A method returns `None` where the text differs from what it reads, or
+//! where the direct path does not handle it.
 
 use super::super::same;
 
-/// What is still to be read.
+/// The text that is still to be read.
 pub struct Cursor<'a> {
+    /// The unread bytes.
     pub rest: &'a [u8],
-    /// How many more containers may open.
+    /// The number of containers that may still be opened.
     pub depth: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// Opens a container: whether something stands in it.
+    /// Reads the start of a container; true when it is not empty.
     #[inline(always)]
     pub fn open(&mut self, bracket: u8, end: u8) -> Option<bool> {
         self.byte(bracket)?;
@@ -23,6 +25,7 @@ impl<'a> Cursor<'a> {
         Some(false)
     }
 
+    /// Reads a colon with the space around it.
     #[inline(always)]
     pub fn colon(&mut self) -> Option<()> {
         self.skip_space();
@@ -31,7 +34,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Behind an item of a container: whether another follows.
+    /// Reads what follows an item of a container; true when another item follows.
     #[inline(always)]
     pub fn next(&mut self, end: u8) -> Option<bool> {
         self.skip_space();
@@ -44,6 +47,7 @@ impl<'a> Cursor<'a> {
         Some(false)
     }
 
+    /// Reads this byte.
     #[inline(always)]
     pub fn byte(&mut self, expected: u8) -> Option<()> {
         match self.rest {
@@ -55,7 +59,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether `text` stands here; if so it is read.
+    /// Reads `text`, if it stands here; false if it does not.
     #[inline(always)]
     pub fn literal<const N: usize>(&mut self, text: &[u8; N]) -> bool {
         match self.rest.split_first_chunk::<N>() {
@@ -67,6 +71,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Skips JSON's white space.
     #[inline(always)]
     pub fn skip_space(&mut self) {
         if self.rest.first().is_some_and(|byte| *byte <= b' ') {
@@ -80,7 +85,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether this name stands here, with its quotes and colon; if so it is read.
+    /// Reads this name with its quotes and colon, if it stands here; false if it does not.
     #[inline(always)]
     pub fn name(&mut self, member: &[u8]) -> bool {
         match self.rest.split_at_checked(member.len()) {
@@ -92,7 +97,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string without escapes; UTF-8.
+    /// Reads a string without escapes; UTF-8.
     #[inline(always)]
     pub fn plain_string(&mut self) -> Option<&'a [u8]> {
         let [b'"', inside @ ..] = self.rest else { return None };
@@ -101,7 +106,7 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
-    /// Appends what a string with escapes (RFC 8259, section 7) says.
+    /// Reads a string and appends it with its escapes (RFC 8259, section 7) replaced.
     #[cold]
     pub fn unescape(&mut self, out: &mut Vec<u8>) -> Option<()> {
         self.byte(b'"')?;
@@ -145,12 +150,12 @@ impl<'a> Cursor<'a> {
         digits.iter().try_fold(0, |number, digit| Some(number << 4 | char::from(*digit).to_digit(16)?))
     }
 
-    /// A whole number of at most 18 digits; what follows it is looked at by who comes next.
+    /// Reads a whole number of at most 18 digits. The caller checks the byte after it, which may continue the number.
     #[inline(always)]
     pub fn integer(&mut self) -> Option<i64> {
         let negative = self.byte(b'-').is_some();
         let number = self.digits()?;
-        // As a key it would be 0.
+        // `-0` is left to the tape: as a key it would be `0`.
         (!negative || number != 0).then_some(if negative { -number } else { number })
     }
 
@@ -158,7 +163,7 @@ impl<'a> Cursor<'a> {
     fn digits(&mut self) -> Option<i64> {
         let (mut number, mut digits) = (0, 0);
         while let [digit @ b'0'..=b'9', rest @ ..] = self.rest {
-            // A 0 in front of others, or one too many.
+            // A leading zero, or one digit too many.
             if digits == 18 || digits > 0 && number == 0 {
                 return None;
             }
@@ -169,7 +174,7 @@ impl<'a> Cursor<'a> {
         (digits > 0).then_some(number)
     }
 
-    /// A number that the double gives back: whole ones of at most 15 digits, and those with a fraction.
+    /// Reads a number that a double restores exactly: a whole one of at most 15 digits, or one with a fraction.
     pub fn double(&mut self) -> Option<f64> {
         let before = self.rest;
         let negative = self.byte(b'-').is_some();
@@ -185,13 +190,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Takes the bytes at the start of `text` that stand in a JSON string as they are: no quote, escape or control character,
-/// and UTF-8. Eight at a time.
+/// Splits `text` after its leading bytes that a JSON string holds as they are: UTF-8 without quotes, escapes and
+/// control characters. Reads eight bytes at a time.
 #[inline(always)]
 pub fn plain(text: &[u8]) -> Option<(&[u8], &[u8])> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH_BITS: u64 = ONES << 7;
-    // The lowest high bit that is set marks the first byte below `limit`; those above it may be wrong.
+    // The lowest high bit that is set marks the first byte below `limit`; the bits above it may be wrong.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH_BITS;
     let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
     let (words, _) = text.as_chunks::<8>();

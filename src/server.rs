@@ -1,7 +1,7 @@
 //! Connections and their limits: accept, handshake, HTTP/1.1 or HTTP/2, and how each comes to its end.
 //!
-//! A server is one listener. It knows no API: what answers the requests is a [`Handler`], which gives an
-//! [`Answer`](crate::http::Answer) and never a response.
+//! A server is one listener and knows no API: a [`Handler`] answers the requests with an
+//! [`Answer`](crate::http::Answer), never with a response.
 
 mod connection;
 mod connections;
@@ -40,10 +40,10 @@ use crate::{
 /// Connections that the kernel keeps for us until they are accepted.
 pub const BACKLOG: u32 = 4096;
 
-/// How long one of those is waited for when there shall be no more.
+/// The longest wait for one more connection of the backlog when a drain begins.
 const LAST_ACCEPT_MAX: Duration = Duration::from_millis(5);
 
-/// Between two looks at all open connections. A timer for each request would cost each request.
+/// The time between two sweeps over all open connections: a timer for each request would cost each request.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves connections until it is told to drain.
@@ -54,7 +54,7 @@ pub struct Server<H> {
     /// Accept no more, finish what is held.
     draining: CancellationToken,
     connections: Connections,
-    /// Who opens connections needs no certificate to fill the log.
+    /// A client can fail a handshake without a certificate, so these log lines need a limit.
     failures_logged: LogLimit,
     refused_logged: LogLimit,
 }
@@ -72,6 +72,7 @@ impl<H: Handler> Drop for Open<H> {
 }
 
 impl<H: Handler> Server<H> {
+    /// Makes a server that accepts until `draining` is cancelled.
     pub fn new(
         tls: CurrentTls,
         handler: Arc<H>,
@@ -105,7 +106,8 @@ impl<H: Handler> Server<H> {
             match accepted {
                 Ok((socket, from)) => self.open(socket, from, &tasks),
                 Err(error) => {
-                    // Mostly out of file descriptors: those that are open go on, and may close.
+                    // The usual cause is a lack of file descriptors. Open connections go on, and free some as they
+                    // close.
                     tracing::warn!(%error, "no connection could be accepted");
                     sleep(Duration::from_millis(50)).await;
                 }
@@ -115,7 +117,7 @@ impl<H: Handler> Server<H> {
         Draining::begin(Arc::clone(&self), tasks)
     }
 
-    /// To their clients they are open: the end of the listener would reset them.
+    /// Accepts the backlog: its clients already see open connections, and the listener's end would reset them.
     async fn take_those_that_wait(self: &Arc<Self>, listener: &TcpListener, tasks: &TaskTracker) {
         for _ in 0..BACKLOG {
             let Ok(Ok((socket, from))) = timeout(LAST_ACCEPT_MAX, listener.accept()).await else { return };
@@ -128,7 +130,7 @@ impl<H: Handler> Server<H> {
         if self.connections.count() >= max && self.connections.cut_longest_idle() {
             self.metrics.connections_evicted.inc();
         }
-        // With no idle one to close, the new one goes.
+        // No idle connection could be closed, so the new one is refused.
         if self.connections.count() >= max {
             self.metrics.connections_refused.inc();
             self.refused_logged.run(|| {
@@ -145,7 +147,7 @@ impl<H: Handler> Server<H> {
 
     async fn serve(&self, socket: TcpStream, from: SocketAddr, newcomer: Newcomer) {
         let connection = newcomer.connection.number;
-        // In a box, as all that it needs is forgotten once the connection is open.
+        // The box frees the handshake's memory once the connection is open.
         let begun = Box::pin(self.begin(socket, from, newcomer)).await;
         let Some(conversation) = begun else { return };
         if let Err(error) = conversation.await {
@@ -190,8 +192,8 @@ impl<H: Handler> Server<H> {
         None
     }
 
-    /// Finds out who the client is, by its certificate. That is checked again where rustls has not done so, or not against what
-    /// is in use by now.
+    /// Identifies the client by its certificate. The chain is verified again if rustls skipped that (a resumed
+    /// session), or if the certificates changed during the handshake.
     fn identify(
         &self,
         stream: &TlsStream<TcpStream>,
@@ -201,7 +203,8 @@ impl<H: Handler> Server<H> {
     ) -> Option<Client> {
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();
-        // In this order: a change of the certificates after this look is followed by one at this chain (`sweep`).
+        // The chain is set before the certificates are read: a change after that read makes `sweep` judge this chain
+        // again.
         let _ = connection.chain.set(chain.iter().map(|der| der.clone().into_owned()).collect());
         let tls = Arc::clone(&self.tls.borrow());
         let unchecked = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
@@ -240,7 +243,7 @@ impl<H: Handler> Server<H> {
                     let tls = Arc::clone(&tls.borrow_and_update());
                     self.judge_again(&tls).await;
                 }
-                // Nobody changes the certificates any more.
+                // The sender is gone, so the certificates change no more.
                 Ok(Err(_)) => sleep(SWEEP_EVERY).await,
                 Err(_) => {}
             }
@@ -281,7 +284,8 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// Something came on it. A balancer that asks whether the port is open says nothing and hangs up: that is no handshake.
+/// Waits for the client's first byte. A load balancer that probes the port hangs up without one; that is no failed
+/// handshake.
 async fn has_begun(socket: &TcpStream) -> bool {
     !matches!(socket.peek(&mut [0]).await, Ok(0) | Err(_))
 }

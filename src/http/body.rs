@@ -10,30 +10,34 @@ use tokio_util::sync::CancellationToken;
 
 use crate::quota::Share;
 
-/// How much of a body over the limit is kept: its first bytes.
+/// The number of first bytes that are kept of a body over the limit.
 const FIRST_BYTES: usize = 16 * 1024;
 
-/// How much of a refused body is read and forgotten, and how long the next part of it is waited for.
+/// The limits on reading a refused body: bytes in all, and the wait for its next part.
 const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 const DISCARD_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// The limits of one body.
 pub struct Within<'a> {
+    /// The largest whole body, in bytes.
     pub bytes_max: usize,
-    /// From the first wait for it to its end.
+    /// The longest time from the first wait for the body to its end.
     pub time_max: Duration,
-    /// The end of the time for its request.
+    /// The time by which the request is answered.
     pub deadline: Instant,
-    /// No body is waited for any longer.
+    /// Once this is cancelled, the wait for a body ends.
     pub cut_off: &'a CancellationToken,
 }
 
-/// A body, read as far as it is wanted.
+/// A body, read as far as it is needed.
 pub enum Received {
+    /// The whole body, within its limit.
     Whole(Arc<[u8]>),
-    /// It is over the limit: its first bytes, and its length where its head declared one.
+    /// The body is over its limit.
     TooLarge {
+        /// The first bytes of the body.
         first: Arc<[u8]>,
+        /// The length in bytes, if the head declared one.
         bytes: Option<u64>,
     },
 }
@@ -43,13 +47,15 @@ pub enum Received {
 pub enum Unread {
     /// The client went away, or broke its framing.
     Broken,
+    /// The body did not arrive in time.
     Slow,
-    /// It has outgrown its share, and there is no more to be had. Its rest is on the way.
+    /// The body has outgrown its share and the quota is empty. Its rest is still on the way.
     NoRoom,
+    /// `Within::cut_off` was cancelled.
     CutOff,
 }
 
-/// How much of a body will be kept, as far as its head tells.
+/// The bytes of a body that will be kept, by its declared length; 0 without one.
 pub fn expected(body: &Incoming, bytes_max: usize) -> usize {
     match body.size_hint().exact() {
         Some(declared) if declared > bytes_max as u64 => FIRST_BYTES,
@@ -60,10 +66,10 @@ pub fn expected(body: &Incoming, bytes_max: usize) -> usize {
 /// Reads a body. `share` is the room that was taken for it; it grows with a body that declared no length.
 ///
 /// # Errors
-/// [`Unread`].
+/// [`Unread`] names the reason why the body was not read to its end.
 pub async fn read(body: &mut Incoming, share: &mut Share, within: &Within<'_>) -> Result<Received, Unread> {
     let mut read = pin!(read_all(body, share, within.bytes_max));
-    // Most bodies are there with their head: no timer for those.
+    // Most bodies arrive with their head, and need no timer.
     tokio::select! {
         biased;
         read = read.as_mut() => return read,
@@ -88,7 +94,7 @@ async fn read_all(body: &mut Incoming, share: &mut Share, bytes_max: usize) -> R
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
         if bytes.is_empty() && declared == Some(data.len() as u64) && !too_large {
-            // A copy of its own: a slice of hyper's buffer would keep all of that for as long as the body lives.
+            // The bytes are copied: a slice would keep hyper's whole buffer for as long as the body lives.
             return Ok(Received::Whole(Arc::from(&*data)));
         }
         if bytes.is_empty() {
@@ -108,8 +114,8 @@ async fn read_all(body: &mut Incoming, share: &mut Share, bytes_max: usize) -> R
     Ok(if too_large { Received::TooLarge { first: read, bytes: declared } } else { Received::Whole(read) })
 }
 
-/// Reads a refused body to its end and forgets it. Left unread it would cost the connection, and the reset that answers
-/// what still comes could overtake the refusal.
+/// Reads a refused body to its end and forgets it. An unread body would end the connection, and the reset that answers
+/// the body's later bytes could overtake the refusal.
 pub async fn discard(body: &mut Incoming, deadline: Instant) {
     let mut left = DISCARD_BYTES_MAX;
     let read = async {

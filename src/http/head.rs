@@ -16,25 +16,28 @@ pub type Carried = Cow<'static, [u8]>;
 /// W3C Trace Context.
 #[derive(Debug, Default)]
 pub struct TraceContext {
+    /// `traceparent`, if it is valid.
     pub parent: Option<Carried>,
+    /// `tracestate`, if its `traceparent` is valid.
     pub state: Option<Carried>,
 }
 
-/// hyper takes every list of codings that ends in `chunked`. Where another one is read, the request may end at another place.
+/// Is there a transfer coding beside `chunked`? hyper takes each list of codings that ends in `chunked`, but a proxy
+/// that reads the list in another way may see the request's end at another place.
 pub fn framing_is_ambiguous(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     codings.next().is_some_and(|coding| !chunked(coding)) || codings.next().is_some()
 }
 
-/// A header's value, the first one if there are several.
+/// The header's first value, if it is short enough to be carried.
 pub fn carried(headers: &HeaderMap, name: &HeaderName) -> Option<Carried> {
     let value = headers.get(name)?.as_bytes();
     (value.len() <= CARRIED_BYTES_MAX)
         .then(|| if value == JSON { Cow::Borrowed(JSON) } else { Cow::Owned(value.to_vec()) })
 }
 
-/// A header that is a list: several lines of it are one (RFC 9110, section 5.3).
+/// The value of a header that is a list, with its lines joined by commas (RFC 9110, section 5.3).
 pub fn carried_list(headers: &HeaderMap, name: &HeaderName) -> Option<Carried> {
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let mut list = lines.next()?.to_vec();
@@ -53,7 +56,8 @@ pub fn trace_context(headers: &HeaderMap) -> TraceContext {
     TraceContext { parent, state }
 }
 
-/// One that can be read: a trace that begins at another one's parts would be worse than none (W3C Trace Context, section 3.2).
+/// The only `traceparent`, if it is valid: a trace made of another one's parts would be worse than none (W3C Trace
+/// Context, section 3.2).
 fn traceparent(headers: &HeaderMap) -> Option<Carried> {
     let mut lines = headers.get_all(&TRACEPARENT).iter().map(HeaderValue::as_bytes);
     let only = lines.next().filter(|_| lines.next().is_none())?;
@@ -79,7 +83,7 @@ fn is_traceparent(text: &[u8]) -> bool {
     }
 }
 
-/// As far as version 00 goes.
+/// The length of a `traceparent` of version 00.
 const TRACEPARENT_BYTES: usize = 55;
 
 const JSON: &[u8] = b"application/json";

@@ -30,15 +30,16 @@ use super::{
 };
 use crate::{http::Answer, quota::Share, tls::Client};
 
-/// HTTP/1.1: a head larger than this is answered 431. HTTP/2: so is a header list.
+/// A larger head (HTTP/1.1) or header list (HTTP/2) is answered 431.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// HTTP/2: streams that were reset before they were looked at (rapid reset), and those that broke the protocol; then the
-/// connection ends. After a time in which the machine stood still all that timed out at its sender comes so: no attack.
+/// An HTTP/2 connection ends after this many streams that were reset before they were accepted (rapid reset), or that
+/// broke the protocol. The limits leave room for a sender whose requests all timed out while the machine stood still:
+/// that is no attack.
 const RESET_STREAMS_MAX: usize = 256;
 const BROKEN_STREAMS_MAX: usize = 1024;
 
-/// HTTP/2 receive windows: a body of common size needs no window update.
+/// The receive windows of HTTP/2, in bytes: a body of common size needs no window update.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
@@ -49,12 +50,13 @@ pub enum Http {
     Two,
 }
 
-/// What answers the requests on one stream.
+/// The future that answers all requests of one connection.
 pub type Conversation = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 impl<H: Handler> Door<H> {
-    /// Answers the requests on a stream until its end or, once it is told to close, until those under way are answered. Boxed: an
-    /// idle connection would hold as much as the larger of the two protocols otherwise, several times over.
+    /// Answers the requests on a stream until its end or, once it is told to close, until those under way are answered.
+    /// The future is boxed: without the box, an idle connection would hold several times the memory of the larger
+    /// protocol.
     pub fn converse(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -93,15 +95,15 @@ fn respond(answer: Answer, head_only: bool, connection: &Connection) -> Response
     if connection.closing.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    // Over HTTP/2 hyper would send its body, and the client would take that for a broken connection.
+    // Over HTTP/2, hyper would send the body of an answer to HEAD, and the client would see a broken connection.
     if head_only {
         *response.body_mut() = Full::default();
     }
     response
 }
 
-/// Takes a box: an async fn would store its argument beside the pinned copy that it makes of it. The streams are given back at
-/// the end.
+/// Takes a box: an async fn would store its argument beside the pinned copy that it makes of it. The streams are given
+/// back at the end.
 async fn finish<C: GracefulConnection>(
     mut http: Pin<Box<C>>,
     told_to_close: oneshot::Receiver<()>,
@@ -116,16 +118,16 @@ async fn finish<C: GracefulConnection>(
     http.await
 }
 
-/// It has no timers: the sweep looks after its heads. Its buffer stays as large as a body has made it, until the connection
-/// ends: as large as a head is enough, as TLS brings no more at once either. A client that sends no more after its request still
-/// gets its answer.
+/// HTTP/1.1 has no timers here: the sweep ends slow heads. A buffer never shrinks once a body has grown it, so its
+/// limit is the size of a head, which is also as much as TLS brings at once. A client that half-closes still gets its
+/// answer.
 fn http1() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.header_read_timeout(None).max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX).half_close(true);
     http
 }
 
-/// A client that is silent is asked by a PING whether it is there. In the middle of a head it cannot answer: frames of
+/// A PING asks a silent client whether it is there. In the middle of a head a client cannot answer, because frames of
 /// other kinds must not come between.
 fn http2(head_max: Duration, streams_max: usize) -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());

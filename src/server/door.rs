@@ -1,4 +1,4 @@
-//! A listener's door: what its connections have in common, whatever API stands behind it.
+//! A listener's door: the handler, limits and quotas that all its connections share, whatever API stands behind it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +13,11 @@ use crate::{
 
 /// An API, as the server knows it: it answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// The kinds of answers that it may give: of [`Write`](crate::http::Write) no success is without a commit.
+    /// The kinds of answers that the API may give: a [`Write`](crate::http::Write) has no success without a commit.
     type Answer: Into<Answer>;
 
-    /// Answers one request. It is under way until `busy` is dropped: eviction and a drain leave its connection alone until then.
+    /// Answers one request. The request is under way until `busy` is dropped: eviction and a drain spare its connection
+    /// till then.
     fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -28,12 +29,13 @@ pub trait Handler: Send + Sync + 'static {
 /// The limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The section of the configuration where they stand.
+    /// The section of the configuration that sets these limits.
     pub section: &'static str,
+    /// Open connections at once.
     pub connections_max: usize,
-    /// Without a request.
+    /// The longest time that a connection stays open without a request.
     pub idle_max: Duration,
-    /// Whatever a connection does.
+    /// The longest life of a connection, busy or not.
     pub age_max: Duration,
     /// From a head's first byte to its last.
     pub head_max: Duration,
@@ -48,11 +50,13 @@ pub struct Door<H> {
     streams: Arc<Quota>,
 }
 
-/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends. More than
-/// the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for a hundred connections to have them.
+/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends.
+/// More than the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for a hundred connections to
+/// have them.
 const STREAMS_MAX: usize = 512;
 
-/// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for all.
+/// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for
+/// all.
 const STREAMS_OWN: usize = 8;
 
 /// The same of a client that is not on the allow-list: who may not post may not hold requests either.
@@ -63,8 +67,8 @@ impl<H: Handler> Door<H> {
         Self { handler, limits, streams: Quota::new(limits.streams_max) }
     }
 
-    /// How many streams of HTTP/2 a connection may have, and its part of the number for all, which it keeps until it ends. The
-    /// number is fixed at a connection's begin, so only who is authenticated by then gets such a part.
+    /// How many streams of HTTP/2 a connection may have, and its part of the number for all, which it keeps until it
+    /// ends. The number is fixed at a connection's begin, so only who is authenticated by then gets such a part.
     pub(super) fn take_streams(&self, client: &Client) -> (usize, Option<Share>) {
         match client {
             Client::Allowed(_) => {

@@ -1,4 +1,4 @@
-//! How other servers are asked over HTTP: through which proxy, whom to trust, and who we are.
+//! A client of other servers over HTTP: its proxy, its trusted CA, and its own certificate.
 
 mod proxy;
 
@@ -22,7 +22,7 @@ use crate::files::read_pem;
 /// The files for TLS, if any.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trust<'a> {
-    /// The CA of the server's certificate, where that is no public one.
+    /// The CA of the server's certificate, unless a public CA issued it.
     pub ca: Option<&'a Path>,
     /// Our own certificate, with its chain, and its private key.
     pub identity: Option<(&'a Path, &'a Path)>,
@@ -30,6 +30,7 @@ pub struct Trust<'a> {
 
 /// A client of one server. It follows no redirection, and takes every status as an answer.
 pub struct Client {
+    /// The agent, which holds the proxy, the trust and the timeout.
     pub agent: Agent,
     /// " through the proxy HOST:PORT of VARIABLE", empty where there is none.
     pub through: String,
@@ -45,7 +46,7 @@ pub enum Unusable {
 }
 
 impl Client {
-    /// One for `url`, each of whose requests takes `timeout` at most.
+    /// Makes a client for `url`, each of whose requests takes `timeout` at most.
     ///
     /// # Errors
     /// When a file cannot be used, or a variable names a proxy that is none.
@@ -83,7 +84,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     Ok(certificates)
 }
 
-/// The two belong together: half of a pair that is being renewed is no identity.
+/// Certificate and key belong together: half of a pair that is being renewed is no identity.
 fn identity(certificate: &Path, key: &Path) -> Result<ClientCert, Unusable> {
     let fault = |reason: String| Unusable::File { file: key.to_owned(), reason };
     let chain = certificates(certificate)?;

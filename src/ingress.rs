@@ -37,7 +37,8 @@ pub struct Ingress {
     bridge: Bridge,
     budget: Budget,
     body_bytes_max: usize,
-    /// Bodies that are not complete are waited for no longer; nor are receipts ([`Producers::dismiss`](crate::kafka::Producers::dismiss)).
+    /// Bodies that are not complete are waited for no longer; nor are receipts
+    /// ([`Producers::dismiss`](crate::kafka::Producers::dismiss)).
     cut_off: CancellationToken,
     counts: Counts,
     log_limit: LogLimit,
@@ -58,7 +59,7 @@ pub fn tls(config: &Config) -> tls::Section {
 impl Handler for Ingress {
     type Answer = Write;
 
-    /// What the head decides is decided before the first wait, so that a held request keeps little of it.
+    /// The head is judged before the first wait, so that a held request keeps little of it.
     fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -77,15 +78,16 @@ impl Handler for Ingress {
             let outcome = match admitted {
                 Ok(admitted) => self.deliver(admitted, &mut body, &call).await,
                 Err(cause) => {
-                    // From here the connection counts as idle: a sender that is not on the allow-list must not keep its place by
-                    // trickling a body.
+                    // From here the connection counts as idle: a sender that is not on the allow-list must not keep its
+                    // place by trickling a body.
                     if !matches!(call.peer.client, Client::Allowed(_)) {
                         busy.take();
                     }
                     if body_comes {
                         Box::pin(body::discard(&mut body, call.deadline)).await;
                     } else {
-                        // hyper cannot know where the next request begins, and closes: an answer says so (RFC 9112, section 9.6).
+                        // hyper cannot know where the next request begins, and closes: an answer says so (RFC 9112,
+                        // section 9.6).
                         is_last = !body.is_end_stream();
                     }
                     Err(cause.into())
@@ -108,7 +110,7 @@ impl Ingress {
         Self { bridge, budget, body_bytes_max, cut_off, counts, log_limit: LogLimit::new("refusals") }
     }
 
-    /// What the head alone decides: where the event goes, whether its sender may, and room for its body.
+    /// Judges the head: the event's binding, the sender's right to post, and room for the body.
     fn admit(&self, head: &Parts, body: &Incoming, peer: &Peer) -> Result<Admitted, Cause> {
         if head::framing_is_ambiguous(&head.headers) {
             return Err(Cause::Framing);
@@ -174,7 +176,7 @@ impl Ingress {
         }
     }
 
-    /// What becomes of a request whose body was not read to its end.
+    /// Ends a request whose body was not read to its end.
     async fn unread(&self, why: Unread, body: &mut Incoming, call: &Call) -> Cause {
         match why {
             Unread::Broken => Cause::BrokenBody,
@@ -207,7 +209,7 @@ impl Ingress {
         })
     }
 
-    /// A body over the limit cannot be kept: what is known of it goes to the dead letters, so that somebody can see that it came.
+    /// Keeps a stub of a body over the limit as a dead letter, so that somebody can see that the body came.
     async fn leave_stub(&self, first: Delivery, bytes: Option<u64>, call: &Call) -> Cause {
         let max = self.body_bytes_max;
         match self.bridge.deliver_stub(Refused::TooLarge { bytes, max }, first) {
@@ -251,7 +253,7 @@ impl Ingress {
         let (status, reason) = (cause.status().code().as_u16(), cause.reason());
         let sender = match &call.peer.client {
             Client::Allowed(name) => &**name,
-            // As the allow-list would have it.
+            // The subject is written as the allow-list would have it.
             Client::NotAllowed(not_allowed) => &format!("subject:{}", not_allowed.subject),
             Client::Unknown => "",
         };
@@ -262,10 +264,10 @@ impl Ingress {
 /// One request, from its head to its answer.
 struct Call {
     peer: Arc<Peer>,
-    /// Among those of its connection.
+    /// The request's number among those of its connection, from 0.
     number: u64,
     head_at: Instant,
-    /// When the sender's clock began to run.
+    /// The time when the sender's clock began to run.
     started: Instant,
     /// D: the request is answered by then.
     deadline: Instant,
@@ -274,8 +276,8 @@ struct Call {
 impl Call {
     fn begin(peer: Arc<Peer>, budget: &Budget) -> Self {
         let (head_at, number) = (Instant::now(), peer.count_request());
-        // The sender waits for the handshake too when it opened the connection for this request. A connection that was opened long
-        // before its first request came from a pool.
+        // The sender waits for the handshake too when it opened the connection for this request. A connection that was
+        // opened long before its first request came from a pool.
         let opened_for_it = number == 0 && head_at.duration_since(peer.accepted_at) < budget.answer_by / 2;
         let started = if opened_for_it { peer.accepted_at } else { head_at };
         Self { peer, number, head_at, started, deadline: started + budget.answer_by }
@@ -310,7 +312,7 @@ enum Kept {
 /// The place of a committed record, as JSON.
 #[inline]
 fn place(receipt: &Receipt) -> Content {
-    // Topic names have no character that JSON would escape. Without `format!`, which costs more than the rest of an answer.
+    // Topic names have no character that JSON would escape. `format!` would cost more than the rest of an answer.
     let (mut partition, mut offset) = (itoa::Buffer::new(), itoa::Buffer::new());
     let offset = receipt.offset().map_or("null", |at| offset.format(at));
     let parts = [

@@ -7,7 +7,7 @@ use std::{
 
 use prometheus::IntGauge;
 
-/// The reasons why something is not ready; without one it is.
+/// The reasons why the bridge is not ready; without a reason, the bridge is ready.
 pub struct Readiness {
     reasons: Mutex<Reasons>,
     /// 1 when ready, else 0.
@@ -16,12 +16,12 @@ pub struct Readiness {
 
 #[derive(Default)]
 struct Reasons {
-    /// Those of one part follow one another.
+    /// The reasons of one part stand side by side.
     by_part: BTreeMap<(&'static str, u64), String>,
     next: u64,
 }
 
-/// One reason, as long as it lives.
+/// One reason, which holds until this value is dropped.
 #[must_use = "the reason is gone once this is dropped"]
 pub struct Latch {
     readiness: Arc<Readiness>,
@@ -29,11 +29,12 @@ pub struct Latch {
 }
 
 impl Readiness {
+    /// Has no reason at first. `gauge` follows each change: 1 when ready, else 0.
     pub fn new(gauge: IntGauge) -> Arc<Self> {
         Arc::new(Self { reasons: Mutex::default(), gauge })
     }
 
-    /// Not ready for the sake of `part`, because of `why`, until the latch is dropped.
+    /// Adds the reason `why`, in the name of `part`, until the latch is dropped.
     pub fn wait_for(self: &Arc<Self>, part: &'static str, why: impl Into<String>) -> Latch {
         let place = self.change(|reasons| {
             let place = (part, reasons.next);
@@ -44,7 +45,7 @@ impl Readiness {
         Latch { readiness: Arc::clone(self), place }
     }
 
-    /// Each with its part before it, in the order of the parts.
+    /// The reasons, each behind the name of its part, in the order of the parts.
     pub fn reasons(&self) -> Vec<String> {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         reasons.by_part.iter().map(|((part, _), why)| format!("{part}: {why}")).collect()

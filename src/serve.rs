@@ -39,7 +39,8 @@ use crate::{
 pub enum Run {
     /// Schema ids come from the configured registry; without one, values are in single-object encoding.
     Serve,
-    /// Schemas are numbered here and served on the admin port. The embedded broker tells nothing of its topics' settings.
+    /// Schemas are numbered here and served on the admin port. The embedded broker tells nothing of its topics'
+    /// settings.
     Dev { embedded: bool },
 }
 
@@ -53,7 +54,7 @@ impl Run {
     }
 }
 
-/// Everything local is read and bound: what can still go wrong lies with Kafka or the registry.
+/// A bridge whose files are read and whose ports are bound: only Kafka or the registry can still fail it.
 pub struct Bound {
     config: Config,
     run: Run,
@@ -72,7 +73,9 @@ pub struct Bound {
 /// Where the bridge listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
+    /// The address of the events' port.
     pub ingress: SocketAddr,
+    /// The address of the admin port.
     pub admin: SocketAddr,
 }
 
@@ -94,13 +97,13 @@ impl From<String> for StartError {
     }
 }
 
-/// Between two looks at topics or registry that are not there yet.
+/// The pause between two looks at topics or a registry that are not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The same for topics that were just created.
+/// The pause between two looks at topics that were just created.
 const LOOK_AT_NEW: Duration = Duration::from_millis(100);
 
-/// How long the producers may take to end, when all that can be committed is.
+/// The time that the producers have to end, once every record is committed or given up.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 impl Bound {
@@ -150,8 +153,8 @@ impl Bound {
     /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
     ///
     /// # Errors
-    /// What cannot heal by itself: limits that contradict the topics', a registry whose CA file cannot be used. What is missing in
-    /// the cluster or the registry is waited for.
+    /// Faults that cannot heal by themselves: limits that contradict the topics', a registry whose CA file cannot be
+    /// used. The bridge waits for topics and schemas that are missing.
     pub async fn run(mut self, stop: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<Drained, StartError> {
         let connection = Connection::new(&self.config);
         let resolved = tokio::select! {
@@ -222,7 +225,7 @@ impl Bound {
         Ok(tokio::task::block_in_place(|| drain(producers, durability, end.into_std())))
     }
 
-    /// Without it retries of what an earlier run committed are committed again: no reason not to start.
+    /// Without this, a retry of an event that an earlier run committed is committed again: no reason not to start.
     fn warm(&mut self, producers: &Producers, connection: &Connection, stop: &CancellationToken) {
         *self.starting = self.readiness.wait_for("start", "reading back what was committed of late (dedupe.warm)");
         match tokio::task::block_in_place(|| producers.warm(connection, || stop.is_cancelled())) {
@@ -242,7 +245,7 @@ impl Bound {
         let topics = Topics::of(&self.config);
         let mut latch = None;
         loop {
-            // A password that is wrong may be put right meanwhile.
+            // Somebody may correct a wrong password meanwhile.
             connection.read_secrets();
             match topics.look(connection, &self.config, self.run).await? {
                 Found::AllRight => break,
@@ -294,10 +297,10 @@ impl Bound {
     }
 }
 
-/// Between two looks at what may be wrong with this instance alone.
+/// The pause between two looks for faults of this instance alone.
 const OWN_FAULTS_EVERY: Duration = Duration::from_secs(1);
 
-/// Another instance can commit what this one cannot: whoever balances between them should know.
+/// Another instance may commit where this one cannot, so a load balancer should know.
 async fn tell_own_faults(producers: Weak<Producers>, readiness: Arc<Readiness>) {
     let mut _latch = None;
     while let Some(lanes) = producers.upgrade().map(|producers| producers.at_fault().join(", ")) {

@@ -1,9 +1,9 @@
-//! Which host a request is for (RFC 9112, section 3.2; RFC 9113, section 8.3.1). There is one here; but who stands between could
-//! read another one than we do.
+//! The host that a request names (RFC 9112, section 3.2; RFC 9113, section 8.3.1). The bridge has one host only, but a
+//! proxy in between could read another one than we do.
 
 use hyper::{Version, header, http::request::Parts};
 
-/// It is named once, well-formed, and in `host` as in the target.
+/// Is the host named once, well-formed, and in `host` as in the target?
 pub fn is_clear(head: &Parts) -> bool {
     let mut named = head.headers.get_all(header::HOST).iter().map(header::HeaderValue::as_bytes);
     let target = head.uri.authority().map(|authority| authority.as_str().as_bytes());
@@ -31,7 +31,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.eq_ignore_ascii_case(other) && or_default(one_port) == or_default(other_port)
 }
 
-/// All events come over TLS.
+/// The port that a host without one means: all events come over TLS.
 fn or_default(port: &[u8]) -> &[u8] {
     if port.is_empty() { b"443" } else { port }
 }

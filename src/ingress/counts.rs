@@ -1,4 +1,4 @@
-//! What is counted of each answer.
+//! The metrics of the answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use crate::metrics::Metrics;
 pub(super) struct Counts {
     metrics: Arc<Metrics>,
     committed: IntCounter,
-    /// When the sender gives an attempt up.
+    /// T: the sender's timeout.
     timeout: Duration,
 }
 
 impl Counts {
-    /// Each answer that there can be is counted from 0.
+    /// Each possible answer is counted from 0.
     pub(super) fn new(metrics: Arc<Metrics>, timeout: Duration) -> Self {
         for cause in Cause::ALL {
             metrics.answers.with_label_values(&[cause.status().code().as_str(), cause.code()]);
@@ -28,7 +28,7 @@ impl Counts {
         self.metrics.received.inc();
     }
 
-    /// A 200 that came so long after the sender's clock began to run.
+    /// Counts a 200 that came `after` the start of the sender's clock.
     pub(super) fn committed(&self, after: Duration) {
         self.committed.inc();
         if after > self.timeout {
@@ -40,7 +40,7 @@ impl Counts {
         self.metrics.answers.with_label_values(&[cause.status().code().as_str(), cause.code()]).inc();
     }
 
-    /// Whatever it was answered, so long after its head.
+    /// Counts any answer, given `after` the request's head.
     pub(super) fn answered(&self, after: Duration) {
         self.metrics.answer_seconds.observe(after.as_secs_f64());
     }

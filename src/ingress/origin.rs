@@ -23,7 +23,7 @@ pub(super) fn origin(headers: &HeaderMap, sender: &Arc<str>) -> Origin {
     }
 }
 
-/// How much of a request's headers is kept while its body is waited for.
+/// The bytes of a request's headers that are kept while the bridge waits for its body.
 pub(super) fn carried_bytes(origin: &Origin) -> usize {
     let carried = [&origin.content_type, &origin.content_encoding, &origin.traceparent, &origin.tracestate];
     carried.into_iter().flatten().map(|value| value.len()).sum()

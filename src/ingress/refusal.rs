@@ -25,7 +25,7 @@ pub(super) enum Cause {
 
 /// The status table: every cause, no wildcard.
 impl Cause {
-    /// One of each code: each is counted from 0.
+    /// One cause of each code, so that each is counted from 0.
     #[rustfmt::skip]
     pub(super) const ALL: [Self; 11] = [
         Self::NoCommitInTime, Self::Overload(Overload::Bytes), Self::Stopping, Self::TooLarge { max: 0 }, Self::SlowBody,
@@ -82,7 +82,7 @@ impl Cause {
 
     fn hint(&self, number: u64) -> Option<Hint> {
         match self {
-            // Spread over three seconds, so that those who were refused do not come back as one.
+            // The retries spread over three seconds, so that refused senders do not come back at once.
             Self::Overload(_) => Some(Hint::RetryAfter { seconds: 1 + number % 3 }),
             Self::Method => Some(Hint::Allow("POST")),
             Self::Stopping

@@ -1,4 +1,4 @@
-//! One open connection, seen from outside its task: how long it has been without a request, and how it is told to end.
+//! One open connection, seen from outside its task: the time without a request, and the ways to end it.
 
 use std::{
     sync::{
@@ -13,60 +13,62 @@ use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 
 use super::Http;
 
-/// A connection whose client has not shown for longer who it is goes first when room is needed: a handshake costs the one who opens it
+/// A connection whose client stays unauthenticated for longer is evicted first: to begin a handshake costs an attacker
 /// nothing.
 pub(super) const AUTHENTICATED_WITHIN: Duration = Duration::from_secs(2);
 
-/// A connection that has waited longer for its first request goes before those of senders that rest. One that is younger may
-/// have its request on the way.
+/// A connection that waits longer for its first request is evicted before idle senders. The first request of a younger
+/// one may be on the way.
 pub(super) const FIRST_REQUEST_USUAL: Duration = Duration::from_secs(1);
 
-/// How much longer than its idle time an idle connection may take to close, once it was told to.
+/// The time that an idle connection has to close, once it was told to.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
-/// How long a connection is left open for its last request while the bridge drains: one may be on the wire. As long again it may
-/// take to close.
+/// The time that a drain leaves a connection open for a last request, which may be on the wire. The connection then has
+/// as long again to close.
 const LAST_REQUEST_MAX: Duration = Duration::from_secs(1);
 
-/// What is known of one connection from outside its task.
+/// One open connection, as the rest of the server sees it.
 pub struct Connection {
+    /// The connection's number, from 0, in the order of acceptance.
     pub number: u64,
+    /// The time when the connection was accepted.
     pub accepted_at: Instant,
     /// The client's certificate and those that it sent with it, once the handshake is over; empty without one.
     pub chain: OnceLock<Vec<CertificateDer<'static>>>,
-    /// What it lives in.
+    /// The handle that aborts the connection's task.
     pub task: OnceLock<AbortHandle>,
-    /// What it speaks, once the handshake is over.
+    /// The connection's protocol, once the handshake is over.
     pub http: OnceLock<Http>,
-    /// Its next answer is to be its last one, as it shall not be kept any longer. Over HTTP/1.1 the answer says so.
+    /// The next answer is the connection's last. Over HTTP/1.1 the answer says so.
     pub closing: AtomicBool,
-    /// Its client has shown who it is: by its certificate, or by a request ([`Busy::authenticate`]).
+    /// The client has authenticated: by its certificate, or by a request ([`Busy::authenticate`]).
     authenticated: AtomicBool,
     close: Mutex<Option<oneshot::Sender<()>>>,
-    /// Why we end it, if we do: a metric's fixed word.
+    /// The reason why the server ended the connection, as a metric's fixed word.
     pub ended_for: OnceLock<&'static str>,
     requests: AtomicUsize,
     /// Milliseconds from `accepted_at` to the end of its last request; 0 before the first one.
     idle_since: AtomicU64,
-    /// The same, to the first byte that came while it had no request; 0 where none has come.
+    /// Milliseconds from `accepted_at` to the first byte that came without a request under way; 0 if none has come.
     head_since: AtomicU64,
 }
 
-/// What a connection has had its time for.
+/// The time limit that a connection has exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
     Idle,
-    /// Idle, and told so in vain.
+    /// The connection was told to close as idle, and did not.
     StillIdle,
     SlowHead,
 }
 
-/// What a connection that shall not be kept any longer is due for.
+/// The next step to end a connection during a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
-    /// It can be told to close without the loss of a request, or has had its time for one.
+    /// The connection can be told to close: no request would be lost, or the time for a last one is over.
     Close,
-    /// It was told so in vain.
+    /// The connection was told to close, and did not.
     Cut,
 }
 
@@ -88,18 +90,19 @@ impl Connection {
         }
     }
 
-    /// Its next answer is to be its last one: over HTTP/1.1 a server cannot take back that it reads requests, only say with an
-    /// answer that it reads no more (RFC 9112, section 9.6).
+    /// Makes the next answer the last: over HTTP/1.1 only an answer can tell the client that no further request is read
+    /// (RFC 9112, section 9.6).
     pub fn answer_last(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Its client has shown who it is.
+    /// Marks the client as authenticated.
     pub fn authenticate(&self) {
         self.authenticated.store(true, Ordering::Relaxed);
     }
 
-    /// Its client is told to open another one for what comes after the requests under way: nothing that it sends until then is lost.
+    /// Its client is told to open another one for what comes after the requests under way: nothing that it sends until
+    /// then is lost.
     pub fn retire(&self) {
         self.answer_last();
         if self.http.get() == Some(&Http::Two) {
@@ -116,29 +119,29 @@ impl Connection {
             && self.accepted_at.elapsed() >= age_max - earlier
     }
 
-    /// It is to take no more requests, and to end when those under way are answered. Over HTTP/1.1 one without a request ends at
-    /// once, whatever is on the wire; over HTTP/2 the client learns which of its requests were taken.
+    /// It is to take no more requests, and to end when those under way are answered. Over HTTP/1.1 one without a
+    /// request ends at once, whatever is on the wire; over HTTP/2 the client learns which of its requests were taken.
     pub fn close(&self) {
         if let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = close.send(());
         }
     }
 
-    /// It is to end at once.
+    /// Ends the connection at once.
     pub fn cut(&self) {
         if let Some(task) = self.task.get() {
             task.abort();
         }
     }
 
-    /// Bytes have come. Without a request under way they begin the head of one.
+    /// Notes that bytes have come. Without a request under way, they begin a request's head.
     pub fn received(&self) {
         if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
             self.head_since.store(self.age().max(1), Ordering::Relaxed);
         }
     }
 
-    /// A head is complete.
+    /// Notes that a head is complete: a request is under way.
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
@@ -178,8 +181,8 @@ impl Connection {
         may_close.then_some(if waited > waits_max + LAST_REQUEST_MAX { Last::Cut } else { Last::Close })
     }
 
-    /// Eviction begins with the least: clients that have not shown who they are, then connections that never had a request, then
-    /// idle senders.
+    /// Eviction begins with the least: clients that have not shown who they are, then connections that never had a
+    /// request, then idle senders.
     pub(super) fn worth(&self) -> (bool, bool) {
         (!self.is_unknown(), !self.unused())
     }

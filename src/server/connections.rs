@@ -1,4 +1,4 @@
-//! All open connections: which one makes room, and which has had its time.
+//! All open connections: the order of eviction, and the search for those over their time limits.
 
 use std::{
     collections::HashMap,
@@ -13,10 +13,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::connection::{Connection, Last, Overdue};
 
-/// How many connections one look finds that may go: a look at all for each would itself be an attack's work.
+/// The candidates that one scan for eviction keeps: an attacker could make a scan for each eviction costly.
 const LONGEST_IDLE_MAX: usize = 256;
 
-/// How long what a look found holds: those that were too young then to go first may be the first soon after.
+/// The time that a scan's result stays valid: a connection that was too young to go first may soon be the first.
 const LOOK_HOLDS: Duration = Duration::from_millis(250);
 
 /// All open connections.
@@ -29,25 +29,27 @@ pub struct Connections {
 #[derive(Default)]
 struct Open {
     by_number: HashMap<u64, Arc<Connection>>,
-    /// The longest-idle ones of the last look, all of the same worth, with the time since when; the longest last. What became
-    /// idle after the look has not been so for longer.
+    /// The last scan's candidates, all of equal worth, with the start of their idle time; the longest-idle stands last.
+    /// A connection that became idle after the scan has been idle for less time.
     longest_idle: Vec<(Instant, Arc<Connection>)>,
     looked_at: Option<Instant>,
 }
 
 /// A connection that was accepted just now.
 pub struct Newcomer {
+    /// The connection, as the rest of the server sees it.
     pub connection: Arc<Connection>,
-    /// Resolves once it is told to close.
+    /// Resolves once the connection is told to close.
     pub told_to_close: oneshot::Receiver<()>,
 }
 
 impl Connections {
+    /// The number of open connections.
     pub fn count(&self) -> usize {
         self.lock().by_number.len()
     }
 
-    /// Takes up a connection that was accepted just now.
+    /// Adds a connection that was accepted just now.
     pub fn add(&self) -> Newcomer {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (close, told_to_close) = oneshot::channel();
@@ -56,15 +58,17 @@ impl Connections {
         Newcomer { connection, told_to_close }
     }
 
+    /// Forgets a connection that has ended.
     pub fn remove(&self, number: u64) {
         self.lock().by_number.remove(&number);
     }
 
+    /// A snapshot, in no order.
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.lock().by_number.values().cloned().collect()
     }
 
-    /// Those that have been idle for `idle_max`, or at the head of a request for `head_max`.
+    /// The connections that have been idle for `idle_max`, or at the head of a request for `head_max`.
     pub fn overdue(&self, idle_max: Duration, head_max: Duration) -> Vec<(Arc<Connection>, Overdue)> {
         let now = Instant::now();
         let open = self.lock();
@@ -75,8 +79,8 @@ impl Connections {
         overdue.collect()
     }
 
-    /// Those that are `age_max` old, or up to a tenth less, and shall not be kept any longer: those that were opened together do
-    /// not come back together.
+    /// The connections that are to retire: `age_max` old, or up to a tenth less, so that connections that were opened
+    /// together do not come back together.
     pub fn old(&self, age_max: Duration) -> Vec<Arc<Connection>> {
         let mut old = self.all();
         old.retain(|connection| connection.is_old(age_max));
@@ -93,8 +97,8 @@ impl Connections {
         due.collect()
     }
 
-    /// Cuts the connection that has been without a request for the longest time, of those that have waited too long for their
-    /// first one if there are such; false when all have one.
+    /// Cuts the connection that has been without a request for the longest time, of those that have waited too long for
+    /// their first one if there are such; false when all have one.
     pub fn cut_longest_idle(&self) -> bool {
         let mut open = self.lock();
         let fresh = open.looked_at.is_some_and(|at| at.elapsed() < LOOK_HOLDS);
@@ -123,7 +127,7 @@ impl Open {
     fn look_for_idle(&mut self) {
         let idle = self.by_number.values().filter_map(|connection| {
             let since = connection.idle_from()?;
-            // Once for each: it changes with time, while they are sorted too.
+            // The worth is read once for each connection, because time changes it even during the sort.
             Some((connection.worth(), since, Arc::clone(connection)))
         });
         let mut idle: Vec<_> = idle.collect();

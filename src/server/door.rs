@@ -46,29 +46,31 @@ pub struct Limits {
 /// The part of a server that a conversation needs.
 pub struct Door<H> {
     pub(super) handler: Arc<H>,
+    /// The limits of the listener.
     pub limits: Limits,
     streams: Arc<Quota>,
 }
 
-/// HTTP/2: requests that one connection may hold at once. What h2 takes for them it keeps until the connection ends.
-/// More than the 100 that clients take for granted (RFC 9113, section 6.5.2); few enough for a hundred connections to
-/// have them.
+/// The most HTTP/2 requests that one connection may hold at once; h2 keeps their memory until the connection ends.
+/// Clients take 100 for granted (RFC 9113, section 6.5.2), and a hundred connections can have this many.
 const STREAMS_MAX: usize = 512;
 
-/// So many each connection may hold: that is part of what it takes anyway. Those beyond are taken from a number for
-/// all.
+/// The streams that each connection has for its own, as part of its memory anyway. Those beyond are taken from the
+/// quota that all connections share.
 const STREAMS_OWN: usize = 8;
 
-/// The same of a client that is not on the allow-list: who may not post may not hold requests either.
+/// The streams of a client that is not on the allow-list: it may not post, so it needs no more than one to be told so.
 const STREAMS_NOT_ALLOWED_MAX: usize = 1;
 
 impl<H: Handler> Door<H> {
+    /// Makes the door, with a quota of `limits.streams_max` streams.
     pub fn new(handler: Arc<H>, limits: Limits) -> Self {
         Self { handler, limits, streams: Quota::new(limits.streams_max) }
     }
 
-    /// How many streams of HTTP/2 a connection may have, and its part of the number for all, which it keeps until it
-    /// ends. The number is fixed at a connection's begin, so only who is authenticated by then gets such a part.
+    /// The number of HTTP/2 streams that a connection may have, and its share of the common quota, kept until the
+    /// connection ends. The number is fixed when the connection begins, so only a client that is authenticated by then
+    /// gets a share.
     pub(super) fn take_streams(&self, client: &Client) -> (usize, Option<Share>) {
         match client {
             Client::Allowed(_) => {

@@ -1,4 +1,4 @@
-//! What is left of the server when it accepts no more: connections that finish what they hold.
+//! The server after it has stopped to accept: its connections finish the requests that they hold.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ pub struct Draining<H> {
 }
 
 impl<H: Handler> Draining<H> {
-    /// From now on each answer is its connection's last.
+    /// Begins the drain: from now on each answer is its connection's last.
     pub(super) fn begin(server: Arc<Server<H>>, connections: TaskTracker) -> Self {
         server.connections.all().iter().for_each(|connection| connection.answer_last());
         connections.close();
@@ -29,8 +29,9 @@ impl<H: Handler> Draining<H> {
         draining
     }
 
-    /// Waits until all have ended. One without a request is closed when it has had time for a last one, and cut when it does not
-    /// close: a client that reads nothing, or sends half a head, would make every stop last as long as it may.
+    /// Waits until all connections have ended. A connection without a request is closed after some time for a last one,
+    /// and cut if it does not close: else a client that reads nothing, or sends half a head, would stretch each stop to
+    /// its limit.
     pub async fn ended(&self) {
         loop {
             tokio::select! {
@@ -51,7 +52,8 @@ impl<H: Handler> Draining<H> {
         }
     }
 
-    /// Ends those that are left, with the requests that they hold: each keeps the producers from being closed.
+    /// Cuts the connections that are left, with the requests that they hold: each keeps the producers from being
+    /// closed.
     pub fn cut(&self) {
         self.server.connections.all().iter().for_each(|connection| connection.cut());
     }

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Refusals come by the thousand under overload, and failed handshakes from whoever can connect: at most ten of a kind a second
-/// are logged, the others are counted.
+/// At most ten lines of a kind are logged a second, and the others are counted: refusals come by the thousand under
+/// overload, and anyone who can connect can fail a handshake.
 pub struct LogLimit {
     what: &'static str,
     second: AtomicU64,

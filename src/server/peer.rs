@@ -19,9 +19,10 @@ pub struct Peer {
     pub connection: u64,
     /// When the connection was accepted: a sender's clock runs from there for its first request.
     pub accepted_at: Instant,
+    /// The client, as its certificate names it.
     pub client: Client,
     requests: AtomicU64,
-    /// The timer of the request before. It is set anew much cheaper than another one is made, as it is there until it fires.
+    /// The previous request's timer: to reset it is much cheaper than to make another one, because it stays registered.
     timer: Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
@@ -31,7 +32,7 @@ impl Peer {
         Self { connection, accepted_at, client, requests: AtomicU64::new(0), timer: Mutex::default() }
     }
 
-    /// The number of a request that has come, from 0.
+    /// Counts a request and returns its number, from 0.
     pub fn count_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
@@ -48,6 +49,7 @@ impl Peer {
         }
     }
 
+    /// Takes a timer back for the next request.
     #[inline]
     pub fn keep(&self, timer: Pin<Box<Sleep>>) {
         *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);

@@ -1,5 +1,5 @@
-//! A connection's bytes, watched for what hyper does not tell: the begin of a head, and over HTTP/2 the end of what the client
-//! sends.
+//! A stream that sees two moments that hyper does not report: the first byte of a head and, over HTTP/2, the end of the
+//! client's sending side.
 
 use std::{
     io::{self, IoSlice},
@@ -16,24 +16,26 @@ use tokio::{
 
 use super::{Http, connection::Connection};
 
-/// How long after its last answer a connection whose client sends no more is told to hyper as ended: by then that has gone out.
+/// The time after the last answer until hyper learns that a client sends no more: the answer has gone out by then.
 const ANSWER_OUT: Duration = Duration::from_millis(250);
 
+/// A connection's stream, watched.
 pub struct Watched<S> {
     stream: S,
     connection: Arc<Connection>,
     http: Http,
-    /// Its client sends no more and waits for answers; this one looks again whether all are given.
+    /// Set once the client sends no more but waits for answers: this timer looks again whether all are given.
     half_closed: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
+    /// Watches `stream` on behalf of `connection`.
     pub fn new(stream: S, connection: &Arc<Connection>, http: Http) -> Self {
         Self { stream, connection: Arc::clone(connection), http, half_closed: None }
     }
 
-    /// The end of what a client sends says nothing about what it reads (RFC 8446, section 6.1). h2 would drop all requests for
-    /// it: so it learns of it once they are answered. hyper's HTTP/1.1 does so by itself (`half_close`).
+    /// A client that stops sending may still read (RFC 8446, section 6.1). h2 would then drop all its requests, so h2
+    /// learns of that end only once they are answered. hyper's HTTP/1.1 waits by itself (`half_close`).
     fn hold_back_the_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.connection.is_answering(ANSWER_OUT) {
             let timer = self.half_closed.get_or_insert_with(|| Box::pin(sleep(ANSWER_OUT)));

@@ -27,11 +27,11 @@ pub struct LocalSchema {
     pub text: String,
 }
 
-/// Connections to the admin port: probes and scrapes have a few. At the limit the oldest goes, so that a probe finds its way
-/// also where somebody holds all of them.
+/// The most connections to the admin port: probes and scrapes need a few. At the limit the oldest connection is closed,
+/// so that a probe gets through even if somebody holds all of them.
 const CONNECTIONS_MAX: usize = 64;
 
-/// What the admin port answers from.
+/// The sources of the admin port's answers.
 pub struct Admin {
     pub readiness: Arc<Readiness>,
     pub metrics: Arc<Metrics>,
@@ -42,7 +42,7 @@ pub struct Admin {
 /// Starts the admin thread on a bound listener; it ends with the process.
 ///
 /// # Errors
-/// When no thread or runtime can be had.
+/// The system gives no thread or runtime.
 pub fn start(admin: Admin, listener: TcpListener) -> std::io::Result<SocketAddr> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -104,7 +104,7 @@ impl Admin {
     }
 
     fn not_found(&self, path: &str) -> Refusal {
-        // A registry's clients take no other 404 for one.
+        // A registry's clients understand no other kind of 404.
         let code = match path.split('/').nth(1).filter(|_| !self.schemas.is_empty()) {
             Some("subjects") => 40401,
             Some("schemas") => 40403,

@@ -14,13 +14,14 @@ pub use self::producer::ProducerMetrics;
 use self::register::{counted_words, counter, counters, gauge, gauges, register};
 use crate::config::Config;
 
-/// Seconds: from half a millisecond to the longest `timeout_ms` that there can be. What lies beyond the last one no quantile sees.
+/// The buckets in seconds: from half a millisecond to the longest `timeout_ms` that there can be. A quantile cannot see
+/// beyond the last one.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 4.5, 5.0,
     6.0, 8.0, 10.0, 15.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0,
 ];
 
-/// Why a handshake failed: `tls` says which it was.
+/// The reasons of failed handshakes; the module `tls` chooses among them.
 pub const HANDSHAKE_FAILURES: [&str; 14] = [
     "bad_certificate",
     "closed",
@@ -41,7 +42,7 @@ pub const HANDSHAKE_FAILURES: [&str; 14] = [
 /// All metrics of one bridge. Labels hold configured names and fixed words only, nothing that a sender chose.
 pub struct Metrics {
     registry: Registry,
-    /// Looked at when somebody asks.
+    /// Gauges that are read when somebody scrapes.
     shown: Mutex<Vec<Shown>>,
     pub received: IntCounter,
     pub answers: IntCounterVec,
@@ -92,7 +93,7 @@ struct LimitMetrics {
     connections: IntGauge,
 }
 
-/// Of events that came again.
+/// The outcomes of events that came again.
 #[derive(Clone)]
 pub struct WindowMetrics {
     pub joined_under_way: IntCounter,
@@ -276,7 +277,7 @@ impl Metrics {
         })
     }
 
-    /// Publishes what the bridge was configured to.
+    /// Publishes the configured limits.
     pub fn show_limits(&self, config: &Config) {
         let (budget, ingress) = (config.sender.budget(), &config.ingress);
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

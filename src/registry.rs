@@ -16,24 +16,24 @@ use crate::{
     http_client::{Client, Trust, Unusable},
 };
 
-/// What the subjects' schemas must be to each other, so that old and new readers read old and new records.
+/// The compatibility of each subject: old and new readers read old and new records.
 pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 
-/// Bodies of answers are cut off here: a schema is a few ten kilobytes.
+/// The most bytes that are read of an answer's body: a schema has some ten kilobytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
-/// What a registry says with its 404: no such subject (40401), version, schema, compatibility of a subject's own. Any
-/// other server answers 404 too.
+/// The codes of a registry's 404: no such subject (40401), version, schema, or compatibility of the subject's own. The
+/// code tells a registry's 404 from any other server's.
 const NOT_THERE: RangeInclusive<u64> = 40400..=40499;
 
-/// How long one request may take.
+/// The longest time of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of one registry. Its calls block, each for at most 10 s at each of the registry's addresses.
 pub struct Registry {
     /// Each address of the same registry, in the order of the configuration.
     sites: Vec<Site>,
-    /// The one that answered last is asked first.
+    /// The address that answered last, which is asked first.
     kept: AtomicUsize,
     authorization: Authorization,
 }
@@ -43,7 +43,7 @@ struct Site {
     client: Client,
 }
 
-/// Who we say that we are.
+/// The bridge's credentials for the registry.
 enum Authorization {
     Nobody,
     Fixed(String),
@@ -51,7 +51,7 @@ enum Authorization {
     TokenFile(PathBuf),
 }
 
-/// Why the registry did not do what it was asked.
+/// The reason why a request to the registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("the registry's file {0}")]
@@ -165,7 +165,7 @@ impl Registry {
         text(&self.call("GET", &path, None)?, "schema", &path)
     }
 
-    /// Asks the address that answered last, and where nobody answers there the others in turn.
+    /// Asks the address that answered last and, if there is no answer, the others in turn.
     fn call(&self, method: &'static str, path: &str, body: Option<&Json>) -> Result<Json, RegistryError> {
         let authorization = self.authorization.header()?;
         let kept = self.kept.load(Ordering::Relaxed).min(self.sites.len());

@@ -37,33 +37,33 @@ use crate::config::{ClientName, Tls};
 /// The TLS of one listener: the section of the configuration that names its files, and what it asks of clients.
 #[derive(Debug, Clone)]
 pub struct Section {
-    /// As the faults tell it: `ingress.tls`.
+    /// The section's name, for faults: `ingress.tls`.
     pub name: &'static str,
     pub tls: Tls,
     pub clients: Clients,
 }
 
-/// Whether clients show a certificate.
+/// The demand on clients for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clients {
-    /// They are not asked for one.
+    /// Clients are not asked for a certificate.
     None,
     /// A client without one is let in; one that cannot be verified fails the handshake.
     Optional,
     Required,
 }
 
-/// Who a client is by its certificate.
+/// A client's identity by its certificate.
 #[derive(Debug)]
 pub enum Client {
     /// The name by which the allow-list knows it.
     Allowed(Arc<str>),
     NotAllowed(NotAllowed),
-    /// It showed none, and need not.
+    /// The client showed no certificate, and need not.
     Unknown,
 }
 
-/// How long a handshake may take.
+/// The longest time of a handshake.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// Everything that a handshake needs.
@@ -75,7 +75,7 @@ pub struct ServerTls {
     certificate_end: Option<i64>,
 }
 
-/// A certificate file that cannot be used: which, why, and what to do.
+/// A certificate file that cannot be used, with the reason and the remedy.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{key} = \"{file}\": {reason}; {remedy}")]
 pub struct TlsError {
@@ -85,7 +85,7 @@ pub struct TlsError {
     pub remedy: String,
 }
 
-/// When the first certificate or CRL of a file ends.
+/// The earliest end of a file's certificates or CRLs.
 #[derive(Debug, Clone)]
 pub struct Expiry {
     /// `server`, `client_ca` or `crl`.
@@ -103,7 +103,8 @@ pub struct NotAllowed {
 }
 
 impl ServerTls {
-    /// Reads every file that the section names. Of a listener that asks for no certificate, those that judge one are left alone.
+    /// Reads every file that the section names, but not the CA and CRLs of clients if the listener asks for no
+    /// certificate.
     ///
     /// # Errors
     /// All files that cannot be used, each with its remedy.
@@ -140,11 +141,11 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config), verifier, names: tls.client_names.clone(), certificate_end })
     }
 
-    /// Checks a certificate again: rustls does not when a session is resumed, and what it is checked against may have
-    /// changed since it was let in.
+    /// Verifies a chain again: rustls does not when a session is resumed, and the CA or CRLs may have changed since the
+    /// handshake.
     ///
     /// # Errors
-    /// What the verifier has against it.
+    /// The verifier's reason against the chain.
     pub fn verify_again(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsFault> {
         let Some((leaf, rest)) = chain.split_first() else {
             let required = self.verifier.client_auth_mandatory();
@@ -165,12 +166,12 @@ impl ServerTls {
         allowed.map(Arc::from).ok_or_else(|| NotAllowed { subject: names::subject(&certificate) })
     }
 
-    /// Who the client with this certificate is.
+    /// Identifies the client by its certificate.
     pub fn client(&self, leaf: &CertificateDer<'_>) -> Client {
         self.allow(leaf).map_or_else(Client::NotAllowed, Client::Allowed)
     }
 
-    /// An allowed sender's name as a metric's label. Where any name is let in, the label is `*`: senders choose no labels.
+    /// An allowed sender's name as a metric's label: `*` if any name is allowed, because senders choose no labels.
     pub fn label<'a>(&self, sender: &'a str) -> &'a str {
         if self.names.contains(&ClientName::Any) { "*" } else { sender }
     }
@@ -181,7 +182,7 @@ fn noted<T>(result: Result<T, TlsError>, faults: &mut Vec<TlsError>) -> Option<T
     result.map_err(|fault| faults.push(fault)).ok()
 }
 
-/// What the server shows of itself.
+/// The server's own certificate chain and key.
 fn identity(
     section: &Section,
     chain: Vec<CertificateDer<'static>>,
@@ -202,7 +203,7 @@ fn read_authorities(section: &Section, faults: &mut Vec<TlsError>, expiries: &mu
     cas.zip(crls)
 }
 
-/// What judges a client's certificate.
+/// The verifier of clients' certificates.
 fn verifier(
     section: &Section,
     client_ca: Vec<CertificateDer<'static>>,

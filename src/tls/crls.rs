@@ -1,7 +1,7 @@
 //! CRLs that were read: whether the handshake's verifier can go by them, and when they are renewed.
 //!
-//! webpki says no more than `ParseError` of what it does not read, and looks at a CRL's signature only in a handshake, which
-//! then fails for each sender of that CA. So all of it is asked here, before.
+//! webpki says only `ParseError` of a CRL that it cannot read, and checks a CRL's signature only in a handshake, which
+//! then fails for each sender of that CA. This module therefore checks both before.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use x509_parser::{
 
 use super::{Expiry, Section, TlsError, files::place, names::written};
 
-/// What to do about one that its CA has signed and webpki does not read.
+/// The remedy for a CRL that its CA has signed and webpki cannot read.
 pub(super) const KINDS: &str = "have the CA issue one as RFC 5280 has it, complete: no delta, not indirect, not for some reasons only, and with the full name of its distribution point if it is one's";
 
 const EXTENSIONS: &str = "have the CA issue it with extensions (RFC 5280, section 5.2): with `openssl ca -gencrl` that is `crlnumber = FILE` in the CA's section, and `crl_extensions = SECTION` with `authorityKeyIdentifier = keyid` in that section";
@@ -33,9 +33,9 @@ const CRITICAL: &str = "have the CA issue one without that extension";
 
 const SIGNATURE: &str = "have the CA sign its CRLs with SHA-256 or more: with `openssl ca -gencrl` that is `default_md = sha256` in the CA's section";
 
-/// Each CRL must come from a CA that we trust: of one from elsewhere the verifier would take no notice. It looks at no more
-/// than one CRL for a certificate, the first of its issuer's name, and makes every handshake fail whose issuer has not
-/// signed that one.
+/// Each CRL must come from a CA that we trust: of one from elsewhere the verifier would take no notice. It looks at no
+/// more than one CRL for a certificate, the first of its issuer's name, and makes every handshake fail whose issuer has
+/// not signed that one.
 pub(super) fn check_crls(
     section: &Section,
     file: &Path,

@@ -1,11 +1,11 @@
-//! Why a handshake failed, in the fixed words of a metric's label.
+//! The reasons of failed handshakes, in the fixed words of a metric's label.
 
 use rustls::{CertificateError, Error as TlsFault};
 
-/// One that took longer than [`HANDSHAKE_MAX`](super::HANDSHAKE_MAX).
+/// The reason of a handshake that took longer than [`HANDSHAKE_MAX`](super::HANDSHAKE_MAX).
 pub const TIMED_OUT: &str = "timeout";
 
-/// Why a handshake failed, as a metric's label: a fixed word.
+/// The reason of a failed handshake, as a metric's label: a fixed word.
 pub fn failure_reason(error: &std::io::Error) -> &'static str {
     let Some(fault) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsFault>()) else {
         return if error.kind() == std::io::ErrorKind::UnexpectedEof { "closed" } else { "io" };
@@ -13,7 +13,7 @@ pub fn failure_reason(error: &std::io::Error) -> &'static str {
     reason_of(fault)
 }
 
-/// The same for rustls' own error.
+/// The reason for rustls' own error, as a metric's label.
 pub fn reason_of(fault: &TlsFault) -> &'static str {
     match fault {
         TlsFault::NoCertificatesPresented => "no_certificate",

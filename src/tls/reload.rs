@@ -9,17 +9,17 @@ use tokio::sync::watch;
 use super::{Clients, Expiry, Section, ServerTls, TlsError};
 use crate::{files::Files, metrics::Metrics};
 
-/// What handshakes use from now on; [`Reload`] changes it.
+/// The TLS of future handshakes, as [`Reload`] last changed it.
 pub type CurrentTls = watch::Receiver<Arc<ServerTls>>;
 
-/// Between two looks at the files.
+/// The pause between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// These files' label of `causeway_reload_refused`.
 const REFUSED: &str = "tls";
 
-/// Takes up certificates, key and CRLs when their files change. All of them, or none: the old ones stay in use until the
-/// files are right together.
+/// Takes up certificates, key and CRLs together when their files change. The old ones stay in use until all files are
+/// right.
 pub struct Reload {
     section: Section,
     current: watch::Sender<Arc<ServerTls>>,
@@ -109,7 +109,7 @@ impl Reload {
     }
 }
 
-/// Publishes when each certificate ends.
+/// Publishes the end of each certificate.
 pub fn publish(expiries: &[Expiry], gauge: &IntGaugeVec) {
     for expiry in expiries {
         gauge.with_label_values(&[expiry.what, ""]).set(expiry.at);

@@ -1,6 +1,7 @@
 //! Judges what a client presents: as webpki does, and by the CRLs once more.
 //!
-//! What they name is refused wherever it stands. webpki does not see all of it: its path ends at the first certificate of
+//! A certificate that a CRL names is refused wherever it stands in the chain. webpki misses some of them: its path ends
+//! at the first certificate of
 //! `client_ca`, whose own issuer's CRL it does not ask, and it passes over a CRL whose distribution point the certificate
 //! does not have.
 
@@ -42,7 +43,8 @@ impl Revoked {
     }
 }
 
-/// All certificates that a client may present, its own included, in bytes of DER. A connection keeps them, twice, until its end.
+/// All certificates that a client may present, its own included, in bytes of DER. A connection keeps them, twice, until
+/// its end.
 const CHAIN_BYTES_MAX: usize = 16 * 1024;
 
 /// webpki's verifier, with a limit before it and the CRLs once more after it.
@@ -64,7 +66,7 @@ impl ClientCertVerifier for Verifier {
             return Err(CertificateError::Other(OtherError(why.into())).into());
         }
         let verified = self.webpki.verify_client_cert(leaf, rest, now)?;
-        // Without a CRL, what stands beside the path is nobody's business.
+        // Without a CRL, certificates beside the path need no check.
         if !self.revoked.0.is_empty() {
             std::iter::once(leaf).chain(rest).try_for_each(|der| self.revoked.check(der))?;
         }
@@ -75,8 +77,9 @@ impl ClientCertVerifier for Verifier {
         self.webpki.client_auth_mandatory()
     }
 
-    /// No list of CAs' names goes out (RFC 8446, section 4.2.4). A client that finds its own CA not in it shows no certificate at
-    /// all, so that nobody learns what is wrong; and a few hundred names are more than many clients read.
+    /// No list of CAs' names goes out (RFC 8446, section 4.2.4). A client that finds its own CA not in it shows no
+    /// certificate at all, so that nobody learns what is wrong; and a few hundred names are more than many clients
+    /// read.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -83,7 +83,7 @@ pub struct Metrics {
 /// Sets a gauge to what it shows.
 type Shown = Box<dyn Fn() + Send + Sync>;
 
-/// The configured limits: what an alert compares with needs no configuration of its own.
+/// The configured limits as metrics, so that alerts compare with them and need no configuration of their own.
 struct LimitMetrics {
     timeout: Gauge,
     answer_by: Gauge,

@@ -16,7 +16,7 @@ pub struct Readiness {
 
 #[derive(Default)]
 struct Reasons {
-    /// The reasons of one part stand side by side.
+    /// The reasons, sorted by their part.
     by_part: BTreeMap<(&'static str, u64), String>,
     next: u64,
 }

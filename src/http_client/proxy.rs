@@ -1,4 +1,4 @@
-//! Which proxy a server is asked through: by the variables that curl reads, as curl reads them.
+//! The choice of the proxy to a server, by the environment variables that curl reads, as curl reads them.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,13 @@ pub(super) struct Through {
     pub variable: &'static str,
 }
 
-/// `HTTP_PROXY` in capitals is not among them: a CGI program has it from its client's head.
+/// `HTTP_PROXY` in capitals is missing here: in a CGI program, a client can set it by a header.
 const HTTP: &[&str] = &["http_proxy", "all_proxy", "ALL_PROXY"];
 const HTTPS: &[&str] = &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const NONE: &[&str] = &["no_proxy", "NO_PROXY"];
 
-/// The proxy for `url`, if there is one. The error names the variable that holds none; not its value, which may hold a password.
+/// The proxy for `url`, if there is one. The error names the variable that holds none; not its value, which may hold a
+/// password.
 pub(super) fn of(url: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Through>, String> {
     let Some(target) = Target::of(url) else { return Ok(None) };
     let given = |names: &[&'static str]| {

@@ -1,4 +1,5 @@
-//! The topics that the bridge writes to: looked at, and created where that is wished, until they are as they must be.
+//! The look at the topics that the bridge writes to, repeated until all are right. If configured, missing topics are
+//! created.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +13,13 @@ use crate::{
     },
 };
 
-/// The topics that the bridge writes to, and what they must be.
+/// The topics that the bridge writes to, with their demands.
 pub(super) struct Topics {
     pub names: Vec<String>,
     message_bytes_max: i64,
 }
 
-/// What a look at the topics found.
+/// The outcome of a look at the topics.
 pub(super) enum Found {
     AllRight,
     Created,
@@ -87,7 +88,7 @@ impl Topics {
     }
 }
 
-/// Topics whose leaders do not let us in, those with the same reason together.
+/// Topics whose leaders refuse the bridge, grouped by reason.
 fn not_reached(topics: &BTreeMap<String, String>) -> String {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (topic, why) in topics {
@@ -101,7 +102,7 @@ fn not_reached(topics: &BTreeMap<String, String>) -> String {
     format!("{}; `causeway check` tells what to do about each broker", reasons.join("; "))
 }
 
-/// Why topics could not be created, and what to do about it.
+/// The reason why topics could not be created, and the remedy.
 pub fn not_created(error: &CreateError, config: &Config, survey: &Survey) -> (String, String) {
     let brokers = survey.brokers.len();
     let replication = config.kafka.topics.replication;

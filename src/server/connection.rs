@@ -148,7 +148,7 @@ impl Connection {
         Busy(Arc::clone(self))
     }
 
-    /// It has a request, or its last answer was given less than `going_out` ago.
+    /// Is a request under way, or was the last answer given less than `going_out` ago?
     pub fn is_answering(&self, going_out: Duration) -> bool {
         let idle_from = self.idle_from();
         idle_from.is_none_or(|since| self.is_used() && since.elapsed() < going_out)
@@ -168,7 +168,7 @@ impl Connection {
         let Some(idle_from) = self.idle_from() else {
             return two.then_some(Last::Close);
         };
-        // Its head is under way: that is watched over HTTP/1.1 alone.
+        // A head is under way, which is watched over HTTP/1.1 alone.
         let head_since = self.head_since.load(Ordering::Relaxed);
         if head_since > 0 {
             let begun = self.accepted_at + Duration::from_millis(head_since);
@@ -191,17 +191,17 @@ impl Connection {
         !self.is_used() && self.accepted_at.elapsed() > FIRST_REQUEST_USUAL
     }
 
-    /// It has had a request.
+    /// Has the connection had a request?
     fn is_used(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) > 0
     }
 
-    /// It had the usual time to show who its client is.
+    /// Has the client had the usual time to authenticate?
     fn is_unknown(&self) -> bool {
         !self.authenticated.load(Ordering::Relaxed) && self.accepted_at.elapsed() > AUTHENTICATED_WITHIN
     }
 
-    /// Since when it has been without a request; none while it has one.
+    /// The start of the time without a request; none while a request is under way.
     pub(super) fn idle_from(&self) -> Option<Instant> {
         let idle_since = Duration::from_millis(self.idle_since.load(Ordering::Relaxed));
         (self.requests.load(Ordering::Relaxed) == 0).then(|| self.accepted_at + idle_since)
@@ -217,7 +217,7 @@ impl Connection {
 pub struct Busy(Arc<Connection>);
 
 impl Busy {
-    /// The request has shown who its client is, where no certificate did.
+    /// Marks the client as authenticated by this request, if no certificate did so before.
     pub fn authenticate(&self) {
         self.0.authenticate();
     }

@@ -102,8 +102,8 @@ fn respond(answer: Answer, head_only: bool, connection: &Connection) -> Response
     response
 }
 
-/// Takes a box: an async fn would store its argument beside the pinned copy that it makes of it. The streams are given
-/// back at the end.
+/// Runs a connection to its end, then gives its streams back. The argument is boxed because an async fn would store it
+/// beside the pinned copy that the function makes of it.
 async fn finish<C: GracefulConnection>(
     mut http: Pin<Box<C>>,
     told_to_close: oneshot::Receiver<()>,

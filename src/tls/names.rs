@@ -1,4 +1,4 @@
-//! A certificate's names beside those of the allow-list, and how they are told.
+//! The comparison of a certificate's names with the allow-list, and their form in the log.
 
 use x509_parser::{
     asn1_rs::{Any, Tag, ToDer},
@@ -15,8 +15,8 @@ pub(super) fn subject(certificate: &X509Certificate<'_>) -> String {
     written(certificate.subject())
 }
 
-/// A name by RFC 4514, to the letter as `openssl x509 -subject -nameopt RFC2253` prints it and `subject:` of the configuration
-/// reads it: the log's can be copied to there. Cut where it is too long to be told.
+/// A name by RFC 4514, to the letter as `openssl x509 -subject -nameopt RFC2253` prints it and `subject:` of the
+/// configuration reads it: the log's can be copied to there. Cut where it is too long to be told.
 pub(super) fn written(name: &X509Name<'_>) -> String {
     let mut written = String::new();
     let parts: Vec<Vec<_>> = name.iter_rdn().map(|part| part.iter().collect()).collect();
@@ -42,8 +42,8 @@ pub(super) fn written(name: &X509Name<'_>) -> String {
     written
 }
 
-/// A value's characters, those that stand for something else in a name (RFC 4514, section 2.4) and all but ASCII's printable
-/// ones escaped.
+/// A value's characters, those that stand for something else in a name (RFC 4514, section 2.4) and all but ASCII's
+/// printable ones escaped.
 fn escaped(text: &str) -> Vec<String> {
     let last = text.chars().count().saturating_sub(1);
     let escape = |(at, c): (usize, char)| match c {

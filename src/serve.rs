@@ -39,8 +39,7 @@ use crate::{
 pub enum Run {
     /// Schema ids come from the configured registry; without one, values are in single-object encoding.
     Serve,
-    /// Schemas are numbered here and served on the admin port. The embedded broker tells nothing of its topics'
-    /// settings.
+    /// Schemas are numbered here and served on the admin port.
     Dev { embedded: bool },
 }
 
@@ -153,8 +152,7 @@ impl Bound {
     /// Runs until `stop`, then drains. `ready` is called once requests are accepted.
     ///
     /// # Errors
-    /// Faults that cannot heal by themselves: limits that contradict the topics', a registry whose CA file cannot be
-    /// used. The bridge waits for topics and schemas that are missing.
+    /// Faults that cannot heal by themselves. The bridge waits for topics and schemas that are missing.
     pub async fn run(mut self, stop: CancellationToken, ready: impl FnOnce(&Addresses)) -> Result<Drained, StartError> {
         let connection = Connection::new(&self.config);
         let resolved = tokio::select! {
@@ -347,7 +345,7 @@ pub fn routes(config: &Config) -> Result<Vec<Route>, Vec<String>> {
     if faults.is_empty() { Ok(routes) } else { Err(faults) }
 }
 
-/// The same with the ids in front of their values: what else writes as the bridge does begins with these.
+/// The routes with their schemas' ids, for a command that writes records as the bridge does.
 ///
 /// # Errors
 /// Every schema that cannot be used, or why its id cannot be had.

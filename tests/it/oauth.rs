@@ -9,6 +9,7 @@ use crate::{
     sending::{Load, assert_all_there, copies, journey},
     support::{
         bridge::{Bridge, Setup},
+        certs::Authority,
         client::Http,
         starting::Starting,
         stopwatch::{self, Stopwatch},
@@ -35,14 +36,23 @@ fn setup(properties: &[(&'static str, String)]) -> Setup {
 }
 
 fn by_server(server: &TokenServer, secret: &str) -> Setup {
-    let setup = setup(&[
+    by_server_with(server, secret, None)
+}
+
+fn by_server_with(server: &TokenServer, secret: &str, ca: Option<&Authority>) -> Setup {
+    let mut properties = vec![
         ("sasl.oauthbearer.method", "oidc".to_owned()),
         ("sasl.oauthbearer.token.endpoint.url", server.url()),
         ("sasl.oauthbearer.client.id", CLIENT.to_owned()),
         ("sasl.oauthbearer.client.secret_file", "secret".to_owned()),
         ("sasl.oauthbearer.scope", "a scope".to_owned()),
         ("sasl.oauthbearer.extensions", "logicalCluster=lkc-1,identityPoolId=pool-1".to_owned()),
-    ]);
+    ];
+    properties.extend(ca.map(|_| ("https.ca.location", "token-ca.crt".to_owned())));
+    let setup = setup(&properties);
+    if let Some(ca) = ca {
+        ca.write(&setup.dir, "token-ca");
+    }
     fs::write(setup.dir.join("secret"), format!("{secret}\n")).unwrap();
     setup
 }
@@ -187,6 +197,20 @@ async fn a_wrong_secret_keeps_the_bridge_unready_and_check_says_why() {
     assert_discreet("the log", &starting.child.stderr().replace("canary-wrong", SECRET));
     fs::write(secret, SECRET).unwrap();
     commits(&starting.ready(), "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_server_is_believed_by_the_ca_that_is_given_and_by_no_other() {
+    let (ours, another) = (Authority::new("Token server test CA"), Authority::new("Another test CA"));
+    let identity = ours.server(&["localhost"], [[127, 0, 0, 1]]);
+    let server = secured().security().issuer.server_over_tls(&identity, SECRET, 3600);
+    for wrong in [None, Some(&another)] {
+        let findings = check(&by_server_with(&server, SECRET, wrong));
+        assert_found(&findings, "token", "error", "UnknownIssuer", "https.ca.location");
+    }
+    assert_eq!(server.gate.asked(), 0, "no secret was sent to it");
+    let bridge = by_server_with(&server, SECRET, Some(&ours)).start();
+    commits(&bridge, "1").await;
 }
 
 #[test]

@@ -17,7 +17,10 @@ use base64::{
 use rcgen::{KeyPair, SigningKey};
 use serde_json::json;
 
-use super::gate::{Asked, Gate};
+use super::{
+    certs::Identity,
+    gate::{Asked, Gate},
+};
 
 /// Whom the tokens are for: brokers take no others.
 const AUDIENCE: &str = "kafka";
@@ -67,7 +70,12 @@ impl Issuer {
 
     /// A token server: whoever has the secret gets tokens that end after `seconds`.
     pub fn server(&self, secret: &str, seconds: u64) -> TokenServer {
-        TokenServer::start(Arc::clone(&self.key), secret, seconds)
+        TokenServer::start(Arc::clone(&self.key), secret, seconds, None)
+    }
+
+    /// The same over TLS, with this certificate.
+    pub fn server_over_tls(&self, identity: &Identity, secret: &str, seconds: u64) -> TokenServer {
+        TokenServer::start(Arc::clone(&self.key), secret, seconds, Some(identity))
     }
 }
 
@@ -80,7 +88,7 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    fn start(key: Arc<KeyPair>, secret: &str, seconds: u64) -> Self {
+    fn start(key: Arc<KeyPair>, secret: &str, seconds: u64, identity: Option<&Identity>) -> Self {
         let seconds = Arc::new(AtomicU64::new(seconds));
         let (login, lifetime) = (STANDARD.encode(format!("{CLIENT}:{secret}")), Arc::clone(&seconds));
         let answer = move |asked: &Asked| {
@@ -98,7 +106,11 @@ impl TokenServer {
             let token = sign(&key, CLIENT, i64::try_from(seconds).unwrap());
             (200, json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}).to_string())
         };
-        Self { gate: Gate::plain(answer), seconds }
+        let gate = match identity {
+            Some(identity) => Gate::tls(identity, None, answer),
+            None => Gate::plain(answer),
+        };
+        Self { gate, seconds }
     }
 
     /// The tokens from now on end after so many seconds.

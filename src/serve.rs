@@ -1,15 +1,17 @@
 //! Build in order, stop in reverse. `topics` looks whether there is what the bridge writes to.
 
+mod routes;
 mod topics;
 
 use std::{
-    collections::BTreeMap,
     mem::ManuallyDrop,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use routes::{fetch_ids, number_locally, pinned};
+pub use routes::{routes, routes_with_ids};
 use tokio::{
     net::TcpSocket,
     time::{Instant, sleep, timeout_at},
@@ -19,17 +21,15 @@ pub use topics::not_created;
 use topics::{Found, Topics};
 
 use crate::{
-    admin::{self, LocalSchema},
+    admin,
     bridge::Bridge,
     config::{Budget, Config},
-    feed::SchemaSource,
     ingress::{self, Ingress},
     kafka::{self, Connection, Producers, Warmed, durability},
     metrics::Metrics,
     readiness::{Latch, Readiness},
-    record::{Route, confluent_prefix},
-    registry::{Registry, subject},
-    schema::Schema,
+    record::Route,
+    registry::Registry,
     server::{BACKLOG, Server},
     tls::Reload,
 };
@@ -322,51 +322,6 @@ fn drain(producers: Arc<Producers>, durability: Option<durability::Watching>, en
     Drained { given_up }
 }
 
-/// One route a feed, with its schema compiled; or every schema that cannot be used.
-pub fn routes(config: &Config) -> Result<Vec<Route>, Vec<String>> {
-    let mut faults = Vec::new();
-    let routes = config
-        .feeds
-        .iter()
-        .filter_map(|feed| {
-            let (text, from) = match &feed.schema {
-                SchemaSource::BuiltIn(text) => (Ok((*text).to_owned()), "the built-in schema".to_owned()),
-                SchemaSource::File(file) => (std::fs::read_to_string(file), file.display().to_string()),
-            };
-            let schema = text
-                .map_err(|error| error.to_string())
-                .and_then(|text| Schema::parse(&text).map_err(|error| error.to_string()));
-            schema
-                .map_err(|error| faults.push(format!("feeds.{}.schema = \"{from}\": {error}", feed.label)))
-                .ok()
-                .map(|schema| Route::new(feed, schema))
-        })
-        .collect();
-    if faults.is_empty() { Ok(routes) } else { Err(faults) }
-}
-
-/// The routes with their schemas' ids, for a command that writes records as the bridge does.
-///
-/// # Errors
-/// Every schema that cannot be used, or why its id cannot be had.
-pub fn routes_with_ids(config: &Config, run: Run) -> Result<Vec<Route>, StartError> {
-    let mut routes = routes(config).map_err(StartError)?;
-    match (run, &config.registry) {
-        (Run::Dev { .. }, _) => drop(number_locally(&mut routes)),
-        (Run::Serve, Some(registry)) => {
-            let client = Registry::new(registry).map_err(|error| error.to_string())?;
-            fetch_ids(&mut routes, &client, &pinned(config), registry.auto_register)?;
-        }
-        (Run::Serve, None) => {}
-    }
-    Ok(routes)
-}
-
-/// The ids that the configuration fixes, by feed.
-fn pinned(config: &Config) -> BTreeMap<String, u32> {
-    config.feeds.iter().filter_map(|feed| Some((feed.label.clone(), feed.schema_id?))).collect()
-}
-
 /// Bound, not yet listening: until it is ready, a client is refused at once instead of left waiting.
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -377,44 +332,4 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
 
 fn port_fault(key: &str, flag: &str, address: SocketAddr, error: &std::io::Error) -> String {
     format!("{key} = \"{address}\": {error}; choose another address with {flag} (port 0 takes a free one)")
-}
-
-fn number_locally(routes: &mut [Route]) -> Vec<LocalSchema> {
-    let mut schemas = Vec::new();
-    for route in routes {
-        for target in &mut route.topics {
-            let id = schemas.len() as u32 + 1;
-            target.prefix = confluent_prefix(id);
-            schemas.push(LocalSchema { id, subject: subject(&target.topic), text: route.schema.text.clone() });
-        }
-    }
-    schemas
-}
-
-fn fetch_ids(
-    routes: &mut [Route],
-    registry: &Registry,
-    pinned: &BTreeMap<String, u32>,
-    auto_register: bool,
-) -> Result<(), String> {
-    for route in routes {
-        for target in &mut route.topics {
-            let id = match pinned.get(&route.label) {
-                Some(id) => *id,
-                None => fetch_id(registry, &subject(&target.topic), &route.schema.text, auto_register)?,
-            };
-            target.prefix = confluent_prefix(id);
-        }
-    }
-    Ok(())
-}
-
-fn fetch_id(registry: &Registry, subject: &str, schema: &str, auto_register: bool) -> Result<u32, String> {
-    match registry.find(subject, schema).map_err(|error| error.to_string())? {
-        Some(id) => Ok(id),
-        None if auto_register => registry.register(subject, schema).map_err(|error| error.to_string()),
-        None => Err(format!(
-            "subject {subject} does not have this bridge's schema: run `causeway schemas --apply`, or set registry.auto_register = true"
-        )),
-    }
 }

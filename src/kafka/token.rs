@@ -53,7 +53,7 @@ impl Token {
             principal: named.filter(|name| !name.is_empty()).unwrap_or(principal).to_owned(),
             ends_ms,
             // Then a fifth of its life is left: time enough for a token server that is away for a while.
-            renew_from_ms: now + (ends_ms - now).max(0) / 5 * 4,
+            renew_from_ms: now + ends_ms.saturating_sub(now).max(0) / 5 * 4,
         })
     }
 
@@ -97,6 +97,11 @@ mod tests {
         assert_eq!((token.principal.as_str(), token.ends_ms), ("app", 7));
         let token = Token::new("opaque", Some(7), "client").ok().unwrap();
         assert_eq!((token.principal.as_str(), token.ends_ms), ("client", 7));
+        // An end that is no time at all is one that is over, or never comes.
+        for (exp, ends) in [("-1e300", i64::MIN), ("1e300", i64::MAX)] {
+            let token = Token::new(&jwt(&format!(r#"{{"exp":{exp}}}"#)), None, "").ok().unwrap();
+            assert_eq!(token.ends_ms, ends);
+        }
         for (value, why) in [
             ("", "empty"),
             ("opaque", "when it ends"),

@@ -28,7 +28,7 @@ fn text(at: usize) -> String {
     format!("The {} beside the {} goes with a {} and a {}.", part(at), part(at / 10), part(at / 100), part(at / 1_000))
 }
 
-/// What agents write in their own words.
+/// A message in an agent's own words.
 fn free(at: usize) -> String {
     let part = |number: usize| ["carry", "wrap", "paint", "store", "lift"][number % 5];
     format!("we can {} it for you and then {} it until tomorrow morning", part(at), part(at / 5))

@@ -30,7 +30,7 @@ const TURNS: &[&str] = &[
     "without",
     "neither",
 ];
-/// Of two longer texts as many of the different words must be common.
+/// The least share of all different words of two longer texts that both must have, to say the same.
 const COMMON_MIN: f32 = 0.62;
 const LONGER: usize = 5;
 

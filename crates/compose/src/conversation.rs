@@ -29,7 +29,7 @@ pub enum Role {
 /// The state of one conversation. Its size is bounded by `turns_max` and constants, however long the conversation is.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    /// What fills placeholders and decides on filters.
+    /// The values that fill placeholders and decide on filters.
     pub facts: Facts,
     pub(crate) agent: u64,
     pub(crate) turns_max: usize,
@@ -57,7 +57,7 @@ pub(crate) struct Message {
     pub number: bool,
 }
 
-/// What an agent's message came from.
+/// The source of an agent's message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Sent {
     #[default]

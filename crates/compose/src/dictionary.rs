@@ -32,7 +32,7 @@ pub enum DictionaryError {
 pub struct Dictionary {
     words: Vec<Word>,
     known: HashMap<String, u32>,
-    /// What is left of a word's beginning without up to two characters, as a hash, and the word; ascending.
+    /// Pairs in ascending order: the hash of a word's beginning without up to two characters, and the word's number.
     shortened: Vec<(u32, u32)>,
 }
 

@@ -1,4 +1,5 @@
-//! What the network sees: a conversation and a query as sets of hashes. Training and answering go through here alike.
+//! The network's input: a conversation and a query, each as a set of hashes. Training and answering both use this file,
+//! so that both see the same features.
 
 use crate::{
     conversation::{Conversation, Message, Sent},
@@ -67,7 +68,7 @@ fn mix(kind: Kind, a: u64, b: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// What stands for an agent's message: the name of its class, or that it had none.
+/// The number that stands for an agent's message: its class's name, or one that says it had none.
 pub(crate) fn name(sent: Sent, class: impl Fn(u64) -> Option<u64>) -> u64 {
     match sent {
         Sent::Nothing => NOTHING,
@@ -139,7 +140,7 @@ fn four_characters(word: &str, found: &mut Vec<u64>) {
     }
 }
 
-/// What the agent sent before, the folder that it is about, and the agent.
+/// The features of the past: the messages that the agent sent, their folder, and the agent.
 fn history(said: &Conversation, [one, two, three]: [u64; 3], class: impl Fn(u64) -> Option<u64>, found: &mut Vec<u64>) {
     let mut sent: Vec<u64> = said.sent.iter().filter_map(|key| class(*key)).collect();
     sent.sort_unstable();

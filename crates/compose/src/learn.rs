@@ -121,7 +121,7 @@ impl Learner {
                 *value += factor * weight;
             }
         }
-        // What each inner value is worth after rectifier and dropout: its slope.
+        // The slope of each inner value: its worth after rectifier and dropout.
         let mut slopes = sum.map(|value| if value > 0.0 { KEPT } else { 0.0 });
         slopes.iter_mut().for_each(|slope| *slope *= f32::from(u8::from(random.unit() >= DROPOUT)));
         let mut inner = sum;

@@ -1,4 +1,4 @@
-//! What was learnt, as one value: made by training, kept as bytes, never changed.
+//! The model: everything that training learnt, as one value that never changes and can be kept as bytes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -157,7 +157,7 @@ impl Model {
         self.parts.phrases.chance(before, word).map_or(0.0, |chance| (3.0 + chance.ln()).clamp(0.0, 3.0))
     }
 
-    /// Where a response of a list stands.
+    /// The place of a list's response in this model.
     pub(crate) fn place(&self, entry: &Entry) -> Place {
         let known = self.class(entry.key).and_then(|class| {
             let members = &self.parts.classes.get(class)?.members;

@@ -13,7 +13,7 @@ pub(crate) const HIDDEN: usize = 64;
 /// Values of the inner layer before the rectifier.
 pub(crate) type Hidden = [f32; HIDDEN];
 
-/// Where a feature's row is.
+/// The place of each feature's row.
 pub(crate) type Rows = HashMap<u64, u32, BuildHasherDefault<AsItIs>>;
 
 /// Features are hashes already.

@@ -44,7 +44,7 @@ pub(crate) struct Phrases {
 /// How a message may go on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// What comes after the typed text, to be appended as it stands.
+    /// The text to append to the typed one as it stands.
     pub text: String,
     /// How likely all of it is right: 0 to 1.
     pub confidence: f32,
@@ -53,7 +53,8 @@ pub struct Completion {
 /// A completion that is right in four of five cases, or a little more.
 pub const PHRASE_MIN_CONFIDENCE: f32 = 0.85;
 
-/// What comes after `typed`, where all of it is at least as likely as `min_confidence`. It never holds a digit or a redaction mark.
+/// Completes `typed`. The completion as a whole is at least as likely as `min_confidence` (0 to 1), and never holds a digit
+/// or a redaction mark.
 pub fn complete(model: &Model, said: &Conversation, typed: &str, min_confidence: f32) -> Option<Completion> {
     let phrases = &model.parts.phrases;
     let tail = typed.get(typed.ceil_char_boundary(typed.len().saturating_sub(TEXT_BYTES_MAX))..)?;
@@ -202,7 +203,7 @@ impl Phrases {
     }
 }
 
-/// Who said something, so far.
+/// The number of uses, conversations and agents of one phrase, so far.
 #[derive(Default)]
 struct Said {
     uses: u32,

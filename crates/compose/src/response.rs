@@ -39,7 +39,7 @@ pub struct Metadata {
     pub allowed_values: Vec<String>,
 }
 
-/// What is known of a conversation beside its messages. Placeholders are filled from it, responses filtered by it.
+/// The facts of a conversation beside its messages. They fill placeholders, and filter responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The customer's name; its first word is used.
@@ -88,7 +88,7 @@ pub(crate) struct Entry {
     pieces: Vec<String>,
 }
 
-/// Where a response stands in a model.
+/// The place of a response in a model.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Place {
     /// Nowhere: it is like nothing that was learnt.

@@ -9,12 +9,14 @@ use crate::{
     text::{fold, plain},
 };
 
-/// Less than the first by as much, as a logarithm, every other word must be: clients apply a correction by themselves.
+/// The least distance from the best word to the next, as a logarithm: clients apply a correction by themselves, so a close
+/// choice is none.
 const MARGIN: f32 = 1.2;
-/// What an edit costs, as a logarithm.
+/// The cost of an edit, as a logarithm.
 const EDIT: f32 = 8.0;
-/// What a word gains that the company's agents use, and one that a list of typing errors has.
+/// The gain of a word that the company's agents use, as a logarithm.
 const LEXICON: f32 = 2.0;
+/// The gain of a word that a list of typing errors gives, as a logarithm.
 const LISTED: f32 = 6.0;
 const CHARS_MIN: usize = 3;
 const CHARS_MAX: usize = 24;
@@ -22,7 +24,7 @@ const CHARS_MAX: usize = 24;
 const LANGUAGE_WORDS: usize = 12;
 const LOOKED_AT_BYTES: usize = 512;
 
-/// What words are known by.
+/// The sources that a word is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Speller<'a> {
     /// The language's words.
@@ -38,7 +40,7 @@ pub struct Speller<'a> {
 /// A misspelt word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correction {
-    /// Where it stands, in bytes.
+    /// Its place in the text, in bytes.
     pub place: Range<usize>,
     /// The word as it was typed.
     pub misspelled: String,
@@ -153,7 +155,7 @@ impl Speller<'_> {
     }
 }
 
-/// What a list of typing errors says was meant.
+/// The words that a list of typing errors gives for this one.
 fn listed(folded: &str) -> &'static [&'static str] {
     typos_dict::WORD.find(&unicase::UniCase::new(folded)).copied().unwrap_or_default()
 }

@@ -101,7 +101,7 @@ fn chance(model: &Model, entry: &Entry, chances: &[f32], domain: u64, floor: f32
     }
 }
 
-/// What is typed, beside a candidate.
+/// The typed text, in the forms in which it is compared with candidates.
 struct Typed {
     folded: String,
     words: Vec<String>,

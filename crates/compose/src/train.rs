@@ -19,27 +19,27 @@ use crate::{
 pub struct Transcript {
     /// The agent's id.
     pub agent: String,
-    /// What was said, in order.
+    /// The messages, in their order.
     pub turns: Vec<Turn>,
 }
 
 /// A message of a transcript.
 #[derive(Clone, Debug)]
 pub struct Turn {
-    /// Whose message it is.
+    /// The sender's part in the conversation.
     pub role: Role,
     /// Its text, redacted.
     pub text: String,
     /// The id of the response that it was made from, where that is known.
     pub response: Option<String>,
-    /// What the agent had typed when suggestions were asked for, redacted.
+    /// The texts in the composer at each request for suggestions, redacted.
     pub typed: Vec<String>,
 }
 
 /// How to learn. The same options, transcripts and responses give the same model.
 #[derive(Clone, Debug)]
 pub struct Training {
-    /// Where chance begins.
+    /// The seed of every random choice.
     pub seed: u64,
     /// How often each example is looked at.
     pub epochs: u32,
@@ -190,7 +190,7 @@ fn once((count, last): &mut (u32, u32), who: u32) {
     *last = who;
 }
 
-/// What an agent may have typed before a message: the beginning of the search words, and of the message itself.
+/// Texts that an agent may have typed before a message: the beginning of the search words, and of the message itself.
 fn queries(answer: &Answer, known: &Model, random: &mut Random) -> Vec<Vec<u64>> {
     let typed = answer.turn.typed.iter().rev().map(|typed| typed.trim()).find(|typed| !typed.is_empty());
     let last = feature::name(answer.said.last[0], |key| known.class_name(key));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::desktop::{Phrases, Pipeline};
 use crate::read::{Arguments, Data};
 
-/// Where the response that was sent stood among those shown: from 0, nothing where it did not.
+/// The position, from 0, of the sent response among those shown; `None` if it was not among them.
 #[derive(Clone, Copy)]
 pub struct Rank {
     pub group: Option<usize>,

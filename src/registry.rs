@@ -175,7 +175,7 @@ impl Registry {
             let answer = site.ask(method, path, body, authorization.as_deref());
             let another = turn + 1 < self.sites.len();
             match answer {
-                // What stands before a registry that is away says so.
+                // A proxy before the registry may answer that the registry is away.
                 Ok(answer) if another && matches!(answer.status().as_u16(), 502..=504) => {
                     tried.push(format!("{} answers HTTP {}", site.url, answer.status().as_u16()));
                 }

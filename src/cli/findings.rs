@@ -28,9 +28,9 @@ pub struct Finding {
     pub level: Level,
     /// Its subject, such as `topic asapp.journey` or `certificate`.
     pub about: String,
-    /// What was found, in words.
+    /// The finding, in words.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }

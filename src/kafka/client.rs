@@ -73,7 +73,7 @@ impl Connection {
         self.tokens.as_ref().map(|tokens| tokens.current())
     }
 
-    /// The same connection by way of one broker alone, under the address that it has here.
+    /// This connection to one broker alone, under the address that it has here.
     pub(super) fn at(&self, address: &str) -> Self {
         let mut at = Self { brokers: address.to_owned(), ..self.clone() };
         // The other mode calls bootstrap brokers by their canonical names, which may differ from their names as
@@ -82,7 +82,7 @@ impl Connection {
         at
     }
 
-    /// The same connection without a password, and without a check of the name in the broker's certificate.
+    /// This connection without a password, and without a check of the name in the broker's certificate.
     pub(super) fn nameless(&self) -> Self {
         let mut nameless = Self { tokens: None, ..self.clone() };
         for (name, value) in [("security.protocol", "ssl"), ("ssl.endpoint.identification.algorithm", "none")] {

@@ -1,4 +1,4 @@
-//! What a producer says of itself.
+//! The figures that a producer reports about itself.
 
 use prometheus::{IntGaugeVec, Registry};
 

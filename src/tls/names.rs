@@ -189,7 +189,7 @@ mod tests {
         assert!(matching(&subject(&told), &parsed).is_none());
     }
 
-    /// What `openssl x509 -subject -nameopt RFC2253` prints: each certificate below its subject.
+    /// The output of `openssl x509 -subject -nameopt RFC2253`: each certificate below its subject.
     const PRINTED: &str = include_str!("../../tests/data/subjects.pem");
 
     #[test]

@@ -31,7 +31,7 @@ fn intermediate(ca: &Issuer<'static, KeyPair>, name: &str, serial: u64) -> (Issu
     (Issuer::new(params, key), pem)
 }
 
-/// Of a CA's certificate that it signed itself.
+/// The serial number of a CA's certificate that the CA signed itself.
 const OWN_SERIAL: u64 = 99;
 
 fn authority_params(name: &str, end: Duration, serial: u64) -> CertificateParams {
@@ -54,7 +54,7 @@ fn an_item_behind_a_byte_order_mark_is_read() {
     assert!(files::read_key(&section).is_ok());
 }
 
-/// What begins ten days ago and ends so long after now.
+/// A certificate that has been valid for ten days and ends this long after now.
 fn valid_for(name: &str, end: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -69,7 +69,7 @@ fn sender(ca: &Issuer<'static, KeyPair>, serial: u64) -> CertificateDer<'static>
     sender_at(ca, serial, None)
 }
 
-/// The same with the distribution point where its CRL is.
+/// A sender's certificate that names the distribution point of its CRL.
 fn sender_at(ca: &Issuer<'static, KeyPair>, serial: u64, point: Option<&str>) -> CertificateDer<'static> {
     let mut params = valid_for("sender", Duration::days(1));
     params.crl_distribution_points =

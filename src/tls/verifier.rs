@@ -24,7 +24,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 pub(super) struct Revoked(HashMap<Vec<u8>, HashSet<Vec<u8>>>);
 
 impl Revoked {
-    /// Of CRLs that [`check_crls`](super::crls::check_crls) has found good: no two CAs share a name among them.
+    /// Takes CRLs that [`check_crls`](super::crls::check_crls) has found good: no two CAs among them share a name.
     pub fn of(crls: &[CertificateRevocationListDer<'_>]) -> Self {
         let mut revoked = HashMap::<_, HashSet<_>>::new();
         for (_, crl) in crls.iter().filter_map(|der| CertificateRevocationList::from_der(der).ok()) {

@@ -79,7 +79,7 @@ impl Gate {
             for stream in listener.incoming().flatten() {
                 let (shared, tls) = (Arc::clone(&shared), tls.clone());
                 std::thread::spawn(move || {
-                    // Who goes away half-way is no fault of the test's.
+                    // A client may go away half-way; that is no fault of the test.
                     let _ = match tls {
                         Some(config) => {
                             serve(StreamOwned::new(ServerConnection::new(config).unwrap(), stream), &shared)

@@ -25,7 +25,7 @@ pub struct Security {
     authority: Authority,
     keystore: PathBuf,
     ports: Vec<Ports>,
-    /// Who signs the tokens that the SASL_PLAINTEXT listener takes.
+    /// The signer of the tokens that the listener with OAUTHBEARER takes.
     pub issuer: Issuer,
 }
 

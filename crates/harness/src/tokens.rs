@@ -1,4 +1,4 @@
-//! Who signs tokens that a broker takes, and a server that gives them for an id and a secret.
+//! The signer of tokens that a broker takes, and a server that hands them out for an id and a secret.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use super::{
     gate::{Asked, Gate},
 };
 
-/// Whom the tokens are for: brokers take no others.
+/// The audience in each token: brokers take no other.
 const AUDIENCE: &str = "kafka";
 
 /// A key of P-256, with which JWTs are signed (ES256).
@@ -47,7 +47,7 @@ impl Issuer {
         Self { key: Arc::new(key), keys }
     }
 
-    /// What a broker is told for one of its listeners. Its sessions last no longer than their tokens.
+    /// A broker's properties for one of its listeners. A session there lasts no longer than its token.
     pub(super) fn properties(&self, listener: &str) -> String {
         const SECURITY: &str = "org.apache.kafka.common.security.oauthbearer";
         let of = |property: &str| format!("listener.name.{listener}.oauthbearer.{property}");
@@ -73,7 +73,7 @@ impl Issuer {
         TokenServer::start(Arc::clone(&self.key), secret, seconds, None)
     }
 
-    /// The same over TLS, with this certificate.
+    /// A token server over TLS, with this certificate.
     pub fn server_over_tls(&self, identity: &Identity, secret: &str, seconds: u64) -> TokenServer {
         TokenServer::start(Arc::clone(&self.key), secret, seconds, Some(identity))
     }

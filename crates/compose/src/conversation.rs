@@ -10,7 +10,7 @@ use crate::{
     text::{has_digit, hash, words},
 };
 
-/// How many of the customer's last messages are kept: the next answer depends on them most.
+/// The number of the customer's last messages that are kept: the next answer depends on them most.
 const RECENT: usize = 3;
 /// The most different words that a conversation remembers.
 const SAID_MAX: usize = 2048;

@@ -1,6 +1,6 @@
 //! The ingress over real mutual TLS and a real, warm broker, beside a bare hyper server that only reads the body.
 //!
-//! Both arms post the same events over the same kept connections, closed loop, in one run: compare them with each other.
+//! Both arms post the same events over kept connections, in a closed loop and in one run, so that they can be compared.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ use support::{
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
-/// What a broker that just started needs before its JIT compiler has done its work.
+/// The events that a broker needs after its start until its JIT compiler has done its work.
 const WARM_EVENTS: u64 = 200_000;
 
 fn ingress(criterion: &mut Criterion) {
@@ -79,13 +79,13 @@ async fn open(sender: &Sender, connections: usize) -> Vec<SendRequest<Full<Bytes
     open
 }
 
-/// An event but for its id: one that came before would get its receipt without a second record.
+/// An event without its id. Each post has a new one, as a repeated event gets its receipt without a second record.
 struct Template {
     text: Vec<u8>,
     id_at: usize,
 }
 
-/// Stands where the id belongs.
+/// The placeholder of the id.
 const NO_ID: &str = "event-0000000000000000";
 
 impl Template {
@@ -117,7 +117,7 @@ fn bodies() -> Vec<Template> {
         .collect()
 }
 
-/// Posts `events` in all, each connection its next one when its last is answered.
+/// Posts `events` in total; each connection posts its next event when its last one is answered.
 async fn closed_loop(
     open: Vec<SendRequest<Full<Bytes>>>,
     bodies: &Arc<[Template]>,

@@ -1,6 +1,7 @@
 //! The work whose instructions `.ci/instructions` counts under valgrind: `instructions CASE`.
 //!
-//! Only [`measured`] counts, and only on its own thread: librdkafka's threads work by the clock, and a clock repeats nothing.
+//! Only [`measured`] is counted, and only on its own thread: librdkafka's threads work by the clock, so their counts
+//! never repeat.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,7 +34,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// As the bridge's: what it costs to allocate is part of the path.
+/// The bridge's allocator, as allocations are part of the measured path.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -45,11 +46,11 @@ const SAMPLES: [(&str, &str); 3] = [
 
 const DEPTH_MAX: usize = 128;
 
-/// So many events each: what a case counts is divided by this.
+/// The number of events of each case, by which the case's count is divided.
 const EVENTS: usize = 200;
 
 fn main() {
-    // Without a case, as when all benches are run: what there is.
+    // Without a case, as when all benches run, the cases are listed.
     let Some(case) = std::env::args().nth(1).filter(|case| !case.starts_with("--")) else {
         SAMPLES
             .iter()
@@ -64,14 +65,14 @@ fn main() {
         "translate" => translate(&route(label), body.as_bytes()),
         "tape" => over_tape(&route(label), body.as_bytes()),
         "record" => record(&route(label), body.as_bytes()),
-        // Left as it is: the embedded broker waits for its last client when it ends.
+        // The wire is never dropped: the embedded broker would wait for its last client.
         "request" => std::mem::forget(Wire::open().run(&body)),
         other => panic!("{other} is no stage"),
     }
     println!("{EVENTS}");
 }
 
-/// What is counted.
+/// The counted part.
 #[inline(never)]
 fn measured(each: &mut dyn FnMut()) {
     for _ in 0..EVENTS {
@@ -79,7 +80,7 @@ fn measured(each: &mut dyn FnMut()) {
     }
 }
 
-/// Buffers grow and caches fill before it counts.
+/// Runs the work uncounted first, so that buffers grow and caches fill.
 fn warm_and_measure(mut each: impl FnMut()) {
     for _ in 0..EVENTS {
         each();
@@ -93,7 +94,7 @@ fn route(label: &str) -> Route {
     Route::new(&feed, Schema::parse(text).expect("a built-in schema compiles"))
 }
 
-/// JSON bytes to Avro value.
+/// Translation of JSON bytes to an Avro value.
 fn translate(route: &Route, body: &[u8]) {
     let mut direct = Direct::default();
     warm_and_measure(|| {
@@ -102,7 +103,7 @@ fn translate(route: &Route, body: &[u8]) {
     });
 }
 
-/// The same for an event that [`Direct`] leaves: as if this one were.
+/// Translation over simd-json's tape, the way of the events that [`Direct`] leaves.
 fn over_tape(route: &Route, body: &[u8]) {
     let (mut parser, mut transcoder, mut value) = (Parser::new(DEPTH_MAX), Transcoder::default(), Vec::new());
     warm_and_measure(|| {
@@ -115,7 +116,7 @@ fn over_tape(route: &Route, body: &[u8]) {
     });
 }
 
-/// JSON bytes to record: key, headers and hash, too.
+/// Translation of JSON bytes to a whole record, with key, headers and hash.
 fn record(route: &Route, body: &[u8]) {
     let origin = Origin {
         received_at: 1_759_323_815_000,
@@ -133,7 +134,8 @@ fn record(route: &Route, body: &[u8]) {
     });
 }
 
-/// A client's end of a connection in memory, after TLS: the real ingress and bridge behind it, before the embedded broker.
+/// A client's end of a connection in memory, without TLS. Behind it are the real ingress and bridge, before the
+/// embedded broker.
 struct Wire {
     runtime: Runtime,
     client: DuplexStream,
@@ -169,7 +171,7 @@ impl Wire {
         let id_at = head.len() + id_at;
         let (mut number, mut answer) = (0, Vec::new());
         warm_and_measure(|| {
-            // Each event is one of its own: the same again would have its receipt at once.
+            // Each event has an id of its own: a repeated one would get its receipt at once.
             number += 1;
             request[id_at..id_at + 8].copy_from_slice(format!("{number:08}").as_bytes());
             self.runtime.block_on(async {

@@ -1,6 +1,7 @@
-//! The translation beside simd-json's tape alone on the same bytes, and apache-avro's encoding of the same record; over that
-//! tape, as an event goes that looks otherwise than senders write it; and beside the way through apache-avro's `Value`:
-//! serde_json's document, a `Value` of it, resolved and encoded by the schema.
+//! The translation beside two limits: simd-json's tape alone on the same bytes, and apache-avro's encoding of the same
+//! record. Two other ways are measured, too. The way over that tape is for events that do not look as senders write
+//! them. The way through apache-avro's `Value` turns serde_json's document into a `Value`, which is resolved and
+//! encoded by the schema.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,7 +43,7 @@ fn schema(label: &str) -> Schema {
     Schema::parse(text).expect("a built-in schema compiles")
 }
 
-/// The document as apache-avro's `Value`: what is there, for [`Avro::resolve`] to make the schema's record of.
+/// The document's members as apache-avro's `Value`, of which [`Avro::resolve`] makes the schema's record.
 fn to_record(members: Map<String, Json>, plan: &Plan) -> Avro {
     let fields = members.into_iter().map(|(name, json)| {
         let field = &plan.fields[plan.find(&name).expect("a sample has no unknown member")];
@@ -149,7 +150,7 @@ fn through_apache_avro(criterion: &mut Criterion) {
         };
         let mut same = Vec::new();
         through_value(&body, &mut same);
-        // Not the same bytes: a map's entries come in any order.
+        // The bytes may differ, as a map's entries come in any order, so records are compared.
         let same = reader.read_value(&mut same.as_slice()).expect("apache-avro's bytes");
         assert_eq!(same, record, "{label}: both ways lead to the same record");
         let mut group = criterion.benchmark_group("through-value");

@@ -1,4 +1,4 @@
-//! What is measured, and what is said of several rounds of it.
+//! The figures of a measurement, and the summary of several rounds.
 
 use std::{fs, time::Duration};
 
@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Figures {
     pub events: u64,
-    /// Those that were due after the warm-up, for each second after it.
+    /// The events that were due after the warm-up, divided by the seconds after it.
     pub events_per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub p99_9_ms: f64,
-    /// CPU time per event, user and system: of what is measured, of the broker, of the load generator.
+    /// CPU time per event, user and system: of the measured process; below, of the broker and of the load generator.
     pub cpu_us: f64,
     pub broker_cpu_us: f64,
     pub generator_cpu_us: f64,
-    /// The largest resident memory while it was measured.
+    /// The largest resident memory of the measured process meanwhile.
     pub peak_mb: f64,
 }
 
 impl Figures {
-    /// Less the CPU time that went into a part of the same run, which was measured on its own.
+    /// The figures without the CPU time of `part`, a part of the same load that was measured on its own.
     pub fn without(mut self, part: &Self) -> Self {
         let events = self.events.saturating_sub(part.events).max(1) as f64;
         let less =
@@ -34,14 +34,14 @@ impl Figures {
     }
 }
 
-/// The same measurement in every round.
+/// One measurement, taken in every round.
 #[derive(Debug, Clone, Serialize)]
 pub struct Series {
     pub label: String,
     pub rounds: Vec<Figures>,
 }
 
-/// One of the numbers of a measurement.
+/// A function that picks one number of a measurement.
 pub type Figure = fn(&Figures) -> f64;
 
 impl Series {
@@ -53,7 +53,7 @@ impl Series {
         median(self.rounds.iter().map(figure).collect())
     }
 
-    /// The median of what each round says: a machine that is slow for a while is so for both.
+    /// The median of the rounds' ratios: a machine that is slow for a while is slow for both sides.
     pub fn ratio(&self, figure: Figure, to: &[&Self]) -> f64 {
         let rounds = self.rounds.iter().enumerate();
         median(rounds.map(|(at, it)| figure(it) / to.iter().map(|it| figure(&it.rounds[at])).sum::<f64>()).collect())
@@ -70,11 +70,11 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     }
 }
 
-/// The CPU time that a process has taken so far, user and system; one that has ended and was not waited for still tells it.
+/// The CPU time of a process so far, user and system. A process that has ended can be asked until it is waited for.
 pub fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
     let ticks: u64 = fields(&stat).skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
-    // Linux counts in hundredths of a second wherever it shows them (USER_HZ).
+    // Linux shows CPU time in hundredths of a second on every machine (USER_HZ).
     Duration::from_millis(ticks * 10)
 }
 
@@ -82,7 +82,8 @@ pub fn has_ended(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| fields(&stat).next() == Some("Z"))
 }
 
-/// From the third field on, the state: the second one, a name in brackets, may hold anything.
+/// The fields of a `stat` file from the third, the state, on. The second, a name in brackets, may hold anything, so the
+/// text is split after the last bracket.
 fn fields(stat: &str) -> impl Iterator<Item = &str> {
     stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace()
 }

@@ -1,4 +1,4 @@
-//! Where a microsecond goes: the bridge's stacks under the closed loop, as perf samples them.
+//! The bridge's CPU profile: its stacks under the closed loop, as perf samples them.
 
 use std::{
     fs,
@@ -14,22 +14,22 @@ use super::{
     table::number,
 };
 
-/// The programs that take the profile are here.
+/// The proof that the programs which take the profile are installed.
 pub struct Profiler;
 
-/// Until then connections open, and nothing is sampled.
+/// The time for connections to open, in which nothing is sampled.
 const OPENED_AFTER_SECONDS: f64 = 2.0;
 const SAMPLES_A_SECOND: &str = "499";
-/// A frame that takes less of the graph, in percent, is left out.
+/// The least width of a frame that is drawn, in percent of the graph.
 const WIDTH_MIN: &str = "0.3";
 
-/// Whole threads.
+/// The parts that are whole threads, by the beginnings of their names.
 const THREADS: &[(&str, &[&str])] = &[
     ("librdkafka's threads: batches, compression, checksums, its sockets in the kernel", &["rdk:"]),
     ("reports and gates, a thread of its own", &["pace"]),
 ];
 
-/// On all other threads a sample belongs to the innermost frame that one of these knows.
+/// The parts on all other threads, by marks in frames' names: a sample belongs to its innermost frame with a mark.
 const FRAMES: &[(&str, &[&str])] = &[
     ("kernel: writing to connections", &["tcp_sendmsg", "writev", "libc_send"]),
     ("kernel: reading from connections", &["tcp_recvmsg", "libc_recv", "libc_read"]),
@@ -59,7 +59,7 @@ impl Profiler {
         Self
     }
 
-    /// Draws the flame graph, and says in a table where the time goes.
+    /// Draws the flame graph, and returns the table of the parts' shares.
     pub fn run(&self, site: &Site, plan: &Plan, svg: &Path) -> String {
         let bridge = site.bridge(true);
         kept::warm(site, &bridge, plan.warm_events);
@@ -77,7 +77,7 @@ impl Profiler {
         bridge.check();
 
         let mut script = Command::new("perf");
-        // Without the samples' periods each counts as one.
+        // Each sample counts as one, as these fields leave out its period.
         script
             .args(["script", "--no-inline", "--fields", "comm,pid,tid,time,event,ip,sym,dso", "--input"])
             .arg(&data)

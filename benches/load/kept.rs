@@ -1,4 +1,4 @@
-//! A load over connections that are kept.
+//! A load over kept connections.
 
 use std::time::Instant;
 
@@ -19,22 +19,22 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// All feeds mixed. `pace` is a flag of `causeway send`.
+    /// A load of all feeds mixed. `pace` is a flag of `causeway send`.
     pub fn generated(connections: usize, pace: &str, seconds: f64) -> Self {
         Self::new(connections, &["--generate"], pace, seconds)
     }
 
-    /// `source` says what `causeway send` posts.
+    /// A load of the events that `source` names: arguments of `causeway send`.
     pub fn new(connections: usize, source: &[&str], pace: &str, seconds: f64) -> Self {
         let source = source.iter().map(|&flag| flag.to_owned()).collect();
         Self { connections: connections.to_string(), source, pace: pace.to_owned(), seconds }
     }
 
-    /// Measured without what it takes to open the connections, whose CPU time is measured just before.
+    /// Measures the load without the opening of its connections, whose CPU time is measured just before.
     pub fn measure(&self, site: &Site, target: &Target) -> Figures {
         let begun = Instant::now();
         let opening = site.post(target, &self.flags(&[CLOSED, &format!("--count={}", self.connections)]));
-        // An event that comes while they are opened waits for that.
+        // An event that is due while connections open waits for them, so this time is left out.
         let warm_up = 1.25 * begun.elapsed().as_secs_f64() + 0.5;
         let seconds = format!("--seconds={}", self.seconds + warm_up);
         site.post_after(warm_up, target, &self.flags(&[&self.pace, &seconds])).without(&opening)
@@ -46,7 +46,7 @@ impl Kept {
     }
 }
 
-/// Posts so many events before anything counts.
+/// Posts `events` events before anything is measured.
 pub fn warm(site: &Site, target: &Target, events: u64) {
     let (connections, count) = (CONNECTIONS.to_string(), events.to_string());
     site.post(target, &["--generate", CLOSED, "--connections", &connections, "--count", &count]);

@@ -1,7 +1,8 @@
-//! The bridge beside its limits, in one run: a bare server of the same TLS, rdkafka alone with the same records, and
-//! `causeway serve` before a real, warm broker. docs/PERFORMANCE.md says how to read it.
+//! The bridge (`causeway serve` before a real, warm broker) beside its limits: a bare server with the same TLS, and
+//! rdkafka alone with the same records. docs/PERFORMANCE.md explains the figures.
 //!
-//! Every arm is a process of its own. All are measured in every round, one after the other, and compared round by round.
+//! Every arm is a process of its own. Each round measures all arms, one after the other; arms are compared round by
+//! round.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,36 +43,36 @@ use self::{
 struct Args {
     #[command(subcommand)]
     role: Option<Role>,
-    /// How long each measurement lasts.
+    /// The length of each measurement.
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
-    /// How often each is taken.
+    /// The number of times that each measurement is taken.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// Two rounds of a second on a broker that is hardly warm: shows that all of it runs.
+    /// Take two rounds of a second on a barely warm broker, to show that everything runs.
     #[arg(long)]
     quick: bool,
-    /// Leave the main run out, and measure how cost grows with this.
+    /// Leave the main run out, and measure how the cost grows with this.
     #[arg(long, value_name = "NAME")]
     sweep: Vec<Sweep>,
-    /// The main run and every sweep; writes figures and plots into docs/PERFORMANCE.md and docs/img.
+    /// Do the main run and every sweep; write figures and plots into docs/PERFORMANCE.md and docs/img.
     #[arg(long, conflicts_with = "sweep")]
     docs: bool,
-    /// Profile the bridge in the closed loop instead; writes the flame graph and its table into the same places.
+    /// Profile the bridge in the closed loop instead; write the flame graph and its table into the same places.
     #[arg(long, conflicts_with_all = ["sweep", "docs", "json"])]
     flame: bool,
     /// Print every figure of every round as JSON.
     #[arg(long)]
     json: bool,
-    /// Where the plots go [default: target/load].
+    /// The folder for the plots [default: target/load].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What cargo gives every bench.
+    /// The flag that cargo gives every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What this program is when it starts itself.
+/// The roles in which this program starts itself.
 #[derive(Debug, clap::Subcommand)]
 enum Role {
     #[command(hide = true)]
@@ -80,7 +81,7 @@ enum Role {
     Produce(produce::Args),
 }
 
-/// How much is measured.
+/// The extent of the measurements.
 pub struct Plan {
     seconds: f64,
     rounds: usize,
@@ -99,7 +100,7 @@ fn main() {
 }
 
 fn run(args: &Args) {
-    // What a broker that just started needs before its JIT compiler has done its work.
+    // A broker needs this many events after its start until its JIT compiler has done its work.
     let whole = Plan { seconds: args.seconds, rounds: args.rounds, warm_events: 200_000 };
     let plan = if args.quick { Plan { seconds: 1.0, rounds: 2, warm_events: 5_000 } } else { whole };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -135,10 +136,10 @@ fn run(args: &Args) {
     }
 }
 
-/// Requests at a time in the closed loop.
+/// The number of requests at a time in the closed loop.
 const CONNECTIONS: usize = 256;
 const PARTITIONS: u32 = 6;
-/// The open loops: what one sender does at most.
+/// The events a second of the open loops: the most that one sender posts.
 const RATE: f64 = 1_000.0;
 const RATE_CONNECTIONS: usize = 32;
 
@@ -181,14 +182,14 @@ fn push(series: &mut Vec<Series>, label: &str, figures: Figures) {
     }
 }
 
-/// Brings broker, bridges and the bare server to where they stay.
+/// Warms broker, bridges and bare server until their speed is steady.
 fn warm(site: &Site, plan: &Plan, bridges: &[Target]) {
     for target in bridges.iter().chain([&site.bare]) {
         kept::warm(site, target, plan.warm_events / bridges.len() as u64);
     }
 }
 
-/// A bridge that nobody talks to, and one that keeps idle connections.
+/// The cost of a bridge that nobody talks to, without connections and with idle ones.
 fn idle(site: &Site, plan: &Plan) -> Idle {
     let bridge = site.bridge(true);
     let time = std::time::Duration::from_secs_f64(plan.seconds * 2.0);
@@ -201,7 +202,7 @@ fn idle(site: &Site, plan: &Plan) -> Idle {
         connection_kb: (with_mb - alone_mb) * 1024.0 / connections as f64,
         connections,
     };
-    // These hardly depend on what else runs on the machine, so any run can hold them.
+    // These figures hardly depend on other load on the machine, so every run can check them.
     assert!(idle.cpu_percent < 3.0 && idle.resident_mb < 28.0 && idle.connection_kb < 40.0, "idle: {idle:?}");
     idle
 }

@@ -1,8 +1,8 @@
-//! `docs/PERFORMANCE.md`, but for its words: what stands between its marks is written by a run.
+//! The parts of `docs/PERFORMANCE.md` that a run writes, between marks.
 
 use std::{fs, path::Path};
 
-/// Puts what was found between the marks of this name.
+/// Puts `found` between the marks of this name.
 pub fn put(page: &Path, mark: &str, found: &str) {
     let text = fs::read_to_string(page).expect("the page");
     let begin = format!("<!-- {mark}: written by the bench -->\n");

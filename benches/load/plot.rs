@@ -15,7 +15,7 @@ pub struct Bar {
     pub parts: Vec<f64>,
 }
 
-/// A line and where it goes.
+/// A line through points.
 pub struct Line {
     pub label: String,
     pub points: Vec<(f64, f64)>,
@@ -27,7 +27,7 @@ pub struct Panel {
     pub lines: Vec<Line>,
 }
 
-/// One bar below the other, their parts in the order of `parts`.
+/// Draws one bar below the other, each with its parts in the order of `parts`.
 pub fn bars(file: &Path, title: &str, parts: &[&str], bars: &[Bar]) {
     let size = (900, 110 + 34 * bars.len() as u32);
     let root = SVGBackend::new(file, size).into_drawing_area();
@@ -68,7 +68,7 @@ pub fn bars(file: &Path, title: &str, parts: &[&str], bars: &[Bar]) {
     root.present().expect("a file");
 }
 
-/// Charts side by side over one axis, each step of which is twice or four times the last. All have the same lines.
+/// Draws charts side by side over one logarithmic axis. All charts have the same lines.
 pub fn lines(file: &Path, axis: &str, panels: &[Panel]) {
     let size = (360 * panels.len() as u32, 340);
     let root = SVGBackend::new(file, size).into_drawing_area();
@@ -83,7 +83,7 @@ pub fn lines(file: &Path, axis: &str, panels: &[Panel]) {
     root.present().expect("a file");
 }
 
-/// What the colours stand for, in a row.
+/// Draws the legend of the colours, in a row.
 fn keys(area: &Area<'_>, (left, top): (i32, i32), names: &[&str]) {
     for (at, (name, colour)) in names.iter().zip(COLOURS).enumerate() {
         let left = left + 160 * at as i32;
@@ -123,7 +123,7 @@ fn chart(area: &Area<'_>, axis: &str, panel: &Panel) {
     }
 }
 
-/// A number of an axis.
+/// The label of a number on an axis.
 fn short(number: &f64) -> String {
     match *number {
         number if number >= 1e6 => format!("{} M", number / 1e6),

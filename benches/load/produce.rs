@@ -1,4 +1,5 @@
-//! rdkafka alone: the records that the bridge would make of the same events, through as many producers, as safely.
+//! rdkafka alone, with the records that the bridge would make of the same events, as many producers, and their
+//! settings.
 
 use std::{
     fs,
@@ -28,20 +29,20 @@ use super::figures::{Figures, cpu, forget_peak, micros_each, peak_mb};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Events, one a line.
+    /// The file of events, one a line.
     #[arg(long)]
     pub events: PathBuf,
     #[arg(long)]
     pub brokers: String,
-    /// Whose CPU time is told, too.
+    /// The broker's process, for its CPU time.
     #[arg(long)]
     pub broker_pid: u32,
-    /// Before each topic's name.
+    /// The prefix of each topic's name.
     #[arg(long)]
     pub prefix: String,
     #[arg(long)]
     pub in_flight: usize,
-    /// At most so many records a second.
+    /// The most records a second.
     #[arg(long)]
     pub rate: Option<f64>,
     #[arg(long)]
@@ -53,7 +54,7 @@ struct Lane {
     topic: String,
     records: Vec<Ready>,
     producer: BaseProducer<Reports>,
-    /// Of all records, and so of those under way.
+    /// The lane's share of all records, and so of those under way.
     share: f64,
     sent: usize,
 }
@@ -64,10 +65,10 @@ struct Ready {
     value: Vec<u8>,
 }
 
-/// Before it counts, so many records have gone through.
+/// The number of records that go through before counting begins.
 const WARM: f64 = 5_000.0;
 
-/// How often reports are taken and records sent, all that have come up since: to be woken by each report would cost more.
+/// The pause between two turns of taking reports and sending records: a wake-up for each report would cost more.
 const BEAT: Duration = Duration::from_millis(1);
 
 pub fn run(args: &Args) -> Figures {
@@ -103,8 +104,8 @@ pub fn run(args: &Args) -> Figures {
     }
 }
 
-/// Sends the lanes' records over and over, with so many under way. `most` says how many a lane may have sent by now, and
-/// whether that is all.
+/// Sends the lanes' records over and over, with `in_flight` under way. `most` says how many records a lane may have
+/// sent by now, and whether no more are to come.
 fn produce(lanes: &mut [Lane], in_flight: usize, most: impl Fn(&Lane) -> (usize, bool)) {
     loop {
         let mut done = true;
@@ -139,7 +140,7 @@ impl Lane {
     }
 
     fn take_reports(&self) {
-        // A poll takes one event: the reports of one request, if there are any.
+        // A poll takes the reports of one request at most, so polls go on until none is left.
         let mut before = None;
         while before != Some(self.under_way()) {
             before = Some(self.under_way());
@@ -156,7 +157,7 @@ impl Lane {
     }
 }
 
-/// What the bridge asks of its producers, and librdkafka's defaults for the rest.
+/// A producer with the bridge's settings, and librdkafka's defaults for the rest.
 fn producer(brokers: &str) -> BaseProducer<Reports> {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)

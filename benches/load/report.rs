@@ -1,4 +1,4 @@
-//! What a run found: tables, plots, and the parts of `docs/PERFORMANCE.md` that a run writes.
+//! The report of a run: tables, plots, and the parts of `docs/PERFORMANCE.md` that a run writes.
 
 use std::{fmt, fs, path::Path, thread::available_parallelism};
 
@@ -39,10 +39,10 @@ const PEAK: Figure = |it| it.peak_mb;
 const P50: Figure = |it| it.p50_ms;
 const P99: Figure = |it| it.p99_ms;
 const P99_9: Figure = |it| it.p99_9_ms;
-/// Cores that are busy.
+/// The number of busy cores.
 const CORES: Figure = |it| it.cpu_us * it.events_per_second / 1e6;
 
-/// What an instance's cores should be busy with at most, so that it can take over from another one.
+/// The most that an instance's cores should be busy, so that the instance can take over from another one.
 const BUSY: f64 = 0.6;
 
 impl Report {
@@ -126,7 +126,8 @@ impl Report {
         tables.collect::<Vec<_>>().join("\n")
     }
 
-    /// Cores by the CPU time per event that was measured at the nearest load; beyond what this machine carried, in proportion.
+    /// The table of the cores to provide, from the CPU time per event at the nearest measured load; beyond the rate
+    /// that this machine carried, in proportion.
     fn sizing(&self) -> String {
         let (Some(calm), Some(busy)) = (self.open.last(), self.closed.last()) else { return String::new() };
         let reached = busy.median(THROUGHPUT);
@@ -152,7 +153,7 @@ impl Report {
         text
     }
 
-    /// A case of each feed, as it was counted when the budget was written.
+    /// The table of instructions of each stage and feed, as counted when the budget was written.
     fn instructions() -> String {
         let counted = |case: &str| {
             let line = include_str!("../instructions.budget").lines().find_map(|line| line.strip_prefix(case));
@@ -189,7 +190,7 @@ impl Report {
 }
 
 impl Swept {
-    /// Lines over numbers, bars beside names.
+    /// Draws lines where places are numbers, bars where places are names.
     fn plot(&self, out: &Path) {
         let file = out.join(format!("{}.svg", self.name));
         let panel = |title: &str, figure: Figure| Panel {
@@ -227,7 +228,7 @@ fn latencies(table: Table<'_>, digits: usize) -> Table<'_> {
     table.median("p50, ms", digits, P50).median("p99", digits, P99).median("p99.9", digits, P99_9)
 }
 
-/// p50, and how much more p99 and p99.9 are.
+/// p50, the step from p50 to p99, and the step from p99 to p99.9.
 fn tail(series: &Series) -> Vec<f64> {
     let (p50, p99, p99_9) = (series.median(P50), series.median(P99), series.median(P99_9));
     vec![p50, (p99 - p50).max(0.0), (p99_9 - p99).max(0.0)]

@@ -1,4 +1,4 @@
-//! Everything that is measured, each in a process of its own, and the generator that posts to it.
+//! The measured servers, each in a process of its own, and the generator that posts to them.
 
 use std::{
     cell::Cell,
@@ -31,10 +31,10 @@ pub struct Site {
     pub bare: Target,
 }
 
-/// What the generator posts to.
+/// A server that the generator posts to.
 pub struct Target {
     url: String,
-    /// Where `ca.crt`, `sender.crt` and `sender.key` are.
+    /// The folder of `ca.crt`, `sender.crt` and `sender.key`.
     dir: PathBuf,
     server: Server,
     acked: Cell<u64>,
@@ -65,7 +65,7 @@ impl Site {
         self.bridge_with(registry, |setup| setup)
     }
 
-    /// The same, but for what `change` sets.
+    /// A bridge as [`Self::bridge`] gives, with the settings that `change` makes.
     pub fn bridge_with(&self, registry: bool, change: impl FnOnce(Setup) -> Setup) -> Target {
         let registry = registry.then(support::registry);
         let setup = Setup::new(&self.kafka, registry)
@@ -87,7 +87,7 @@ impl Site {
         self.post_after(0.0, target, load)
     }
 
-    /// The same; latencies and throughput only of what comes after so many seconds.
+    /// A measurement as [`Self::post`] takes, whose latencies and throughput leave out the first `warm_up` seconds.
     pub fn post_after(&self, warm_up: f64, target: &Target, load: &[&str]) -> Figures {
         let (server, broker) = (target.pid(), self.broker());
         forget_peak(server);
@@ -117,7 +117,7 @@ impl Site {
         }
     }
 
-    /// rdkafka alone with the events of this file, in a process of its own.
+    /// A measurement of rdkafka alone with the events of this file, in a process of its own.
     pub fn produce(&self, events: &Path, prefix: &str, in_flight: usize, rate: Option<f64>, seconds: f64) -> Figures {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.arg("produce").arg("--events").arg(events).args(["--prefix", prefix]);
@@ -129,7 +129,7 @@ impl Site {
         serde_json::from_slice(&said.stdout).expect("figures")
     }
 
-    /// The topics that [`Self::produce`] writes to.
+    /// Creates the topics that [`Self::produce`] writes to.
     pub fn topics(&self, prefix: &str, partitions: i32) {
         for feed in ["activity", "journey", "queue"] {
             self.kafka.create_topic(&produce::topic(prefix, feed), partitions, &[]);
@@ -169,14 +169,15 @@ impl Target {
         }
     }
 
-    /// `causeway send` with these flags: what it says as JSON, and the CPU time that it took.
+    /// Runs `causeway send` with these flags; returns its JSON and the CPU time that it took.
     pub fn send(&self, load: &[&str]) -> (Json, Duration) {
-        // The same seed would make the same ids again: a retry of what was committed costs the bridge nothing.
+        // Each run has a seed of its own, and so new ids: an event that was committed before costs the bridge nothing.
         static SEED: AtomicU64 = AtomicU64::new(1);
         let seed = SEED.fetch_add(1, Ordering::Relaxed).to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
         command.args(["send", "--json", "--seed", &seed, "--url", &self.url, "--ca", "ca.crt"]);
-        // Late is late, not lost: thousands of handshakes at a time take a busy machine longer than ASAPP would wait.
+        // The timeout is long, so that a late answer counts as late, not lost: thousands of handshakes at a time take a
+        // busy machine longer than ASAPP would wait.
         command
             .args(["--cert", "sender.crt", "--key", "sender.key", "--timeout-ms", "30000"])
             .args(load)
@@ -191,8 +192,8 @@ impl Target {
         (said.unwrap_or_else(|error| panic!("send {load:?}: {status}, {error}")), took)
     }
 
-    /// What the bridge itself counts: all that was answered 200 is committed, each once, or had been before: a file's events
-    /// begin with its own ids in every round, and a retry joins its first attempt.
+    /// Checks the bridge's own counts: each event answered 200 was committed once, or joined one that was. Events join
+    /// others because a file's ids come again in every round, and because a retry joins its first attempt.
     pub fn check(&self) {
         if let Server::Bridge(_) = &self.server {
             let (committed, joined) = (self.metric("causeway_committed_total"), self.metric("causeway_joined_total"));
@@ -204,20 +205,20 @@ impl Target {
         }
     }
 
-    /// What the bridge counts, over all labels.
+    /// A count of the bridge, summed over all labels.
     pub fn metric(&self, name: &str) -> f64 {
         let Server::Bridge(bridge) = &self.server else { panic!("a bridge") };
         bridge.metric(name, &[])
     }
 
-    /// The CPU time that the server takes in this time without any load, and its resident memory after it.
+    /// The server's CPU time during `time` without any load, and its resident memory afterwards.
     pub fn idle(&self, time: Duration) -> (Duration, f64) {
         let before = cpu(self.pid());
         std::thread::sleep(time);
         (cpu(self.pid()) - before, resident_mb(self.pid()))
     }
 
-    /// A bridge's resident memory while so many connections are open on which nothing was ever sent.
+    /// A bridge's resident memory while this many connections are open on which nothing was ever sent.
     pub fn with_idle_connections(&self, connections: usize) -> f64 {
         let Server::Bridge(bridge) = &self.server else { panic!("a bridge") };
         let sender = bridge.sender(Http::One);
@@ -234,7 +235,7 @@ impl Target {
     }
 }
 
-/// A sender's certificate with the key that ASAPP's has.
+/// Writes a sender's certificate with an RSA key, as ASAPP's has.
 fn sender(authority: &Authority, dir: &Path) {
     authority.client(ClientOptions { rsa: true, ..ClientOptions::dns(SENDER) }).write(dir, "sender");
 }

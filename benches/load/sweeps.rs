@@ -1,4 +1,4 @@
-//! How cost changes with one thing while all others stay.
+//! Sweeps: measurements that change one thing while all others stay.
 
 use std::{fmt, fs, path::PathBuf};
 
@@ -14,7 +14,7 @@ use super::{
     table,
 };
 
-/// What grows, or changes.
+/// The thing that a sweep changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sweep {
     /// Open connections, each with a request under way: 1 to 4,096.
@@ -23,17 +23,17 @@ pub enum Sweep {
     Bodies,
     /// A topic's partitions: 1 to 96.
     Partitions,
-    /// How many keys there are: 1 to 1,000,000.
+    /// The number of keys: 1 to 1,000,000.
     Keys,
     /// All feeds mixed, or a single one.
     Feeds,
-    /// The window of what was committed of late: none, empty, full.
+    /// The window of recently committed events: none, never full, full.
     Window,
     /// The bridge's cores: one or two.
     Cores,
 }
 
-/// Lines of measurements.
+/// The lines of measurements of a sweep.
 #[derive(Debug, Serialize)]
 pub struct Swept {
     pub name: &'static str,
@@ -47,7 +47,7 @@ pub struct SweptLine {
     pub points: Vec<(Place, Series)>,
 }
 
-/// Where a measurement stands on the axis.
+/// The place of a measurement on the axis.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(untagged)]
 pub enum Place {
@@ -55,7 +55,7 @@ pub enum Place {
     Name(&'static str),
 }
 
-/// What is measured at one place of the axis.
+/// A measurement to be taken at one place of the axis.
 struct Point<'a> {
     line: &'static str,
     place: Place,
@@ -113,7 +113,7 @@ fn bodies(site: &Site, plan: &Plan) -> Vec<SweptLine> {
     sweep(site, plan, &points.collect::<Vec<_>>())
 }
 
-/// The same load for the bridge and for the bare server.
+/// One load for both the bridge and the bare server.
 fn beside_bare<'a>(site: &'a Site, bridge: &'a Target, at: f64, load: impl Fn() -> Kept) -> [Point<'a>; 2] {
     [(BRIDGE, bridge), (BARE, &site.bare)].map(|(line, target)| {
         let place = Place::Number(at);
@@ -164,7 +164,7 @@ fn window(site: &Site, plan: &Plan) -> Vec<SweptLine> {
     lines
 }
 
-/// Events that were forgotten because the window was full.
+/// The number of events that were forgotten because the window was full.
 fn forgotten(bridge: &Target) -> f64 {
     bridge.metric("causeway_dedupe_forgotten_early_total")
 }
@@ -183,7 +183,7 @@ fn warm_bridge(site: &Site, plan: &Plan, change: impl FnOnce(Setup) -> Setup) ->
     bridge
 }
 
-/// The same load for bridges that differ.
+/// Measures bridges that differ, under one load.
 fn sweep_bridges(site: &Site, plan: &Plan, bridges: &[(Place, Target)]) -> Vec<SweptLine> {
     let points = bridges.iter().map(|(place, target)| {
         let load = Kept::generated(CONNECTIONS, CLOSED, plan.seconds);
@@ -222,7 +222,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A file with 64 journey events of so many KB, each of an issue of its own: the larger, the more survey answers.
+/// A file with 64 journey events of `kb` KB, each of an issue of its own. Survey answers bring an event to its size.
 fn events_of(kb: f64) -> PathBuf {
     let file = scratch::dir("bodies").join("events.ndjson");
     let lines: Vec<String> = (0..64).map(|issue| event_of((kb * 1024.0) as usize, issue)).collect();

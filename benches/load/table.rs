@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::figures::{Figure, Series};
 
-/// What a table's column says of a row.
+/// The function that gives a column's cell for a row.
 type Cell<'a> = Box<dyn Fn(&Series) -> String + 'a>;
 
 pub struct Table<'a> {
@@ -13,7 +13,7 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table whose rows are named by this.
+    /// A table with this title over the rows' names.
     pub fn of(first: &'a str) -> Self {
         Self { first, columns: Vec::new() }
     }
@@ -23,7 +23,7 @@ impl<'a> Table<'a> {
         self
     }
 
-    /// The median with so many digits behind the point.
+    /// Adds a column of medians with `digits` digits after the point.
     pub fn median(self, name: &'a str, digits: usize, figure: Figure) -> Self {
         self.column(name, move |series| number(series.median(figure), digits))
     }
@@ -45,7 +45,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// With commas between thousands; nothing where nothing was measured.
+/// A number with commas between thousands; empty where nothing was measured.
 pub fn number(number: f64, digits: usize) -> String {
     if !number.is_finite() {
         return String::new();

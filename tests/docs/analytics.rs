@@ -1,4 +1,5 @@
-//! The jobs of `deploy/flink`: whole conversations go through two bridges, and a program that is not Flink says what must come of them.
+//! The jobs of `deploy/flink`: whole conversations go through two bridges, and a program without Flink (the oracle)
+//! computes the rows that the jobs must give.
 
 use std::{fs, path::Path, sync::OnceLock};
 
@@ -11,13 +12,13 @@ use super::{
     },
 };
 
-/// What the oracle says when each row is as it must be.
+/// The oracle's words when each row is as expected.
 pub const EQUAL: &str = "as sent: ";
 
 const CHATS: u32 = 300;
 const CALLS: u32 = 20;
 
-/// Writes the jobs and the programs beside the page's own files; the bridges run.
+/// Writes the jobs, the programs and the certificates for the bridges beside the page's own files.
 pub fn prepare(dir: &Path, ours: &dyn Fn(&str) -> String) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for file in ["events_once.sql", "issues.sql"] {
@@ -32,8 +33,8 @@ pub fn prepare(dir: &Path, ours: &dyn Fn(&str) -> String) {
     }
 }
 
-/// The page's script, and the judgement behind it. One half of the events is sent before, the other from a job's first checkpoint
-/// on, when the page kills it.
+/// The page's script, with the events that it needs and the oracle after it. One half of the events is sent before, the
+/// other from a job's first checkpoint on, when the page kills the job.
 pub fn around(script: &str) -> String {
     let send = |number: usize| {
         let port = bridges()[number].ingress.port();
@@ -55,11 +56,11 @@ venv/bin/python oracle.py {servers} 0.ndjson 1.ndjson
     )
 }
 
-/// Two instances, which know nothing of each other's events: what is sent to both has two records.
+/// Two instances, which know nothing of each other's events: an event sent to both has two records.
 pub fn bridges() -> &'static [Bridge; 2] {
     static BRIDGES: OnceLock<[Bridge; 2]> = OnceLock::new();
     BRIDGES.get_or_init(|| {
-        // What other pages left there was not sent here.
+        // Records of other pages were not sent here, so their topics are deleted first.
         TOPICS.iter().filter(|topic| !kafka().leaders(topic).is_empty()).for_each(|topic| kafka().delete_topic(topic));
         [(); 2].map(|()| {
             let mut setup = Setup::new(kafka(), Some(support::registry())).unset("dead_letter.topic");

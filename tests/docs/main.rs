@@ -1,7 +1,8 @@
 //! The documentation, followed to the letter: each file that a page shows is written and each command run, with the
 //! addresses of a Kafka, a registry, a bridge and an S3 of our own in place of the page's.
 //!
-//! By name only, as it needs PyPI and Maven Central: `cargo test --test docs`, with a part of a section's name to choose.
+//! The test runs by name only, as it needs PyPI and Maven Central: `cargo test --test docs`, with a part of a section's
+//! name to choose sections.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,14 +39,14 @@ use self::support::{
     scratch,
 };
 
-/// The pages with commands. The first creates the topics by itself, the last begins with empty ones.
+/// The pages with commands. The first page creates the topics by itself; the last one begins with empty topics.
 const PAGES: &[&str] = &["install.md", "consuming.md", "asapp.md", "operations.md", "analytics.md"];
 
-/// What stands in `asapp.journey` when the commands run: an event twice, as a bridge stores it that was started again
-/// between the two, with another version of the schema, and two others.
+/// The count of `asapp.journey` when the commands run. One event stands there twice, as the bridge was started again
+/// between its two posts, with another version of the schema; two other events stand there once.
 const COUNTED: &str = "4 records, 3 events";
 
-/// The time of one of them, which its field cannot say to the digit: it stands in `extras`.
+/// The time of one of these events. The event's field cannot hold all digits, so the exact time stands in `extras`.
 const EXACT_TIME: &str = "2024-08-06T13:57:43.053123Z";
 
 /// The longest that a section may take, downloads included.
@@ -53,7 +54,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // They share two cores' worth of broker, and their downloads.
+    // Sections run one at a time, as they share two cores' worth of broker, and their downloads.
     arguments.test_threads = Some(1);
     let sections = PAGES.iter().flat_map(|page| pages::sections(page));
     let trials = sections.map(|section| Trial::test(section.name.clone(), move || follow(&section)));
@@ -66,7 +67,7 @@ fn follow(section: &Section) -> Result<(), Failed> {
         "install.md" => nothing_yet(),
         "analytics.md" => {
             let [first, _] = analytics::bridges();
-            // Four starts of Flink on a small machine: each is sooner there with the quick compiler alone.
+            // Flink starts four times: on a small machine each start is faster with the quick compiler alone.
             let quick = ("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC");
             (vec![(quick.0.to_owned(), quick.1.to_owned())], servers(first.ingress, first.admin))
         }
@@ -82,7 +83,7 @@ fn follow(section: &Section) -> Result<(), Failed> {
         script = analytics::around(&script);
     }
     fs::write(dir.join("commands.sh"), format!("set -euo pipefail\n{script}"))?;
-    // The first of its process namespace: what it leaves in the background ends with it.
+    // The script is the first process of its namespace, so the processes that it leaves in the background end with it.
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "bash", "commands.sh"]);
     let binaries = Path::new(env!("CARGO_BIN_EXE_causeway")).parent().unwrap();
@@ -104,13 +105,13 @@ fn follow(section: &Section) -> Result<(), Failed> {
         return Err(format!("nothing is said to be equal in {}\n{said}", dir.display()).into());
     }
     if section.page == "install.md" {
-        // What comes after begins with topics of its own.
+        // Later pages begin with topics of their own.
         TOPICS.iter().for_each(|topic| kafka().delete_topic(topic));
     }
     Ok(())
 }
 
-/// Whether the example has read what there is; Flink says it in a table.
+/// Whether the example has read all records; Flink prints the counts in a table.
 fn counts(said: &str) -> bool {
     let table = said.lines().any(|line| line.split_whitespace().collect::<String>().ends_with("|4|3|"));
     table || said.contains(COUNTED)
@@ -126,7 +127,8 @@ fn kafka() -> &'static Kafka {
     KAFKA.get_or_init(|| Kafka::start(KafkaOptions { brokers: 3, ..KafkaOptions::default() }))
 }
 
-/// Kafka and a registry with nothing in them, and ports for a bridge: its variables, and the addresses.
+/// The variables of a bridge that is yet to start, with free ports, and the addresses of it, of Kafka and of a
+/// registry.
 fn nothing_yet() -> (Pairs, Pairs) {
     let [ingress, admin] = [(); 2].map(|()| format!("127.0.0.1:{}", scratch::port()));
     let variables = [("CAUSEWAY_INGRESS__LISTEN", &ingress), ("CAUSEWAY_ADMIN__LISTEN", &admin)];
@@ -134,7 +136,7 @@ fn nothing_yet() -> (Pairs, Pairs) {
     (variables.into(), servers(ingress.parse().unwrap(), admin.parse().unwrap()))
 }
 
-/// The page's address and ours, the more special ones first.
+/// Pairs of the page's address and ours. The more special ones come first, as they are replaced in turn.
 fn addresses() -> Pairs {
     servers(world().ingress, world().admin)
 }
@@ -155,7 +157,7 @@ fn servers(ingress: SocketAddr, admin: SocketAddr) -> Pairs {
     pairs.map(|(theirs, ours)| (theirs.to_owned(), ours)).into()
 }
 
-/// The files that a page speaks of, and the variables with which `causeway.toml` is that of the bridge that runs.
+/// Writes the files that a page names, and returns the variables that make `causeway.toml` that of the running bridge.
 fn surroundings(dir: &Path) -> Pairs {
     let setup = &world().setup;
     for file in ["ca.crt", "server.crt", "server.key"] {
@@ -170,7 +172,7 @@ fn surroundings(dir: &Path) -> Pairs {
     variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// A bridge that has written what the examples read.
+/// A bridge that has written the records which the examples read.
 fn world() -> &'static Bridge {
     static WORLD: OnceLock<Bridge> = OnceLock::new();
     WORLD.get_or_init(|| {
@@ -199,7 +201,7 @@ fn world() -> &'static Bridge {
                 assert_eq!(answer.status, 200, "{answer:?}");
             }
         };
-        // One content under two names: Apicurio counts names and contents, and its two numbers part.
+        // One content under two names makes Apicurio's two numbers differ, as it counts names and contents apart.
         for subject in ["one-value", "two-value"] {
             support::registry().register(subject, "\"string\"").unwrap();
         }
@@ -216,14 +218,14 @@ fn world() -> &'static Bridge {
         let older = scratch::dir("older").join("journey.avsc");
         fs::write(&older, older_journey()).unwrap();
         let second = twice(&|| setup().set("feeds.journey.schema", older.to_str().unwrap()), &setup);
-        // Something for the dead letters.
+        // A body that is no event gives the dead-letter topic a record.
         let answer = runtime.block_on(second.sender(Http::One).post("/", &[], "no event")).unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         second
     })
 }
 
-/// The journey schema as a version before had it: a nested record has a member less.
+/// An earlier version of the journey schema: a nested record has a member less.
 fn older_journey() -> String {
     let newest = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/journey.avsc");
     let mut schema: Value = serde_json::from_str(&fs::read_to_string(newest).unwrap()).unwrap();
@@ -235,7 +237,7 @@ fn older_journey() -> String {
     schema.to_string()
 }
 
-/// An S3 with a bucket `lake`: moto's, from PyPI.
+/// A local S3 with a bucket `lake`: moto, from PyPI.
 fn s3() -> &'static str {
     static S3: OnceLock<(String, Child)> = OnceLock::new();
     let (url, _) = S3.get_or_init(|| {

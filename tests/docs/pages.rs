@@ -1,19 +1,20 @@
-//! What a page of `docs/` tells its reader to do: a section's files and commands, as they stand there.
+//! The instructions of a page of `docs/`: each section's files and commands, as they stand there.
 
 use std::{fs, path::Path};
 
 /// A `##` section with commands.
 pub struct Section {
-    /// `consuming.md: Python`.
+    /// The name, such as `consuming.md: Python`.
     pub name: String,
     pub page: &'static str,
-    /// Name and content.
+    /// The files' names and contents.
     pub files: Vec<(String, String)>,
     /// The commands, in their order.
     pub script: String,
 }
 
-/// How the languages of blocks that are files end. Their names stand in backticks in the paragraph before.
+/// The languages of blocks that are files, and how the names of these end. A file's name stands in backticks in the
+/// paragraph before its block.
 const FILES: &[(&str, &str)] = &[
     ("python", ".py"),
     ("java", ".java"),
@@ -23,7 +24,7 @@ const FILES: &[(&str, &str)] = &[
     ("toml", ".toml"),
 ];
 
-/// What no one is told to run as it stands: `console` has its reason beside it on the page.
+/// The languages of blocks that nobody is told to run; the page says beside each `console` block why.
 const OTHERS: &[&str] = &["toml", "text", "console", "ini", "yaml", "json"];
 
 /// The sections of `docs/<page>` that have commands (`sh`).
@@ -50,7 +51,7 @@ fn read(page: &'static str, title: &str, text: &str) -> Section {
             let paragraph = before.trim().rsplit("\n\n").next().unwrap();
             let file = paragraph.split('`').skip(1).step_by(2).filter(|word| word.ends_with(end)).last();
             let Some(file) = file else {
-                // An example of some lines: the unit test of the reference reads it.
+                // An example of a few lines has no name; the reference's unit test reads it.
                 assert_eq!(language, "toml", "{}: no name before {content}", section.name);
                 before = after;
                 continue;

@@ -1,4 +1,4 @@
-//! h2spec against the bridge: HTTP/2 as its specification has it. Needs Go; `cargo test --test h2spec`.
+//! h2spec, a conformance test of HTTP/2, against the bridge. The test needs Go: `cargo test --test h2spec`.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use self::support::{
     scratch,
 };
 
-/// How many cases this version of h2spec has with `--strict`.
+/// The number of cases of this version of h2spec with `--strict`.
 const CASES: u32 = 146;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,7 +54,7 @@ fn build() -> PathBuf {
     program
 }
 
-/// h2spec has no client certificate. What it sends here goes to the bridge by mutual TLS.
+/// A port without TLS, whose connections go on to the bridge by mutual TLS: h2spec has no client certificate.
 async fn tunnel(sender: Sender) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! Every alert, fired by the fault that it is for, and every query of dashboard and runbooks: a real Prometheus, a real bridge, a
-//! real cluster. Needs Debian's `prometheus`; `cargo test --test monitoring`.
+//! Every alert, fired by the fault that it is for, and every query of the dashboard and the runbooks, on a real
+//! Prometheus, a real bridge and a real cluster. The test needs Debian's `prometheus`: `cargo test --test monitoring`.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where what was measured is left, for the picture of the dashboard.
+/// The folder for the measured values, of which the dashboard's picture is made.
 fn results() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("monitoring");
     fs::create_dir_all(&dir).unwrap();
@@ -49,7 +49,7 @@ fn results() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
-    // The proxies have a runtime of their own.
+    // The proxies have a runtime of their own, so this one's thread is given up while they start.
     let kafka = tokio::task::block_in_place(|| {
         Kafka::start(KafkaOptions { brokers: 3, proxied: true, ..KafkaOptions::default() })
     });
@@ -62,7 +62,7 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
     let prometheus = Prometheus::start(&rules(), bridge.admin);
     let load = Child::spawn("send", &load(&bridge, 2, 8, 100), &bridge.setup.dir);
 
-    // The sender's certificate ends in two days and a newer CRL is due in an hour: that is so all the time.
+    // Three alerts fire all the time, as the sender's certificate ends in two days and a newer CRL is due in an hour.
     let standing = ["CausewayCertificateExpiring", "CausewayCertificateExpiringNow", "CausewayCrlExpiring"];
     prometheus.wait_for(&standing);
     wait_until("events are committed", || bridge.metric("causeway_committed_total", &[]) > 6000.0);
@@ -83,7 +83,7 @@ async fn every_alert_fires_by_its_fault_and_every_query_returns_data() {
     queries::run(&prometheus);
 }
 
-/// Limits that a few events a second come near to, and times that are over soon.
+/// Settings with limits that a few events a second come near to, and with short times.
 fn setup(kafka: &Kafka) -> (Setup, Identity) {
     let mut setup = Setup::new(kafka, None).set("kafka.brokers", &kafka.proxied_bootstrap());
     for (key, value) in [
@@ -109,7 +109,7 @@ fn setup(kafka: &Kafka) -> (Setup, Identity) {
     (setup, identity)
 }
 
-/// `causeway send`, for as long as it is let.
+/// `causeway send` for an hour, or until it is stopped.
 fn load(bridge: &Bridge, seed: u32, connections: u32, rate: u32) -> Command {
     let url = format!("https://localhost:{}/", bridge.ingress.port());
     let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
@@ -120,7 +120,8 @@ fn load(bridge: &Bridge, seed: u32, connections: u32, rate: u32) -> Command {
     command
 }
 
-/// The rules with their times made short: 120 times, but not below what a scrape each second fills, nor above a minute.
+/// The rules with their times divided by 120, but not so short that a scrape each second leaves them without data, and
+/// not above a minute.
 fn rules() -> String {
     let text = fs::read_to_string(root().join("deploy/chart/causeway/files/alerts.yaml")).unwrap();
     let seconds = |unit: Option<char>| match unit? {
@@ -136,7 +137,7 @@ fn rules() -> String {
         let mut short = parts.next().unwrap().to_owned();
         for part in parts {
             let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap();
-            // Words may stand there too.
+            // Words may stand there, too; these stay.
             let number = part[..digits].parse::<f64>().ok().zip(seconds(part[digits..].chars().next()));
             short += &match number {
                 Some((number, unit)) => {
@@ -170,7 +171,7 @@ async fn bad_events(bridge: &Bridge, identity: &Identity, prometheus: &Prometheu
     ] {
         assert_eq!(sender.post("/", &[], body.clone()).await.unwrap().status, status, "{body}");
     }
-    // Gone in the middle of its head: the bridge ends such a connection.
+    // The sender stops in the middle of a head: the bridge closes such a connection.
     let mut slow = sender.connect().await.unwrap();
     slow.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
     slow.flush().await.unwrap();
@@ -201,7 +202,7 @@ fn broken_files(bridge: &Bridge, prometheus: &Prometheus) {
     wait_until("the files are right again", || bridge.metric("causeway_reload_refused", &["tls"]) == 0.0);
 }
 
-/// Of a broker that has lost count of a producer's records.
+/// Gives the answers of a broker that has lost count of a producer's records.
 fn wrong_answers(kafka: &Kafka, prometheus: &Prometheus) {
     const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
     kafka.proxies().iter().for_each(|wire| wire.answer_wrongly(1, OUT_OF_ORDER_SEQUENCE_NUMBER));
@@ -228,7 +229,7 @@ fn no_broker(kafka: &Kafka, bridge: &Bridge, prometheus: &Prometheus) {
     wait_until("it goes on", || bridge.metric("causeway_committed_total", &[]) > committed + 1000.0);
 }
 
-/// The bridge is killed; when it comes back, its topics are not what they were.
+/// Kills the bridge and starts it again when its topics are less safe than before.
 fn ended_and_started_again(kafka: &Kafka, bridge: Bridge, prometheus: &Prometheus) -> Bridge {
     let topic = bridge.topic("queue");
     kafka.alter_topic_config(&topic, &[("min.insync.replicas", "1")]);

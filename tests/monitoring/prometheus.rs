@@ -17,7 +17,7 @@ pub struct Prometheus {
     _child: Child,
     url: String,
     started: f64,
-    /// When each alert was last seen firing.
+    /// The time at which each alert was last seen firing.
     fired: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
@@ -46,7 +46,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// Some alerts do not fire for long.
+    /// Notes the firing alerts several times a second, as some do not fire for long.
     fn note_what_fires(&self) {
         let (fired, url) = (Arc::downgrade(&self.fired), self.url.clone());
         std::thread::spawn(move || {
@@ -68,12 +68,12 @@ impl Prometheus {
         self.fired.lock().unwrap().keys().cloned().collect()
     }
 
-    /// What fires now, as Prometheus tells it.
+    /// The alerts that fire now, in Prometheus's words.
     pub fn firing(&self) -> Json {
         self.get("alerts", &[])
     }
 
-    /// Waits until each has fired from now on.
+    /// Waits until each alert has fired after this call.
     pub fn wait_for(&self, alerts: &[&str]) {
         let since = Instant::now();
         for alert in alerts {
@@ -83,7 +83,7 @@ impl Prometheus {
         }
     }
 
-    /// Every alert that there is. No rule may have failed.
+    /// Every alert of the rules, none of which may have failed.
     pub fn alerts(&self) -> BTreeSet<String> {
         let answer = self.get("rules", &[]);
         let groups = answer["data"]["groups"].as_array().unwrap().iter();
@@ -95,7 +95,7 @@ impl Prometheus {
         alerts.map(|rule| rule["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// What a query gives over the whole run, second by second.
+    /// The answer to a query over the whole run, second by second.
     pub fn range(&self, query: &str) -> Json {
         let (start, end) = (self.started.to_string(), now().to_string());
         self.get("query_range", &[("query", query), ("start", &start), ("end", &end), ("step", "1")])

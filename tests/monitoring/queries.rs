@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{prometheus::Prometheus, results, root};
 
-/// Runs each, and leaves what the dashboard's gave in `results.json`.
+/// Runs each query, and leaves the answers to the dashboard's in `results.json`.
 pub fn run(prometheus: &Prometheus) {
     let mut empty = Vec::new();
     let mut shown = Vec::new();
@@ -46,7 +46,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// At least one number.
+/// Whether an answer has at least one number.
 fn has_data(answer: &Json) -> bool {
     let series = answer["data"]["result"].as_array().into_iter().flatten();
     let mut values = series.flat_map(|series| series["values"].as_array().into_iter().flatten());

@@ -1,4 +1,4 @@
-//! Each stage by itself: a message that comes in, a keystroke, a word, a text that is sent.
+//! Each stage by itself: a message that comes in, a keystroke, a word, a text before it is sent.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,10 +17,10 @@ use compose::{
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const RESPONSES: usize = 5_000;
-/// Responses with a history.
+/// The number of responses with a history.
 const SENT: usize = 200;
 
-/// Texts that differ in words, not in digits.
+/// A text for each number. The texts differ in words, as the engine hides digits.
 fn text(at: usize) -> String {
     let part = |number: usize| {
         ["lamp", "shelf", "chair", "table", "desk", "rug", "vase", "clock", "mirror", "stool"][number % 10]

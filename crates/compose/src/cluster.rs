@@ -1,10 +1,11 @@
-//! Which responses say the same: those whose words differ in courtesy alone.
+//! Groups of responses that say the same: texts whose words differ in courtesy alone, or long ones that share most
+//! words.
 
 use std::collections::BTreeSet;
 
 use crate::response::Entry;
 
-/// Words that make a sentence polite or grammatical and change nothing of what it asks or tells.
+/// Words that make a sentence polite or grammatical and do not change its meaning.
 const COURTESY: &[&str] = &[
     "a", "alright", "am", "an", "and", "any", "are", "at", "be", "been", "can", "could", "do", "does", "for", "full",
     "get", "give", "great", "have", "hello", "hey", "hi", "i", "i'm", "in", "is", "it", "just", "kindly", "let",
@@ -12,7 +13,7 @@ const COURTESY: &[&str] = &[
     "thanks", "that", "the", "then", "there", "this", "to", "we", "what", "what's", "will", "with", "would", "you",
     "your",
 ];
-/// Words that turn a sentence round; texts that differ in one never say the same.
+/// Words that reverse a sentence; texts that differ in one never say the same.
 const TURNS: &[&str] = &[
     "no",
     "not",
@@ -30,11 +31,11 @@ const TURNS: &[&str] = &[
     "without",
     "neither",
 ];
-/// The least share of all different words of two longer texts that both must have, to say the same.
+/// The share of different words that two longer texts must have in common.
 const COMMON_MIN: f32 = 0.62;
 const LONGER: usize = 5;
 
-/// For each entry the first entry that says the same: itself, where there is none before it.
+/// The index, for each entry, of the first entry that says the same: its own where no earlier one does.
 pub(crate) fn same(entries: &[Entry]) -> Vec<usize> {
     let meant: Vec<Meaning> = entries.iter().map(|entry| meaning(&entry.words)).collect();
     let mut first: Vec<usize> = Vec::with_capacity(entries.len());

@@ -10,17 +10,17 @@ use crate::{
     text::{has_digit, hash, words},
 };
 
-/// Customer messages that the next answer hangs on most.
+/// The number of the customer's last messages that are kept: the next answer depends on them most.
 const RECENT: usize = 3;
-/// As many different words of a conversation are remembered.
+/// The most different words that a conversation remembers.
 const SAID_MAX: usize = 2048;
 
-/// Roles as the API names them. A system (a virtual agent) is no participant.
+/// The roles, as the API names them. A system (a virtual agent) is no participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The person who asks.
     Customer,
-    /// The person who types here.
+    /// The person who answers.
     Agent,
     /// A virtual agent.
     System,
@@ -37,12 +37,12 @@ pub struct Conversation {
     pub(crate) agent_turns: u32,
     pub(crate) domain: u64,
     pub(crate) domain_turns: u32,
-    /// Customer messages since the agent's last one.
+    /// The customer's messages since the agent's last one.
     pub(crate) unanswered: VecDeque<Message>,
     pub(crate) recent: VecDeque<Vec<u64>>,
     pub(crate) first: Vec<u64>,
     pub(crate) customer_words: HashSet<u64>,
-    /// The agent's last message, where it came from no response.
+    /// The hashed words of the agent's last message; empty where that message was made from a response.
     pub(crate) free: Vec<u64>,
     pub(crate) last: [Sent; 3],
     said: HashSet<u64>,
@@ -66,7 +66,7 @@ pub(crate) enum Sent {
     Response(u64),
 }
 
-/// The network's inner values for what has been said, kept until the next message.
+/// The network's inner values for the messages so far, kept until the next message.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub model: u64,
@@ -75,7 +75,8 @@ pub(crate) struct Context {
 }
 
 impl Conversation {
-    /// A conversation without messages. `agent` is the agent's id, opaque; of more than `turns_max` turns the oldest are forgotten.
+    /// A conversation without messages. `agent` is the agent's id, an opaque text. The oldest of more than `turns_max`
+    /// sent responses are forgotten.
     pub fn new(agent: &str, facts: Facts, turns_max: usize) -> Conversation {
         Conversation {
             facts,
@@ -102,7 +103,7 @@ impl Conversation {
         self.context = None;
     }
 
-    /// Takes in a message. `from` is the response that an agent's message was made from, see [`crate::List::find`].
+    /// Adds a message. `from` is the response that an agent's message was made from, see [`crate::List::find`].
     pub fn push(&mut self, role: Role, text: &str, from: Option<&Response>) {
         let entry = from.cloned().map(Entry::new);
         self.push_entry(role, text, entry.as_ref());
@@ -155,14 +156,14 @@ impl Conversation {
         self.said.extend(words.iter().copied().take(room));
     }
 
-    /// Whether the customer wrote a folded word, the agent sent it, or it is a name of either.
+    /// Whether the customer or the agent said a folded word, or the word is part of either's name.
     pub(crate) fn said(&self, word: &str) -> bool {
         let names = [&self.facts.customer_name, &self.facts.agent_name].into_iter().flatten();
         self.said.contains(&hash(word)) || names.flat_map(|name| words(name)).any(|name| name == word)
     }
 
-    /// Computes what the messages so far mean to `model`, so that each keystroke need not. A server calls it after
-    /// [`Conversation::push`]; without it [`crate::suggest()`] gives the same answer, more slowly.
+    /// Computes the network's inner values for the messages so far, so that a keystroke need not. A server calls this
+    /// after [`Conversation::push`]; without the call, [`crate::suggest()`] gives the same answer, more slowly.
     pub fn prepare(&mut self, model: &Model) {
         if self.context.as_ref().is_none_or(|context| context.model != model.id()) {
             self.context = Some(self.compute(model));

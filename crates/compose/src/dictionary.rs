@@ -1,4 +1,4 @@
-//! The words of a language, and which of them are near a word that is none.
+//! The words of a language, and a search for those near a misspelt one.
 
 use std::{collections::HashMap, io::Read};
 
@@ -7,13 +7,14 @@ use thiserror::Error;
 
 use crate::{edits, text::hash};
 
-/// Words are found that are as many edits away.
+/// The most edits between a word and those that are found for it.
 const EDITS_MAX: usize = 2;
-/// Edits are looked for in as many characters at a word's beginning.
+/// The number of characters at a word's beginning that the index holds: enough to find words, which are then compared
+/// whole.
 const PREFIX: usize = 7;
 /// Longer words are known, and never offered.
 const WORD_CHARS_MAX: usize = 24;
-/// A word file holds at most as many words.
+/// The most words of a word file.
 const WORDS_MAX: usize = 1_000_000;
 
 /// A word file that cannot be used.
@@ -22,12 +23,12 @@ pub enum DictionaryError {
     /// A line is not a word, a tab and a number.
     #[error("line {0} is not a word, a tab and a size")]
     Line(usize),
-    /// There are more than a million words.
+    /// The file has more than a million words.
     #[error("there are more than {WORDS_MAX} words")]
     Long,
 }
 
-/// Words with how common they are, indexed by what is left of them without some letters.
+/// Words and how common each is, indexed by the texts that remain of a word when some letters are left out.
 #[derive(Debug, Default)]
 pub struct Dictionary {
     words: Vec<Word>,
@@ -42,29 +43,30 @@ struct Word {
     commonness: f32,
 }
 
-/// A word that may have been meant.
+/// A word that the writer may have meant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Near<'a> {
     pub word: &'a str,
     pub cost: f32,
-    /// The natural logarithm of its frequency, about.
+    /// About the natural logarithm of the word's frequency.
     pub commonness: f32,
 }
 
 impl Dictionary {
-    /// The English words of SCOWL, American and British, up to its size 60.
+    /// The English words of the word list SCOWL, American and British, up to its size 60.
     pub fn english() -> Dictionary {
         let mut text = String::new();
-        // The file is part of the build, and a test reads it.
+        // An error is impossible: the file is part of the build, and a test reads it.
         let _ = GzDecoder::new(include_bytes!("../data/words.tsv.gz").as_slice()).read_to_string(&mut text);
         Dictionary::parse(&text).unwrap_or_default()
     }
 
-    /// Reads a word file: a word, a tab, and SCOWL's size of it (10 the commonest, 60 the rarest), a line each.
+    /// Reads a word file. Each line is a word, a tab, and the word's size in SCOWL: 10 for the commonest, 60 for the
+    /// rarest.
     ///
     /// # Errors
     ///
-    /// A line that is otherwise, or more than a million words.
+    /// The text has a line of another form, or more than a million words.
     pub fn parse(text: &str) -> Result<Dictionary, DictionaryError> {
         let mut found = Dictionary::default();
         for (at, line) in text.lines().enumerate() {
@@ -80,7 +82,7 @@ impl Dictionary {
         Ok(found)
     }
 
-    /// A word with a capital is known and never offered: it is somebody's name.
+    /// A word with a capital is known and never offered, as it is a name.
     fn add(&mut self, word: &str, size: u32) {
         let number = self.words.len() as u32;
         let is_name = word.starts_with(char::is_uppercase);
@@ -100,7 +102,7 @@ impl Dictionary {
         self.words.push(Word { text: folded, commonness: commonness(size) });
     }
 
-    /// Whether a folded word is one.
+    /// Whether the dictionary has a folded word.
     pub fn contains(&self, folded: &str) -> bool {
         self.known.contains_key(folded)
     }
@@ -109,7 +111,7 @@ impl Dictionary {
         self.words.get(*self.known.get(folded)? as usize).map(|word| word.commonness)
     }
 
-    /// Words at most [`EDITS_MAX`] edits away from a folded one, each once.
+    /// The words at most [`EDITS_MAX`] edits away from a folded word, each once.
     pub(crate) fn near(&self, folded: &str) -> Vec<Near<'_>> {
         let letters: Vec<char> = folded.chars().collect();
         let mut numbers: Vec<u32> = Vec::new();
@@ -131,7 +133,7 @@ impl Dictionary {
     }
 }
 
-/// SCOWL's sizes as the logarithm of a frequency.
+/// The logarithm of the frequency that a size in SCOWL stands for.
 fn commonness(size: u32) -> f32 {
     match size {
         0..=10 => 17.0,
@@ -144,7 +146,7 @@ fn commonness(size: u32) -> f32 {
     }
 }
 
-/// Hashes of what is left of some letters without up to [`EDITS_MAX`] of them.
+/// The hashes of a text without up to [`EDITS_MAX`] of its letters, for every choice of these.
 fn shortened(letters: &[char]) -> Vec<u32> {
     let mut left: Vec<String> = vec![letters.iter().collect()];
     let mut from = 0;

@@ -1,7 +1,8 @@
-//! How far a word is from another, by the slips of a hand: letters that lie beside each other, that are doubled or swapped.
+//! The distance between two words, in slips of a hand: swapped or doubled letters, and letters that lie beside each
+//! other, cost less than others.
 
 const VOWELS: &str = "aeiouy";
-/// Rows of the keyboard; a row's letter lies between two of the next.
+/// The rows of the keyboard, each shifted to the right of the one above.
 const KEYS: [&str; 3] = ["qwertyuiop", "asdfghjkl", "zxcvbnm"];
 
 const SWAPPED: f32 = 0.75;
@@ -10,7 +11,7 @@ const VOWEL: f32 = 0.7;
 const BESIDE: f32 = 0.85;
 const APOSTROPHE: f32 = 0.4;
 const OTHER: f32 = 1.0;
-/// The first letter is seldom wrong.
+/// The extra cost of an edit of the first letter, which is seldom wrong.
 const FIRST: f32 = 0.4;
 
 /// The cost of the cheapest edits from `typed` to `meant`; nothing where there are more than `edits_max`.
@@ -18,7 +19,8 @@ pub(crate) fn cost(typed: &[char], meant: &[char], edits_max: usize) -> Option<f
     if typed.len().abs_diff(meant.len()) > edits_max {
         return None;
     }
-    // Number of edits, and their cost, to each beginning of `meant`; of the last two beginnings of `typed`.
+    // A row has, for one beginning of `typed`, the number of edits to each beginning of `meant`, and their cost. The
+    // last two rows are kept.
     let start: Vec<(usize, f32)> = (0..=meant.len())
         .scan((0, 0.0), |sum, at| {
             if at > 0 {

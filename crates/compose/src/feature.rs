@@ -1,12 +1,12 @@
-//! The network's input: a conversation and a query, each as a set of hashes. Training and answering both use this file,
-//! so that both see the same features.
+//! The features that the network sees: a conversation, and a query (the typed text), as sets of hashes. Training and
+//! answering share this code, so that both see the same.
 
 use crate::{
     conversation::{Conversation, Message, Sent},
     text::{fold, hash, head},
 };
 
-/// Tells the kinds of features apart; each number is used once.
+/// The kinds of features. Each number is used once, so that hashes of different kinds differ.
 #[derive(Clone, Copy)]
 enum Kind {
     Word = 1,
@@ -54,9 +54,9 @@ enum Kind {
 
 const NOTHING: u64 = 1;
 const FREE: u64 = 2;
-/// Words of the customer that are looked at together with the agent's last message.
+/// The number of the customer's words that are paired with the agent's last message.
 const AFTER_WORDS: usize = 30;
-/// Bytes of a query that are looked at.
+/// The number of bytes of a query that count.
 const QUERY_BYTES: usize = 160;
 
 fn mix(kind: Kind, a: u64, b: u64) -> u64 {
@@ -68,7 +68,7 @@ fn mix(kind: Kind, a: u64, b: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The number that stands for an agent's message: its class's name, or one that says it had none.
+/// The number that stands for an agent's message: the name of its class, or a mark where it has none.
 pub(crate) fn name(sent: Sent, class: impl Fn(u64) -> Option<u64>) -> u64 {
     match sent {
         Sent::Nothing => NOTHING,
@@ -77,7 +77,8 @@ pub(crate) fn name(sent: Sent, class: impl Fn(u64) -> Option<u64>) -> u64 {
     }
 }
 
-/// The features of a conversation, each once, in ascending order. `class` gives a response's class by its key.
+/// The features of a conversation, each once, in ascending order. `class` gives the name of a response's class by the
+/// response's key.
 pub(crate) fn context(said: &Conversation, class: impl Fn(u64) -> Option<u64>) -> Vec<u64> {
     let mut found = Vec::with_capacity(512);
     let [one, two, three] = said.last.map(|sent| name(sent, &class));
@@ -94,7 +95,7 @@ pub(crate) fn context(said: &Conversation, class: impl Fn(u64) -> Option<u64>) -
     found
 }
 
-/// The customer's words that wait for an answer.
+/// Adds the features of the customer's messages that wait for an answer.
 fn unanswered(said: &Conversation, last: u64, found: &mut Vec<u64>) {
     let words = || said.unanswered.iter().flat_map(|message: &Message| &message.words);
     let stop = hash(" . ");
@@ -140,7 +141,7 @@ fn four_characters(word: &str, found: &mut Vec<u64>) {
     }
 }
 
-/// The features of the past: the messages that the agent sent, their folder, and the agent.
+/// Adds the features of the responses sent before, of the conversation's folder, and of the agent.
 fn history(said: &Conversation, [one, two, three]: [u64; 3], class: impl Fn(u64) -> Option<u64>, found: &mut Vec<u64>) {
     let mut sent: Vec<u64> = said.sent.iter().filter_map(|key| class(*key)).collect();
     sent.sort_unstable();
@@ -170,7 +171,7 @@ fn history(said: &Conversation, [one, two, three]: [u64; 3], class: impl Fn(u64)
     ]);
 }
 
-/// The features of what is typed, each once, in ascending order; none where nothing is.
+/// The features of the typed text, each once, in ascending order; none where the text is blank.
 pub(crate) fn query(typed: &str, domain: u64, last: u64) -> Vec<u64> {
     let mut folded: String =
         fold(head(typed, QUERY_BYTES)).chars().map(|c| if c.is_numeric() { '#' } else { c }).collect();

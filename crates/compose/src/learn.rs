@@ -1,4 +1,5 @@
-//! The network while it learns: one example at a time, Adagrad, dropout, then cut and made small.
+//! The network while it learns, by Adagrad with dropout, one example at a time. The result is cut to the rows that
+//! matter most, with a byte for each weight.
 
 use std::collections::HashMap;
 
@@ -7,13 +8,13 @@ use crate::{
     random::Random,
 };
 
-/// The share of features and inner values that an example does without, so that none is leant on alone.
+/// The share of features and inner values that each example leaves out, so that the network relies on no single one.
 const DROPOUT: f32 = 0.2;
 const KEPT: f32 = 1.0 / (1.0 - DROPOUT);
-/// A class whose part in the error is smaller learns nothing from an example.
+/// The error below which a class learns nothing from an example.
 const ERROR_MIN: f32 = 1e-4;
 
-/// All examples, their features as numbers of rows.
+/// All examples, with features as row numbers.
 #[derive(Default)]
 pub(crate) struct Examples {
     pub features: Vec<u64>,
@@ -30,7 +31,7 @@ pub(crate) struct Example {
     pub weight: f32,
 }
 
-/// A part of all rows, and how large the set of features was that it came from.
+/// A range of [`Examples`]' rows, and the size of the set of features that it came from.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Span {
     start: usize,
@@ -39,7 +40,7 @@ pub(crate) struct Span {
 }
 
 impl Examples {
-    /// Keeps those of a set of features that count.
+    /// Keeps the features of a set that count, as rows.
     pub fn add(&mut self, features: &[u64], counts: impl Fn(u64) -> bool) -> Span {
         let start = self.rows.len();
         for feature in features.iter().copied().filter(|feature| counts(*feature)) {
@@ -83,7 +84,7 @@ pub(crate) struct Learner {
     rows: Vec<Row>,
     inner: Row,
     classes: Vec<Row>,
-    /// Each class's bias with its sum of squares.
+    /// Each class's bias, with the sum of its squared gradients.
     biases: Vec<(f32, f32)>,
     active: Vec<(u32, f32)>,
 }
@@ -100,7 +101,7 @@ impl Learner {
         }
     }
 
-    /// Looks at each example once, in an order of chance, and gives the mean loss.
+    /// Learns from each example once, in random order, and returns the mean loss.
     pub fn epoch(&mut self, all: &mut Examples, rate: f32, random: &mut Random) -> f64 {
         random.shuffle(&mut all.examples);
         let loss: f64 = all.examples.iter().map(|example| f64::from(self.step(example, &all.rows, rate, random))).sum();
@@ -121,7 +122,7 @@ impl Learner {
                 *value += factor * weight;
             }
         }
-        // The slope of each inner value: its worth after rectifier and dropout.
+        // The slope of each inner value after rectifier and dropout.
         let mut slopes = sum.map(|value| if value > 0.0 { KEPT } else { 0.0 });
         slopes.iter_mut().for_each(|slope| *slope *= f32::from(u8::from(random.unit() >= DROPOUT)));
         let mut inner = sum;
@@ -138,7 +139,7 @@ impl Learner {
         loss
     }
 
-    /// The gradient of the inner layer's values, and the loss.
+    /// Updates the classes and returns the gradient of the inner layer's values, and the loss.
     fn learn_classes(&mut self, inner: &Hidden, example: &Example, rate: f32) -> (Hidden, f32) {
         let mut chances: Vec<f32> =
             self.classes.iter().zip(&self.biases).map(|(class, (bias, _))| bias + dot(&class.weights, inner)).collect();
@@ -160,7 +161,7 @@ impl Learner {
         (gradient, loss)
     }
 
-    /// The rows of the greatest norm, a byte a weight, in order of their features.
+    /// The network to keep: the rows of the greatest norm, a byte a weight, in order of their features.
     pub fn network(&self, features: &[u64], rows_max: usize) -> Network {
         let norm = |row: &Row| dot(&row.weights, &row.weights);
         let mut kept: Vec<(f32, u64, &Row)> =

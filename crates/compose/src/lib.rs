@@ -1,6 +1,8 @@
-//! The engine of AutoCompose: what an agent may want to say next, from what was said, what is typed, and what was learnt.
+//! The engine of AutoCompose: an agent's likely next message, from the conversation, the typed text, and a model that
+//! was learnt from earlier conversations.
 //!
-//! Everything here is a function of its arguments: no runtime, network, clock, file or environment. Texts come redacted.
+//! Every call is a function of its arguments and uses no runtime, network, clock, file or environment. Texts come
+//! redacted.
 
 #![warn(missing_docs)]
 

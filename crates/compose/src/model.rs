@@ -1,4 +1,4 @@
-//! The model: everything that training learnt, as one value that never changes and can be kept as bytes.
+//! The model: all that training learnt, as one value that is kept as bytes and never changed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,27 +14,27 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"CWcompos";
-/// Changes with every change of what the bytes mean, features included.
+/// The version of the format: it changes whenever the bytes mean something else, features included.
 const VERSION: u32 = 1;
 const HEAD: usize = 8 + 4 + 8;
-/// A response less like any class has nothing of its history.
+/// The least likeness at which a response without a history shares the history of a class.
 const LIKE_MIN: f32 = 0.4;
 
-/// Bytes that are no model of this build.
+/// The reason why bytes are no model of this build.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ModelError {
-    /// They begin otherwise than a model does.
+    /// The bytes do not begin as a model does.
     #[error("these bytes are no model")]
     Foreign,
-    /// Another build wrote them.
+    /// A build with another version of the format wrote the bytes.
     #[error("the model has version {0}, this build reads version {VERSION}")]
     Version(u32),
-    /// They are not what was written.
+    /// The bytes are not those that were written.
     #[error("the model is damaged")]
     Damaged,
 }
 
-/// A model: immutable, to be shared. The default knows nothing and answers by similarity of text alone.
+/// An immutable model, made to be shared. The default model knows nothing and answers by likeness of text alone.
 #[derive(Debug, Default)]
 pub struct Model {
     pub(crate) parts: Parts,
@@ -56,14 +56,14 @@ pub(crate) struct Parts {
 /// Responses that say the same.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Class {
-    /// Stays the same where the class's first response does.
+    /// The key of the class's first response: the name stays while that response does.
     pub name: u64,
-    /// Its first response's text, for the similarity of responses that came later.
+    /// The first response's text, folded: responses that came later are compared with it.
     pub text: String,
     pub members: Vec<Member>,
 }
 
-/// A response and how often it was sent: at all, and in conversations about each folder.
+/// A response and how often it was sent: in total, and while the conversation was about each folder.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub key: u64,
@@ -94,7 +94,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// Bytes that [`Model::to_bytes`] of this version did not write, or that were damaged since.
+    /// [`Model::to_bytes`] of this version did not write the bytes, or they were damaged since.
     pub fn from_bytes(bytes: &[u8]) -> Result<Model, ModelError> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(ModelError::Foreign)?;
         let (version, rest) = rest.split_first_chunk::<4>().ok_or(ModelError::Damaged)?;
@@ -113,7 +113,7 @@ impl Model {
         Ok(Model::new(parts))
     }
 
-    /// The model as bytes: the same model gives the same bytes.
+    /// The model as bytes: equal models give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let payload = self.payload();
         let mut bytes = Vec::with_capacity(HEAD + payload.len());
@@ -125,7 +125,7 @@ impl Model {
     }
 
     fn payload(&self) -> Vec<u8> {
-        // Vectors of numbers and texts alone: there is nothing that could fail to be written.
+        // The parts are numbers, texts and vectors of these: none can fail to be written.
         postcard::to_allocvec(&self.parts).unwrap_or_default()
     }
 
@@ -134,7 +134,7 @@ impl Model {
         self.id
     }
 
-    /// How many classes of responses it ranks.
+    /// The number of classes of responses that the model ranks.
     pub fn classes(&self) -> usize {
         self.parts.classes.len()
     }
@@ -152,12 +152,12 @@ impl Model {
         self.lexicon.contains(word)
     }
 
-    /// How much likelier a word is after another, as a logarithm: 0 to 3.
+    /// The bonus of a word for how often it comes after another, as a logarithm: 0 to 3.
     pub(crate) fn follows(&self, before: &str, word: &str) -> f32 {
         self.parts.phrases.chance(before, word).map_or(0.0, |chance| (3.0 + chance.ln()).clamp(0.0, 3.0))
     }
 
-    /// The place of a list's response in this model.
+    /// The place of a list's response among the classes.
     pub(crate) fn place(&self, entry: &Entry) -> Place {
         let known = self.class(entry.key).and_then(|class| {
             let members = &self.parts.classes.get(class)?.members;

@@ -1,4 +1,5 @@
-//! The network that answers: a row of small numbers for each feature, their sum through a rectifier, a row for each class.
+//! The network that ranks classes: a row of small numbers for each feature, their sum through a rectifier, a row for
+//! each class.
 
 use std::{
     collections::HashMap,
@@ -7,16 +8,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Width of the inner layer.
+/// The width of the inner layer.
 pub(crate) const HIDDEN: usize = 64;
 
-/// Values of the inner layer before the rectifier.
+/// The values of the inner layer before the rectifier.
 pub(crate) type Hidden = [f32; HIDDEN];
 
-/// The place of each feature's row.
+/// The number of each feature's row.
 pub(crate) type Rows = HashMap<u64, u32, BuildHasherDefault<AsItIs>>;
 
-/// Features are hashes already.
+/// A hasher that keeps features as they are: they are hashes already.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AsItIs(u64);
 
@@ -36,7 +37,7 @@ impl Hasher for AsItIs {
     }
 }
 
-/// Weights as they are kept: one byte each, with a scale for each feature's row.
+/// The weights as they are kept. Features' weights are one byte each, with a scale for each row.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Network {
     pub features: Vec<u64>,
@@ -48,7 +49,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Whether the parts belong together.
+    /// Whether the parts fit together.
     pub fn is_sound(&self) -> bool {
         let rows = self.features.len();
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
@@ -75,7 +76,7 @@ impl Network {
         sum
     }
 
-    /// Adds the rows of a set of features, the set's weight shared among them.
+    /// Adds the rows of a set of features, each with its share of the set's weight.
     pub fn add(&self, rows: &Rows, features: &[u64], sum: &mut Hidden) {
         let share = share(features.len());
         let (weights, _) = self.weights.as_chunks::<HIDDEN>();
@@ -99,12 +100,12 @@ impl Network {
     }
 }
 
-/// The weight of each feature of a set.
+/// The weight of each feature in a set of so many.
 pub(crate) fn share(features: usize) -> f32 {
     if features == 0 { 0.0 } else { 1.0 / (features as f32).sqrt() }
 }
 
-/// In eight sums side by side, which the compiler makes vectors of.
+/// The dot product, in eight sums side by side that the compiler turns into vector instructions.
 pub(crate) fn dot(a: &Hidden, b: &Hidden) -> f32 {
     let mut sums = [0.0f32; 8];
     for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {

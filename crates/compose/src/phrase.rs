@@ -1,4 +1,4 @@
-//! How a message that is being typed goes on: word sequences that several agents of the company use.
+//! Phrase completion: the rest of a begun message, from word sequences that several agents of the company use.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,49 +12,52 @@ use crate::{
     train::{Transcript, source},
 };
 
-/// Nothing is offered to anybody that fewer conversations, or fewer agents, said.
+/// The least number of conversations that must have a word sequence before it is offered; two agents must have it, too.
 pub(crate) const CONVERSATIONS_MIN: u32 = 5;
-/// Words before a word that its chance hangs on.
+/// The number of words before a word that its probability depends on.
 const ORDER: usize = 4;
 const WORD_BYTES_MAX: usize = 30;
-/// A completion's words, and its shortest useful length.
+/// The most words of a completion, and the fewest characters worth offering.
 const WORDS_MAX: usize = 12;
 const CHARS_MIN: usize = 3;
-/// How much a shorter context's word counts beside the longer one's, in uses.
+/// The weight of a shorter context beside a longer one, in uses of the longer.
 const SHORTER: f32 = 1.5;
-/// The end of a message, as a word's number.
+/// The number that stands for the end of a message, in place of a word's.
 const END: u32 = u32::MAX;
-/// How likely a word that is in no list begins with one given letter.
+/// The probability that a letter of an unlisted word is the one that was typed.
 const LETTER: f32 = 0.06;
-/// How often a begun word repeats the one word of the customer that begins so, and how much of it must be there.
+/// The probability that a begun word repeats the customer's word with that beginning, and the characters that must be
+/// typed before an echo is looked for.
 const ECHO: f32 = 0.6;
 const ECHO_CHARS_MIN: usize = 3;
 
-/// Sequences of words with their counts.
+/// Sequences of words with their counts: for each context (the words before a word) the words that came next.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Phrases {
     words: Vec<String>,
-    /// Hashes of contexts, ascending; for each, where its part of `next` ends, and how often it was said.
+    /// The hashes of the contexts, ascending. `ends` says where each one's part of `next` ends, `totals` how often it
+    /// was said.
     contexts: Vec<u64>,
     ends: Vec<u32>,
     totals: Vec<u32>,
     next: Vec<(u32, u32)>,
 }
 
-/// How a message may go on.
+/// The text with which a message may go on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// The text to append to the typed one as it stands.
+    /// The text to append to the typed one, unchanged.
     pub text: String,
-    /// How likely all of it is right: 0 to 1.
+    /// The probability that the whole text is right: 0 to 1.
     pub confidence: f32,
 }
 
-/// A completion that is right in four of five cases, or a little more.
+/// The confidence from which completions are right in four of five cases, or a little more.
 pub const PHRASE_MIN_CONFIDENCE: f32 = 0.85;
 
-/// Completes `typed`. The completion as a whole is at least as likely as `min_confidence` (0 to 1), and never holds a digit
-/// or a redaction mark.
+/// The completion of `typed`, where its confidence is at least `min_confidence`. Without one, a begun word that exactly
+/// one word of the customer's last messages continues is completed at a fixed confidence. A completion never holds a
+/// digit or a redaction mark.
 pub fn complete(model: &Model, said: &Conversation, typed: &str, min_confidence: f32) -> Option<Completion> {
     let phrases = &model.parts.phrases;
     let tail = typed.get(typed.ceil_char_boundary(typed.len().saturating_sub(TEXT_BYTES_MAX))..)?;
@@ -89,7 +92,7 @@ pub fn complete(model: &Model, said: &Conversation, typed: &str, min_confidence:
     (text.chars().count() >= CHARS_MIN).then_some(Completion { text, confidence })
 }
 
-/// Different words of the customer's last messages that a begun word may repeat.
+/// The different words of the customer's last messages that a begun word may repeat.
 fn echoes<'s>(said: &'s Conversation, open: &str) -> Vec<&'s str> {
     if open.chars().count() < ECHO_CHARS_MIN {
         return Vec::new();
@@ -103,14 +106,14 @@ fn echoes<'s>(said: &'s Conversation, open: &str) -> Vec<&'s str> {
     found
 }
 
-/// The words of a text as a context: the start, then the hash of each.
+/// A text as a context: a mark for the start, then the hash of each word.
 fn context_of(text: &str) -> Vec<u64> {
     let mut context = vec![hash("<start>")];
     text.split_whitespace().for_each(|word| push(&mut context, word));
     context
 }
 
-/// A word that may not be offered breaks the sequence: what follows it hangs on nothing before it.
+/// Adds a word. A word that may not be offered breaks the sequence: later words do not depend on earlier ones.
 fn push(context: &mut Vec<u64>, word: &str) {
     if is_speakable(word) {
         context.push(hash(&fold(word)));
@@ -119,7 +122,7 @@ fn push(context: &mut Vec<u64>, word: &str) {
     }
 }
 
-/// The hashes of the last 0 to [`ORDER`] words, the longest last.
+/// The hashes of the last 0 to [`ORDER`] words, the longest sequence last.
 fn contexts(before: &[u64]) -> impl Iterator<Item = u64> {
     (0..=ORDER.min(before.len())).map(|length| {
         let last = before.get(before.len() - length..).unwrap_or_default();
@@ -128,7 +131,7 @@ fn contexts(before: &[u64]) -> impl Iterator<Item = u64> {
 }
 
 impl Phrases {
-    /// Whether the parts belong together.
+    /// Whether the parts fit together.
     pub fn is_sound(&self) -> bool {
         let ascending = self.ends.is_sorted() && self.contexts.is_sorted();
         let within = |word: &u32| *word == END || (*word as usize) < self.words.len();
@@ -139,12 +142,12 @@ impl Phrases {
             && self.next.iter().all(|(word, _)| within(word))
     }
 
-    /// The words without what stands around them, folded.
+    /// The words, folded and without the punctuation around them.
     pub fn bare_words(&self) -> impl Iterator<Item = String> {
         self.words.iter().map(|word| fold(&bare(word)))
     }
 
-    /// How often `word` comes after `before`, both folded.
+    /// The share of the uses of `before` that `word` follows, both folded.
     pub fn chance(&self, before: &str, word: &str) -> Option<f32> {
         let (next, total) = self.after(contexts(&[hash(before)]).nth(1)?)?;
         let same = |number: &u32| self.words.get(*number as usize).is_some_and(|other| fold(&bare(other)) == word);
@@ -158,11 +161,11 @@ impl Phrases {
         Some((self.next.get(start..*self.ends.get(at)? as usize)?, *self.totals.get(at)?))
     }
 
-    /// The likeliest word that begins with `open`, and its chance; nothing where the message more likely ends.
+    /// The likeliest word that begins with `open`, and its probability; nothing where the message more likely ends.
     fn likeliest(&self, before: &[u64], open: &str, echo: &[&str]) -> Option<(&str, f32)> {
         let mut chances: BTreeMap<u32, f32> = BTreeMap::new();
         for (length, context) in contexts(before).enumerate() {
-            // Without a word before it and none begun, anything may come.
+            // Counts without a context say too little until two characters are typed.
             if length == 0 && open.chars().count() < 2 {
                 continue;
             }
@@ -203,7 +206,7 @@ impl Phrases {
     }
 }
 
-/// The number of uses, conversations and agents of one phrase, so far.
+/// The uses of a word or sequence, and the number of conversations and agents that have it.
 #[derive(Default)]
 struct Said {
     uses: u32,
@@ -231,8 +234,9 @@ impl Said {
     }
 }
 
-/// Learns which words follow which, from what agents said. `company` has words that may be names and are none of a person.
-/// Messages that were made from a response teach nothing: a suggestion is there for these.
+/// Learns from the agents' messages which words follow which. A word that is always capitalised may be a person's name
+/// and is kept only where `company`'s responses have it. Messages made from a response are left out, as suggestions
+/// offer these.
 pub(crate) fn learn(transcripts: &[Transcript], company: &List) -> Phrases {
     let messages = free_messages(transcripts, company);
     let words = common_words(&messages, company);
@@ -246,7 +250,7 @@ pub(crate) fn learn(transcripts: &[Transcript], company: &List) -> Phrases {
             let mut before = context_of("");
             let ended = text.split_whitespace().map(Some).chain(std::iter::once(None));
             for word in ended {
-                // A sequence is looked at where its shorter one was common: so memory is bounded by what is.
+                // Memory is bounded: a sequence is counted only where the one shorter by a word was common.
                 if before.len() >= length
                     && (length == 0
                         || contexts(&before).nth(length - 1).is_some_and(|shorter| frequent.contains(&shorter)))
@@ -298,7 +302,7 @@ fn free_messages<'a>(transcripts: &'a [Transcript], company: &List) -> Vec<Free<
     found
 }
 
-/// Words that may be offered, in order of their letters: common ones, without those that are somebody's name.
+/// The words that may be offered, sorted: common ones, without those that may be somebody's name.
 fn common_words(messages: &[Free], company: &List) -> Vec<String> {
     let mut counts: HashMap<&str, Said> = HashMap::new();
     for Free { text, conversation, agent } in messages {

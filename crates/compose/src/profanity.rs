@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use crate::text::plain;
 
-/// A phrase of the list has at most as many words.
+/// The most words of a phrase of the list.
 const PHRASE_WORDS: usize = 4;
-/// Endings that a word longer than three letters may have as well.
+/// The endings that are blocked, too, on a built-in word of more than three letters.
 const ENDINGS: [&str; 9] = ["s", "es", "ed", "er", "ers", "in", "ing", "y", "z"];
-/// Letters with blanks between are remembered up to about as many bytes.
+/// The number of bytes, about, that are remembered of letters with blanks between.
 const SPELT_BYTES: usize = 24;
-/// A token has at most as many characters that are looked at.
+/// The number of a token's characters that are looked at.
 const TOKEN_CHARS: usize = 64;
 
 /// Words and phrases that are profane, folded.
@@ -20,7 +20,8 @@ pub struct Blocklist {
 }
 
 impl Blocklist {
-    /// The list that is built in: rustrict's words of degree 2 and more with their inflections, and some of our own.
+    /// The built-in list: the words of degree 2 and more of the crate rustrict with their inflections, and some of our
+    /// own.
     pub fn english() -> Blocklist {
         let mut list = Blocklist::default();
         let lines =
@@ -35,12 +36,12 @@ impl Blocklist {
         list
     }
 
-    /// Adds words and phrases as they stand.
+    /// Adds words and phrases, without inflections.
     pub fn block<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) {
         self.blocked.extend(words.into_iter().map(fold_phrase).filter(|word| !word.is_empty()));
     }
 
-    /// Takes words and phrases away.
+    /// Removes words and phrases.
     pub fn allow<'a>(&mut self, words: impl IntoIterator<Item = &'a str>) {
         for word in words {
             self.blocked.remove(&fold_phrase(word));
@@ -61,8 +62,8 @@ fn is_inside(c: char) -> bool {
     c.is_alphanumeric() || c == '\''
 }
 
-/// Whether `text` holds a word or phrase of the list: whole words, after folding case, repeated letters, letters with blanks between, and
-/// signs that stand for letters. Addresses and names with an @ are not looked at.
+/// Whether `text` holds a word or phrase of the list: whole words, after folding case, repeated letters, letters with
+/// blanks between, and signs that stand for letters. Addresses and names with an @ are skipped.
 pub fn profanity(list: &Blocklist, text: &str) -> bool {
     let between = |c: char| matches!(c, ',' | ';' | '"' | '(' | ')' | '/' | '\u{2026}' | '\u{2014}');
     let tokens = text.split_whitespace().filter(|token| !is_address(token)).flat_map(|token| token.split(between));
@@ -114,7 +115,7 @@ fn blocked(list: &Blocklist, word: &str) -> bool {
         return true;
     }
     let (once, twice) = (shrunk(word, 1), shrunk(word, 2));
-    // A letter three times is no spelling of anything: once or twice is what was meant.
+    // No word has a letter three times in a row: the writer meant it once or twice.
     twice != word && (list.has(&once) || list.has(&twice))
 }
 
@@ -127,7 +128,7 @@ fn shrunk(word: &str, keep: usize) -> String {
         .collect()
 }
 
-/// Letters with blanks between: three or more that end here.
+/// Whether the last letters, three or more, spell a word of the list.
 fn spelt_out(list: &Blocklist, letters: &str) -> bool {
     let starts: Vec<usize> = letters.char_indices().map(|(at, _)| at).collect();
     starts.iter().rev().skip(2).take(12).any(|start| letters.get(*start..).is_some_and(|word| list.has(word)))

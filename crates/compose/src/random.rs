@@ -1,4 +1,4 @@
-//! Chance that begins at a seed and is the same everywhere.
+//! Random numbers that follow from a seed alone, the same on every machine.
 
 /// Sebastiano Vigna's splitmix64.
 #[derive(Clone, Debug)]
@@ -17,17 +17,18 @@ impl Random {
         x ^ (x >> 31)
     }
 
-    /// From 0 up to, not with, 1.
+    /// A number from 0 up to, but not including, 1.
     pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// From 0 up to, not with, `end`, which is not 0.
+    /// A number from 0 up to, but not including, `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 
-    /// About normal, with mean 0 and deviation 1: twelve even ones, which no library's logarithm has a part in.
+    /// A nearly normal number with mean 0 and deviation 1: the sum of twelve uniform ones needs no logarithm, which may
+    /// differ from library to library.
     pub fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
     }

@@ -1,4 +1,4 @@
-//! Responses of a company or an agent: templates, what they need, and the text that fills them.
+//! Responses of a company or an agent: their templates, and the facts that fill them.
 
 use std::collections::HashMap;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::model::Model;
 use crate::text::{TEXT_BYTES_MAX, fold, hash, head, key, words};
 
-/// The folder that holds what is in no other.
+/// The folder of the responses that lie in no other.
 pub const ROOT: &str = "__root";
 
-/// A response as the API has it.
+/// A response, with the members that the API gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// Its id, opaque.
+    /// The id, an opaque text.
     pub id: String,
     /// The template: `{NAME}` is filled by the engine, `[name]` by the agent.
     pub text: String,
-    /// A title, or nothing.
+    /// The title; empty where there is none.
     #[serde(default)]
     pub title: String,
-    /// The folder that it lies in; [`ROOT`] or empty for none.
+    /// The folder's id; [`ROOT`] or empty for none.
     #[serde(default, rename = "folderId")]
     pub folder_id: String,
     /// Bindings of placeholders, and filters on the conversation's metadata.
@@ -28,25 +28,25 @@ pub struct Response {
     pub metadata: Vec<Metadata>,
 }
 
-/// One entry of a response's metadata. It binds the placeholder of its name where the text has one or a value is the name of a
-/// fact; else it is a filter.
+/// One entry of a response's metadata. The entry binds a placeholder where the text has one of its name or a value is
+/// the name of a fact; else the entry is a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
-    /// The placeholder's or the conversation metadata's name.
+    /// The name of the placeholder, or of the conversation's metadata.
     pub name: String,
     /// The facts that fill the placeholder, or the values that the conversation may have.
     #[serde(default, rename = "allowedValues")]
     pub allowed_values: Vec<String>,
 }
 
-/// The facts of a conversation beside its messages. They fill placeholders, and filter responses.
+/// The facts about a conversation beside its messages: they fill placeholders and filter responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The customer's name; its first word is used.
     pub customer_name: Option<String>,
     /// The agent's name; its first word is used.
     pub agent_name: Option<String>,
-    /// `morning`, `afternoon` or `evening`, where the customer is.
+    /// `morning`, `afternoon` or `evening`, at the customer's place.
     pub time_of_day: Option<String>,
     /// The conversation's metadata.
     pub metadata: HashMap<String, String>,
@@ -68,7 +68,7 @@ impl Facts {
 
 const FACTS: [&str; 3] = ["customer.name", "agent.name", "customer.timeOfDay"];
 
-/// A list of responses, looked into once so that a keystroke need not.
+/// A list of responses, analysed once so that a keystroke need not.
 #[derive(Debug, Default)]
 pub struct List {
     pub(crate) entries: Vec<Entry>,
@@ -76,7 +76,7 @@ pub struct List {
     by_id: HashMap<String, usize>,
 }
 
-/// A response and what the engine wants to know of it.
+/// A response with the values that the engine derives from it.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub response: Response,
@@ -91,18 +91,18 @@ pub(crate) struct Entry {
 /// The place of a response in a model.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Place {
-    /// Nowhere: it is like nothing that was learnt.
+    /// The response is like nothing that was learnt.
     #[default]
     Nowhere,
-    /// It has a history: the class, and which of its members.
+    /// The response has a history: its class, and its position among the class's members.
     Known(usize, usize),
-    /// It came later, and is as much like this class: 0 to 1.
+    /// The response has no history; this class is the likest, to a degree from 0 to 1.
     Like(usize, f32),
 }
 
 impl List {
-    /// Looks into each response; of two with one text the first counts. The list is made again for another model: beside one
-    /// that it was not made for its responses are ranked wrongly.
+    /// Analyses each response; the first of several with one text counts. A list is for the model that it was made
+    /// with: another model ranks its responses wrongly.
     pub fn new(model: &Model, responses: impl IntoIterator<Item = Response>) -> List {
         let mut list = List::default();
         for response in responses {
@@ -120,7 +120,8 @@ impl List {
         self.entries.iter().map(|entry| &entry.response)
     }
 
-    /// The response that a message was made from: its very text, else the template with the most literal text that it fits.
+    /// The response that a message was made from: the one with the message's text, else the fitting template with the
+    /// most literal text.
     pub fn find(&self, message: &str) -> Option<&Response> {
         self.find_entry(message).map(|entry| &entry.response)
     }
@@ -148,7 +149,7 @@ impl List {
 pub struct Lists<'a> {
     /// The company's responses.
     pub company: Option<&'a List>,
-    /// The agent's own.
+    /// The agent's own responses.
     pub own: Option<&'a List>,
 }
 
@@ -174,7 +175,8 @@ impl Entry {
         }
     }
 
-    /// The template with all placeholders filled, or nothing where a fact is missing or a filter does not let the conversation in.
+    /// The template with all placeholders filled, or nothing where a fact is missing or a filter excludes the
+    /// conversation.
     pub(crate) fn fill(&self, facts: &Facts) -> Option<String> {
         let let_in =
             self.response.metadata.iter().filter(|entry| !self.binds(entry)).all(|filter| {
@@ -208,7 +210,7 @@ impl Entry {
         self.pieces.len() > 1
     }
 
-    /// Whether a folded message can be this template with something in each slot.
+    /// Whether a folded message can be this template with a text in each slot, a `{NAME}` or a `[name]`.
     fn fits(&self, folded: &str) -> bool {
         let [first, between @ .., last] = self.pieces.as_slice() else { return false };
         let literal: usize = self.pieces.iter().map(String::len).sum();
@@ -227,7 +229,7 @@ impl Entry {
     }
 }
 
-/// The folded text around the slots of a template; one piece where there is none.
+/// The pieces of folded text around a template's slots; one piece where there is no slot.
 fn literal_pieces(text: &str) -> Vec<String> {
     let folded = fold(text);
     let mut pieces = Vec::new();

@@ -1,4 +1,4 @@
-//! The word that was just completed, where it is misspelt.
+//! Spelling: the correction of the word that was just completed.
 
 use std::ops::Range;
 
@@ -9,22 +9,21 @@ use crate::{
     text::{fold, plain},
 };
 
-/// The least distance from the best word to the next, as a logarithm: clients apply a correction by themselves, so a close
-/// choice is none.
+/// The least lead, as a logarithm, of the best word over every other: clients apply a correction unasked, so a doubtful
+/// one is withheld.
 const MARGIN: f32 = 1.2;
 /// The cost of an edit, as a logarithm.
 const EDIT: f32 = 8.0;
-/// The gain of a word that the company's agents use, as a logarithm.
+/// The gain of a word that the company's agents use, and of one that the list of typing errors gives.
 const LEXICON: f32 = 2.0;
-/// The gain of a word that a list of typing errors gives, as a logarithm.
 const LISTED: f32 = 6.0;
 const CHARS_MIN: usize = 3;
 const CHARS_MAX: usize = 24;
-/// As many words before the cursor tell whether the text is of the dictionary's language.
+/// The number of words before the cursor that show whether the text is in the dictionary's language.
 const LANGUAGE_WORDS: usize = 12;
 const LOOKED_AT_BYTES: usize = 512;
 
-/// The sources that a word is judged by.
+/// The sources of known words.
 #[derive(Clone, Copy, Debug)]
 pub struct Speller<'a> {
     /// The language's words.
@@ -40,7 +39,7 @@ pub struct Speller<'a> {
 /// A misspelt word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correction {
-    /// Its place in the text, in bytes.
+    /// The word's position in the text, in bytes.
     pub place: Range<usize>,
     /// The word as it was typed.
     pub misspelled: String,
@@ -48,8 +47,8 @@ pub struct Correction {
     pub corrected: String,
 }
 
-/// The correction of the word that ends at byte `end` of `text`, where white space was just typed. Nothing where the word may be right,
-/// where two corrections are about as likely, or `end` is not between characters.
+/// The correction of the word that ends at byte `end` of `text`, where white space was just typed. There is none where
+/// the word may be right, where two corrections are about as likely, or where `end` is not between characters.
 pub fn spell(speller: &Speller, text: &str, end: usize) -> Option<Correction> {
     let before = text.get(..end)?;
     if !text.get(end..)?.starts_with(char::is_whitespace) {
@@ -76,8 +75,8 @@ pub fn candidates(speller: &Speller, word: &str) -> Vec<String> {
     found.into_iter().map(|(word, _)| word).collect()
 }
 
-/// The word, folded, where it is one that is corrected at all: letters, with an apostrophe at most; no capital inside, and at its beginning only
-/// where a sentence begins.
+/// The folded word, where it is of a kind that is corrected: letters and apostrophes alone, no capital inside, and a
+/// capital at its beginning only where a sentence begins.
 fn correctable(word: &str, before: &str) -> Option<String> {
     let count = word.chars().count();
     let letters = word.chars().all(|c| c.is_ascii_alphabetic() || plain(c) == '\'');
@@ -106,7 +105,7 @@ impl Speller<'_> {
         one(folded) || one(stem) || letters_of_one_key(folded)
     }
 
-    /// Whether the words before are mostly of the dictionary.
+    /// Whether at least half of the words before are known; fewer than three words pass, as they show too little.
     fn is_language(&self, before: &str) -> bool {
         let from = before.ceil_char_boundary(before.len().saturating_sub(LOOKED_AT_BYTES));
         let words = before.get(from..).unwrap_or_default().split(|c: char| !c.is_alphabetic() && plain(c) != '\'');
@@ -123,7 +122,7 @@ impl Speller<'_> {
         is_sure.then_some(word)
     }
 
-    /// Words that may be meant with the logarithm of their likelihood, best first.
+    /// The words that may be meant, best first, each with the logarithm of its likelihood.
     fn ranked(&self, folded: &str, before: &str) -> Vec<(String, f32)> {
         let previous = before.split_whitespace().next_back().map(fold);
         let listed = listed(folded);
@@ -155,12 +154,12 @@ impl Speller<'_> {
     }
 }
 
-/// The words that a list of typing errors gives for this one.
+/// The words that the list of typing errors gives for a misspelt one.
 fn listed(folded: &str) -> &'static [&'static str] {
     typos_dict::WORD.find(&unicase::UniCase::new(folded)).copied().unwrap_or_default()
 }
 
-/// "hmmm", "aaah": no word, and no slip.
+/// Whether a letter comes three times in a row, as in "hmmm" and "aaah": neither a word nor a slip.
 fn letters_of_one_key(folded: &str) -> bool {
     let letters: Vec<char> = folded.chars().collect();
     letters.windows(3).any(|three| three.iter().all(|letter| three.first() == Some(letter)))

@@ -9,24 +9,25 @@ use crate::{
     text::{fold, head, likeness, words},
 };
 
-/// As many suggestions an answer has at most.
+/// The most suggestions of an answer.
 pub const SUGGESTIONS_MAX: usize = 3;
-/// As many candidates are looked at more closely.
+/// The number of best-scored candidates that suggestions are chosen from.
 const CLOSER: usize = 256;
 const TYPED_BYTES_MAX: usize = 1024;
-/// So many typed words tell enough; a candidate is far from them when it has less of them, and a smaller score.
+/// With this many typed words, a candidate is far from them when it has less than [`FAR_SHARE`] of them and a score
+/// below [`FAR_SCORE`].
 const FAR_WORDS: usize = 4;
 const FAR_SHARE: f32 = 0.34;
 const FAR_SCORE: f32 = 0.3;
 
-/// How to answer.
+/// The settings of an answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Nothing is shown where the first suggestion's score is smaller: 0 to 1.
+    /// The least score of the first suggestion, 0 to 1: below it, nothing is shown.
     pub show_min_confidence: f32,
 }
 
-/// A response to show, filled.
+/// A response to show, with its placeholders filled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Suggestion {
     /// The response's id.
@@ -39,7 +40,7 @@ pub struct Suggestion {
     pub title: String,
     /// The response's folder.
     pub folder_id: String,
-    /// How likely it is, beside the others of this answer: 0 to 1.
+    /// The response's share of the scores of all candidates, where a class counts once: 0 to 1.
     pub score: f32,
 }
 
@@ -49,8 +50,8 @@ struct Candidate<'a> {
     within: f32,
 }
 
-/// At most [`SUGGESTIONS_MAX`] responses of `lists`, likeliest first; none that says what another does. `typed` is what stands in
-/// the agent's composer.
+/// The likeliest responses of `lists`, best first: at most [`SUGGESTIONS_MAX`], no two of which say the same. `typed`
+/// is the text in the agent's composer.
 pub fn suggest(model: &Model, lists: &Lists, said: &Conversation, typed: &str, options: &Options) -> Vec<Suggestion> {
     let context = said.context(model);
     let mut sum = context.sum;
@@ -83,7 +84,7 @@ pub fn suggest(model: &Model, lists: &Lists, said: &Conversation, typed: &str, o
     chosen.into_iter().map(|(_, suggestion)| suggestion).collect()
 }
 
-/// A response's probability, and how usual it is within its class and this folder.
+/// A response's probability, and how usual the response is within its class and this folder.
 fn chance(model: &Model, entry: &Entry, chances: &[f32], domain: u64, floor: f32, asked: &[String]) -> (f32, f32) {
     let of = |class: usize| chances.get(class).copied().unwrap_or(0.0);
     match entry.place {
@@ -101,7 +102,7 @@ fn chance(model: &Model, entry: &Entry, chances: &[f32], domain: u64, floor: f32
     }
 }
 
-/// The typed text, in the forms in which it is compared with candidates.
+/// The typed text, in the forms in which candidates are compared with it.
 struct Typed {
     folded: String,
     words: Vec<String>,
@@ -113,8 +114,8 @@ impl Typed {
         self.folded.starts_with(&entry.folded)
     }
 
-    /// How much likelier the candidate is for what is typed, which the network knows already for what has a history, and how much
-    /// more usual beside others that say the same.
+    /// The factor by which the typed text makes a candidate likelier, and an addition to how usual the candidate is
+    /// within its class. The factor is 1 for a response with a history, as the network has already seen the typed text.
     fn lift(&self, entry: &Entry) -> (f32, f32) {
         if self.folded.is_empty() {
             return (1.0, 0.0);
@@ -131,13 +132,13 @@ impl Typed {
         (1.0 + share * share * length, 0.0)
     }
 
-    /// The share of the typed words that words of the candidate begin with.
+    /// The share of the typed words with which a word of the candidate begins.
     fn share_of(&self, entry: &Entry) -> f32 {
         let begun = |typed: &&String| entry.words.iter().any(|word| word.starts_with(typed.as_str()));
         self.words.iter().filter(begun).count() as f32 / self.words.len().max(1) as f32
     }
 
-    /// Whether the agent writes something else: it is longer than all that could be shown, or far from it.
+    /// Whether the agent writes something else: a text longer than all chosen responses, or far from all of them.
     fn is_past(&self, chosen: &[(&Entry, Suggestion)]) -> bool {
         let is_longer = |entry: &Entry| !entry.has_slots() && self.folded.len() >= entry.folded.len();
         let is_far = |entry: &Entry, score: f32| score < FAR_SCORE && self.share_of(entry) < FAR_SHARE;
@@ -146,7 +147,7 @@ impl Typed {
     }
 }
 
-/// The best that can be filled, each meaning once.
+/// The best candidates that can be filled, each meaning once.
 fn choose<'a>(candidates: &[Candidate<'a>], classes: usize, said: &Conversation) -> Vec<(&'a Entry, Suggestion)> {
     let mut counted = vec![false; classes];
     let mut first_of_class = |candidate: &&Candidate| match candidate.entry.place {

@@ -1,10 +1,10 @@
-//! Text as the engine compares it: folded, and as words that hold no number.
+//! Text in the forms that the engine compares: folded, and as words that hold no digit of a number.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// As many bytes of a message are looked at; what follows changes no answer.
+/// The number of bytes of a message that count; later bytes change no answer.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
-/// As many words of a message are looked at.
+/// The number of words of a message that count.
 pub(crate) const WORDS_MAX: usize = 256;
 const WORD_CHARS_MAX: usize = 40;
 
@@ -13,7 +13,8 @@ pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
 }
 
-/// The form in which two texts are the same: lower case, plain quotes, one blank for each run of white space, none at the ends.
+/// The form in which texts are compared: lower case, plain quotes, one blank for each run of white space, none at the
+/// ends.
 pub(crate) fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for c in text.chars() {
@@ -29,7 +30,7 @@ pub(crate) fn fold(text: &str) -> String {
     folded
 }
 
-/// A typographic quote as the keyboard has it.
+/// The keyboard's form of a typographic quote; any other character stays.
 pub(crate) fn plain(c: char) -> char {
     match c {
         '\u{2018}' | '\u{2019}' | '\u{2bc}' => '\'',
@@ -38,7 +39,7 @@ pub(crate) fn plain(c: char) -> char {
     }
 }
 
-/// The hash by which a response's text is known, whatever its id is.
+/// The hash that identifies a response by its text, whatever its id.
 pub(crate) fn key(text: &str) -> u64 {
     hash(&fold(text))
 }
@@ -47,7 +48,8 @@ pub(crate) fn hash(text: &str) -> u64 {
     xxh3_64(text.as_bytes())
 }
 
-/// The words of a text, folded. A number of n digits is `#n`, a digit within a word `#`: no digit gets any further.
+/// The folded words of a text. A number of n digits becomes `#n` and a digit within a word `#`, so that no digit of the
+/// text goes any further.
 pub(crate) fn words(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut word = String::new();
@@ -80,7 +82,7 @@ fn without_digits(word: String) -> String {
     word.chars().map(|c| if c.is_numeric() { '#' } else { c }).collect()
 }
 
-/// The share of the longer text that both have in common, as words weighed by their length, in any order: 0 to 1.
+/// The share of the longer text that both have in common: 0 to 1. Words count by their length, in any order.
 pub(crate) fn likeness(a: &[String], b: &[String]) -> f32 {
     let weight = |words: &[String]| words.iter().map(|word| word_weight(word)).sum::<f32>();
     let mut rest: Vec<&str> = b.iter().map(String::as_str).collect();
@@ -95,7 +97,7 @@ pub(crate) fn likeness(a: &[String], b: &[String]) -> f32 {
     if longer == 0.0 { 0.0 } else { common / longer }
 }
 
-/// Short words say little.
+/// The weight of a word: short words say little.
 fn word_weight(word: &str) -> f32 {
     match word.chars().count() {
         0..=3 => 0.4,

@@ -19,33 +19,33 @@ use crate::{
 pub struct Transcript {
     /// The agent's id.
     pub agent: String,
-    /// The messages, in their order.
+    /// The messages, in order.
     pub turns: Vec<Turn>,
 }
 
 /// A message of a transcript.
 #[derive(Clone, Debug)]
 pub struct Turn {
-    /// The sender's part in the conversation.
+    /// The role of the sender.
     pub role: Role,
-    /// Its text, redacted.
+    /// The text, redacted.
     pub text: String,
-    /// The id of the response that it was made from, where that is known.
+    /// The id of the response that the message was made from, where that is known.
     pub response: Option<String>,
-    /// The texts in the composer at each request for suggestions, redacted.
+    /// The texts that the agent had typed when suggestions were asked for, redacted.
     pub typed: Vec<String>,
 }
 
-/// How to learn. The same options, transcripts and responses give the same model.
+/// The settings of training. Equal settings, transcripts and responses give an equal model.
 #[derive(Clone, Debug)]
 pub struct Training {
-    /// The seed of every random choice.
+    /// The seed of the random numbers.
     pub seed: u64,
-    /// How often each example is looked at.
+    /// The number of times that each example is learnt from.
     pub epochs: u32,
-    /// As many features are kept: those that matter most.
+    /// The most features that are kept: those that matter most.
     pub rows_max: usize,
-    /// Turns of a conversation that are remembered, as in [`Conversation::new`].
+    /// The most sent responses that a conversation remembers, as in [`Conversation::new`].
     pub turns_max: usize,
 }
 
@@ -55,14 +55,14 @@ impl Default for Training {
     }
 }
 
-/// A feature counts when as many conversations have it.
+/// The least number of conversations that must have a feature for it to count.
 const CONVERSATIONS_MIN: u32 = 2;
 const EMPTY_WEIGHT: f32 = 1.5;
 const TYPED_WEIGHT: f32 = 0.4;
 const PREFIXES: [usize; 10] = [2, 3, 4, 5, 6, 8, 10, 13, 20, usize::MAX];
 
-/// Learns from `transcripts` which of `company`'s responses comes when. `progress` is told each epoch's number, from 1, and its
-/// mean loss in nats.
+/// Learns from `transcripts` which of `company`'s responses comes when. `progress` is told each epoch's number, from 1,
+/// and the epoch's mean loss in nats.
 pub fn train(
     transcripts: &[Transcript],
     company: &[Response],
@@ -94,7 +94,7 @@ pub fn train(
     Model::new(Parts { network, classes: known.parts.classes, phrases })
 }
 
-/// The responses that say the same, with their uses; those that nobody ever sent have no class.
+/// The classes: groups of responses that say the same, with their uses. A group that was never sent is no class.
 fn classes(transcripts: &[Transcript], list: &List, options: &Training) -> Vec<Class> {
     let first = cluster::same(&list.entries);
     let mut members: HashMap<u64, (u32, HashMap<u64, u32>)> = HashMap::new();
@@ -124,7 +124,7 @@ fn classes(transcripts: &[Transcript], list: &List, options: &Training) -> Vec<C
     classes
 }
 
-/// An agent's message that was made from a response, and what had been said before it.
+/// An agent's message that was made from a response, and the conversation before it.
 struct Answer<'a> {
     said: &'a Conversation,
     key: u64,
@@ -153,7 +153,7 @@ pub(crate) fn source<'l>(list: &'l List, turn: &Turn) -> Option<&'l Entry> {
     turn.response.as_deref().and_then(|id| list.by_id(id)).or_else(|| list.find_entry(&turn.text))
 }
 
-/// How many have a feature, and who had it last.
+/// The number of conversations that have a feature, and the last of them.
 type Counts = HashMap<u64, (u32, u32)>;
 
 fn count(
@@ -190,7 +190,8 @@ fn once((count, last): &mut (u32, u32), who: u32) {
     *last = who;
 }
 
-/// Texts that an agent may have typed before a message: the beginning of the search words, and of the message itself.
+/// The features of texts that an agent may have typed before a message: beginnings of the search words and of the
+/// message itself.
 fn queries(answer: &Answer, known: &Model, random: &mut Random) -> Vec<Vec<u64>> {
     let typed = answer.turn.typed.iter().rev().map(|typed| typed.trim()).find(|typed| !typed.is_empty());
     let last = feature::name(answer.said.last[0], |key| known.class_name(key));

@@ -1,4 +1,4 @@
-//! How a message goes on, and what must never be offered.
+//! Phrase completion: the offers for a begun message, and the texts that must never be offered.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ fn transcript(agent: &str, text: &str) -> Transcript {
     Transcript { agent: agent.into(), turns: vec![turn] }
 }
 
-/// Each text in as many conversations, by as many agents.
+/// A model that learnt each text from so many conversations of so many agents.
 fn learnt(texts: &[(&str, usize, usize)]) -> Model {
     let each = |(text, count, agents): &(&str, usize, usize)| {
         let (text, agents) = ((*text).to_owned(), *agents);

@@ -1,4 +1,4 @@
-//! Whatever is written: no panic, and the same answer for the same input.
+//! No input causes a panic, and equal input gives equal answers.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ fn responses() -> Vec<Response> {
     ["The boat leaves at noon.", "Which harbour do you mean?", "Ask {WHO} for [what]."].iter().map(response).collect()
 }
 
-/// Everything that is asked of the engine about a text, as one value.
+/// All answers of the engine about a text, as one value.
 fn answers(text: &str, earlier: &str, end: usize) -> String {
     let company = List::new(&MODEL, responses());
     let own = List::new(&MODEL, [Response { text: earlier.into(), ..Response::default() }]);
@@ -58,7 +58,7 @@ fn answers(text: &str, earlier: &str, end: usize) -> String {
     format!("{shown:?} {completion:?} {correction:?} {}", profanity(&BLOCKLIST, text))
 }
 
-/// Text as people write it, and any other.
+/// Text as people write it, and arbitrary text.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         ".{0,80}",
@@ -108,7 +108,7 @@ fn a_text_of_a_quarter_megabyte_is_a_text() {
     }
 }
 
-/// A conversation stops growing: its printed form has about the same length after 4,000 messages as after 6,000.
+/// A conversation stops growing: it prints about as long after many messages as after more.
 #[test]
 fn a_conversation_is_bounded() {
     let mut said = Conversation::new("agent", Facts::default(), 200);

@@ -1,4 +1,4 @@
-//! The word just completed: what is corrected, and what is left alone.
+//! Spelling: the words that are corrected, and those that are left alone.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! An agent who types a message that is known beforehand, and takes each offer that is exactly right. A real one does not take all.
+//! A simulated agent, who types a message known beforehand and takes each offer that is exactly right. A real agent
+//! does not take all of these.
 
 use compose::{Conversation, Lists, Model, Options, Response, complete, suggest};
 use serde_json::{Value, json};
@@ -54,7 +55,7 @@ impl Desktop<'_> {
         counts.characters += text.chars().count();
     }
 
-    /// Types `text`, made from `response`, with both aids; what is put into a template's slots is typed.
+    /// Types `text`, which was made from `response`, with both aids; the text in a template's slots is typed by hand.
     pub fn both(&mut self, text: &str, response: Option<&Response>, counts: &mut Pipeline) {
         let all = text.chars().count();
         let mut keystrokes = 0;
@@ -78,14 +79,14 @@ impl Desktop<'_> {
     }
 }
 
-/// Whether an offer is what comes next, up to the end of a word.
+/// Whether an offer is the very text that comes next, up to the end of a word.
 fn is_right(rest: &str, offer: &str) -> bool {
     let Some(after) = rest.strip_prefix(offer) else { return false };
     offer.chars().count() >= 3
         && (after.is_empty() || after.starts_with([' ', '.', ',', '!', '?']) || offer.ends_with(['.', '?', '!']))
 }
 
-/// How many characters of a message stand in its template's slots.
+/// The number of a message's characters that stand in its template's slots.
 fn slot_characters(template: &str, text: &str) -> usize {
     let mut literal = 0;
     let mut slots = 0;

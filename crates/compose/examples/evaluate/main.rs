@@ -1,10 +1,12 @@
-//! Measures the engine on conversations that are over: learns from some, replays others, prints how often it was right.
+//! Measures the engine on past conversations: learns from some, replays others, prints how often the engine was right.
 //!
 //!     cargo run --release -p compose --example evaluate -- --responses LIST --train FILE --replay FILE
 //!
-//! Files are JSON lines, `.gz` too. A transcript is `{"id", "agent", "turns": [{"role", "text", "response", "typed"}]}`: `response` is the
-//! id of the response that an agent's message was made from, `typed` what was typed before it; both may be missing. A response has the
-//! API's members, and perhaps `group`: responses of one group say the same, which counts here and is not shown to the engine.
+//! Files are JSON lines, `.gz` too. A transcript is
+//! `{"id", "agent", "turns": [{"role", "text", "response", "typed"}]}`: `response` is the id of the response that an
+//! agent's message was made from, `typed` the texts typed before the message; both may be missing. A response has the
+//! API's members, and perhaps `group`: responses of one group say the same. Groups count here alone; the engine is not
+//! shown them.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,10 +31,10 @@ use desktop::Desktop;
 use read::{Arguments, Data};
 use table::{Rank, Table};
 
-/// Completions are tried with each of these as their least confidence.
+/// The values of least confidence that completions are tried with.
 const CONFIDENCES: [f32; 6] = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 const TURNS_MAX: usize = 200;
-/// Typed characters of the queries that are asked.
+/// The numbers of typed characters that queries are tried with.
 const TYPED: [usize; 3] = [3, 5, 10];
 
 fn main() {
@@ -58,7 +60,7 @@ fn main() {
     println!("{json}");
 }
 
-/// Asks at each agent's turn what a desktop would ask, and counts.
+/// Asks the engine at each agent's turn as a desktop would, and counts the right answers.
 fn replay(model: &Model, data: &Data, table: &mut Table) {
     let list = List::new(model, data.responses.iter().cloned());
     let lists = Lists { company: Some(&list), own: None };

@@ -1,4 +1,4 @@
-//! Arguments and files.
+//! The program's arguments, and the files that they name.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ pub struct Arguments {
     responses: String,
     train: String,
     replay: String,
-    /// Learn from as many conversations, those with the smallest CRC-32 of their id.
+    /// The number of conversations to learn from: those whose ids have the smallest CRC-32.
     pub conversations: Option<usize>,
     pub seed: u64,
     pub model: Option<String>,
@@ -100,7 +100,7 @@ fn turn(value: &Value) -> Turn {
         },
         text: text(value, "text"),
         response: value.get("response").and_then(Value::as_str).map(str::to_owned),
-        // A text, or a text and its time.
+        // Each entry is a text, or a list of a text and its time.
         typed: typed.filter_map(|typed| typed.as_str().or_else(|| typed.get(0)?.as_str())).map(str::to_owned).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! Counts, and what is printed of them.
+//! The counts, and the tables that are printed of them.
 
 use compose::Model;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::desktop::{Phrases, Pipeline};
 use crate::read::{Arguments, Data};
 
-/// The position, from 0, of the sent response among those shown; `None` if it was not among them.
+/// The rank of the sent response among those shown, from 0; nothing where it was not shown.
 #[derive(Clone, Copy)]
 pub struct Rank {
     pub group: Option<usize>,
@@ -72,7 +72,8 @@ impl Table {
         println!("{}\n{}", self.pipeline.json(), self.writing);
     }
 
-    /// For the surest part of the covered turns with nothing typed: the first suggestion's least score, and how often it was right.
+    /// The surest parts of the covered turns with nothing typed: for each, its percentage, the least score of a first
+    /// suggestion, and how often the first suggestion was right.
     fn surest(&self) -> Vec<(usize, f32, f64)> {
         let Some((_, ranks)) = self.rows.iter().find(|(name, _)| name == "nothing typed") else { return Vec::new() };
         let mut covered: Vec<Rank> = ranks.iter().copied().filter(|rank| rank.covered).collect();

@@ -1,9 +1,9 @@
-//! Spelling and profanity on what agents wrote: with a slip put into every twentieth word, and as it stands.
+//! Spelling and profanity on agents' messages: as they stand, and with a slip put into every twentieth word.
 
 use compose::{Blocklist, Conversation, Dictionary, Facts, Model, Role, Speller, Transcript, profanity, spell};
 use serde_json::{Value, json};
 
-/// A slip is put into one word of as many.
+/// The number of words of which one gets a slip.
 const SLIP_EACH: usize = 20;
 
 pub fn check(model: &Model, transcripts: &[Transcript]) -> Value {
@@ -61,7 +61,8 @@ fn at_end(speller: &Speller, before: &str, word: &str) -> Option<compose::Correc
     spell(speller, &text, text.len() - 1)
 }
 
-/// A word of four small letters or more with two of them swapped, one left out, doubled, or another: by its own letters.
+/// A word of four small letters or more with a slip: two letters swapped, or one left out, doubled or replaced. The
+/// word's own letters decide which, so that every run makes the same slips.
 fn slip(word: &str) -> Option<String> {
     let letters: Vec<char> = word.chars().collect();
     if letters.len() < 4 || !letters.iter().all(char::is_ascii_lowercase) {
